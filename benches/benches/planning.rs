@@ -7,10 +7,10 @@
 //! `cargo bench -p mothership-benches --bench planning`
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use mothership::session::shapes::{Known, Room, Shaped, Shapes};
+use mothership::statements::shapes::{Known, Room, Shaped, Shapes};
 use mothership_catalog::{Catalog, text};
 use mothership_plan::context::{Params, PlanContext, TextContext};
-use mothership_plan::{Literals, Plan, Planner, Reading, reading, route};
+use mothership_plan::{Literals, Plan, Planner, ReadRoute, reading, route};
 use mothership_shardmap::{
     KeyType, ShardMap, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl,
 };
@@ -151,7 +151,7 @@ impl World<'_> {
         };
         let own = shaped.span.of(sql.as_bytes());
         let text = std::str::from_utf8(own).expect("it is cut between tokens");
-        assert!(known.serves_every_text() || self.planner.serves(&known, text));
+        assert!(known.serves_every_text() || self.planner.is_valid_for(&known, text));
         let params = Params {
             literals: Literals::new(own, &shaped.literals),
             ..Params::NONE
@@ -178,7 +178,7 @@ impl World<'_> {
     fn lead(&self, plan: &Plan, params: &Params<'_>, reads: bool) {
         let context = &TextContext::UTC;
         if reads && let Some(found) = reading(black_box(plan), params, self.map, context) {
-            assert!(matches!(found, Reading::One(_)));
+            assert!(matches!(found, ReadRoute::One(_)));
             black_box(found);
             return;
         }

@@ -9,6 +9,8 @@ use std::fmt;
 
 /// The target that others are compared with, where nothing else is said.
 pub const BASE: &str = "pgbouncer";
+/// PgBouncer before as many servers as there are shards.
+const SPREAD: &str = "pgbouncer-shards";
 /// The one that is compared with in what is about documents.
 const DRIVER: &str = "driver";
 
@@ -162,6 +164,7 @@ pub fn all() -> Vec<Bar> {
             Work::Rows => add("shards", case, EACH_MB, CPU, most(1.0)),
         }
     }
+    bars.extend(equals());
     for case in Case::OTHERS {
         match case.work {
             Work::Copy => bars.push(Bar {
@@ -204,6 +207,36 @@ pub fn all() -> Vec<Bar> {
                 beside: Beside::Ratio(DRIVER),
                 limit,
             });
+        }
+    }
+    bars
+}
+
+/// Comparisons of like with like, which are only told: the router that routes beside PgBouncer before the same servers, and
+/// the router as a pooler where its threads do not help it.
+fn equals() -> Vec<Bar> {
+    let mut bars = Vec::new();
+    let mut add = |target, case, beside, figures: &[(&'static str, Measure)]| {
+        bars.extend(figures.iter().map(|(figure, measure)| Bar {
+            target,
+            case,
+            figure,
+            measure: *measure,
+            beside: Beside::Ratio(beside),
+            limit: Limit::None,
+        }));
+    };
+    let both = [(PROXY, CPU), (SPEED, TPS)];
+    for mode in Mode::ALL {
+        for clients in [16, 64] {
+            add("shards", Case::select(mode, clients), SPREAD, &both);
+        }
+        add("pool", Case::select(mode, 1), BASE, &both);
+    }
+    let paced = |case: &Case| matches!(case.work, Work::Paced(_));
+    for case in Case::OTHERS.into_iter().filter(paced) {
+        for (target, beside) in [("shards", SPREAD), ("pool", BASE)] {
+            add(target, case, beside, &[("p50", P50), ("p99", P99)]);
         }
     }
     bars

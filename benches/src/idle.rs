@@ -103,6 +103,7 @@ pub fn measure(
         duration: Duration::from_secs(3),
         seed: 1,
         rate: None,
+        databases: 1,
     };
     let proxy = &clients.proxy;
     let active = pgbench.run(proxy.port(), Some(proxy.pid()), &run)?.tps;

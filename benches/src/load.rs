@@ -6,7 +6,7 @@ use crate::case::{Case, Work};
 use crate::child;
 use crate::figures::{Figures, Latency};
 use crate::options::Options;
-use crate::proxy::{DATABASE, PASSWORD, USER};
+use crate::proxy::{DATABASE, PASSWORD, USER, one_of_several};
 use crate::scripts;
 use crate::trace::Trace;
 use mothership_cluster::{Binaries, spawn_tied};
@@ -52,6 +52,8 @@ pub struct Run {
     pub seed: u32,
     /// Transactions a second, if not as many as there can be.
     pub rate: Option<f64>,
+    /// The databases among which the clients are divided; 1 is the one of all runs.
+    pub databases: u32,
 }
 
 impl Pgbench {
@@ -70,7 +72,7 @@ impl Pgbench {
     pub fn fill(&self, port: u16) -> Result<(), String> {
         let mut command = self.command(port);
         command.args(["-i", "-q", "-s", &self.scale.to_string()]);
-        self.finish(command, FILL_LIMIT).map(drop)
+        self.finish(vec![command], FILL_LIMIT).map(drop)
     }
 
     /// Runs statements, each for itself.
@@ -81,7 +83,7 @@ impl Pgbench {
         for statement in statements {
             command.args(["-c", statement]);
         }
-        self.finish(command, FILL_LIMIT).map(drop)
+        self.finish(vec![command], FILL_LIMIT).map(drop)
     }
 
     /// Loads what listens on a port; `proxy` is the process whose CPU counts.
@@ -89,47 +91,26 @@ impl Pgbench {
         let Run {
             case,
             duration,
-            seed,
-            rate,
+            databases,
+            ..
         } = *run;
-        let mut command = self.command(port);
-        match scripts::script(case.work, self.scale * ACCOUNTS, self.documents) {
-            None => command.arg("-S"),
-            Some(text) => {
-                let file = self.folder.join(SCRIPT);
-                std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
-                command.args(["-f", SCRIPT])
-            }
+        let accounts = self.scale * ACCOUNTS;
+        let script = match databases {
+            1 => scripts::script(case.work, accounts, self.documents),
+            _ => Some(scripts::select(accounts)),
         };
-        command.args(["-n", "-M", case.mode.word()]);
-        if matches!(case.work, Work::Connect | Work::Login) {
-            command.arg("-C");
+        if let Some(text) = &script {
+            let file = self.folder.join(SCRIPT);
+            std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
         }
-        let sampled = match rate {
-            // There are fewer of them, and the slowest count.
-            Some(rate) => {
-                command.args(["-R", &format!("{rate:.0}")]);
-                "1"
-            }
-            None => SAMPLED,
-        };
-        command.args(["-c", &case.clients.to_string()]);
-        let threads = match case.work {
-            // To prepare a statement pgbench holds up a whole thread, and with it clients of the thread that have a
-            // connection which the prepare may wait for.
-            Work::Branch => case.clients,
-            _ => THREADS.min(case.clients),
-        };
-        command.args(["-j", &threads.to_string()]);
-        command.args(["-T", &duration.as_secs().max(1).to_string()]);
-        command.args(["--log", "--sampling-rate", sampled, "--log-prefix", PREFIX]);
-        command.args(["--random-seed", &seed.to_string()]);
+        let parts = (0..databases).map(|database| self.part(port, run, database, script.is_some()));
+        let parts: Vec<Command> = parts.collect();
         let trace = match (case.work, proxy) {
             (Work::Traced, Some(pid)) => Some(Trace::start(pid, &self.folder)?),
             _ => None,
         };
         let meter = Meter::start(proxy)?;
-        let output = self.finish(command, duration + GRACE);
+        let outputs = self.finish(parts, duration + GRACE);
         let used = meter.end();
         // All of the load is within, and nothing else.
         let calls = trace.map(Trace::end).transpose()?;
@@ -137,7 +118,9 @@ impl Pgbench {
             return Err("strace has counted nothing".into());
         }
         let latencies = self.take_latencies()?;
-        let told = Told::read(&output?)?;
+        let outputs = outputs?;
+        let told = outputs.iter().map(|output| Told::read(output));
+        let told = Told::all(told.collect::<Result<Vec<_>, _>>()?);
         let count = told.transactions as f64;
         let (cpu, machine) = used?.each(count);
         Ok(Figures {
@@ -149,6 +132,48 @@ impl Pgbench {
             connecting: told.connecting,
             latency: Latency::of(latencies),
         })
+    }
+
+    /// pgbench for the clients of one of the databases of a run.
+    fn part(&self, port: u16, run: &Run, database: u32, has_script: bool) -> Command {
+        let Run { case, rate, .. } = *run;
+        let clients = share(case.clients, run.databases, database);
+        let mut command = self.command(port);
+        if run.databases > 1 {
+            command.env("PGDATABASE", one_of_several(database));
+        }
+        match has_script {
+            true => command.args(["-f", SCRIPT]),
+            false => command.arg("-S"),
+        };
+        command.args(["-n", "-M", case.mode.word()]);
+        if matches!(case.work, Work::Connect | Work::Login) {
+            command.arg("-C");
+        }
+        let sampled = match rate {
+            // There are fewer of them, and the slowest count.
+            Some(rate) => {
+                let rate = rate * f64::from(clients) / f64::from(case.clients);
+                command.args(["-R", &format!("{rate:.0}")]);
+                "1"
+            }
+            None => SAMPLED,
+        };
+        command.args(["-c", &clients.to_string()]);
+        let threads = match case.work {
+            // One for each of several.
+            _ if run.databases > 1 => 1,
+            // To prepare a statement pgbench holds up a whole thread, and with it clients of the thread that have a
+            // connection which the prepare may wait for.
+            Work::Branch => case.clients,
+            _ => THREADS.min(case.clients),
+        };
+        command.args(["-j", &threads.to_string()]);
+        command.args(["-T", &run.duration.as_secs().max(1).to_string()]);
+        let prefix = format!("{PREFIX}-{database}");
+        command.args(["--log", "--sampling-rate", sampled, "--log-prefix", &prefix]);
+        command.args(["--random-seed", &run.seed.to_string()]);
+        command
     }
 
     fn command(&self, port: u16) -> Command {
@@ -166,25 +191,32 @@ impl Pgbench {
         command.current_dir(&self.folder);
     }
 
-    /// Runs it to its end; returns what it said.
-    fn finish(&self, mut command: Command, limit: Duration) -> Result<String, String> {
-        let path = self.folder.join("pgbench.out");
-        let out = File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
-        let err = out.try_clone().map_err(|e| e.to_string())?;
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let child = spawn_tied(command, libc::SIGKILL);
-        let mut child = child.map_err(|e| format!("start pgbench: {e}"))?;
-        let status = child::finish(&mut child, limit)?;
-        let output = std::fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
-        let output = String::from_utf8_lossy(&output).into_owned();
-        match status {
-            Some(status) if status.success() => Ok(output),
-            Some(status) => Err(format!(
-                "failed under pgbench ({status}):\n{}",
-                child::last_lines(&output)
-            )),
-            None => Err(format!("hung: pgbench did not end within {limit:?}")),
+    /// Runs programs side by side to their end; returns what each said.
+    fn finish(&self, commands: Vec<Command>, limit: Duration) -> Result<Vec<String>, String> {
+        let mut running = Vec::new();
+        for (number, mut command) in commands.into_iter().enumerate() {
+            let path = self.folder.join(format!("pgbench-{number}.out"));
+            let out = File::create(&path).map_err(|e| format!("create {}: {e}", path.display()))?;
+            let err = out.try_clone().map_err(|e| e.to_string())?;
+            command.stdin(Stdio::null()).stdout(out).stderr(err);
+            let child = spawn_tied(command, libc::SIGKILL);
+            running.push((child.map_err(|e| format!("start pgbench: {e}"))?, path));
         }
+        let ended = running.into_iter().map(|(mut child, path)| {
+            let status = child::finish(&mut child, limit)?;
+            let output =
+                std::fs::read(&path).map_err(|e| format!("read {}: {e}", path.display()))?;
+            let output = String::from_utf8_lossy(&output).into_owned();
+            match status {
+                Some(status) if status.success() => Ok(output),
+                Some(status) => Err(format!(
+                    "failed under pgbench ({status}):\n{}",
+                    child::last_lines(&output)
+                )),
+                None => Err(format!("hung: pgbench did not end within {limit:?}")),
+            }
+        });
+        ended.collect()
     }
 
     /// Reads and removes the files of latencies: microseconds, in the third column.
@@ -205,6 +237,11 @@ impl Pgbench {
         }
         Ok(found)
     }
+}
+
+/// The clients of one of several databases.
+fn share(clients: u32, databases: u32, database: u32) -> u32 {
+    clients / databases + u32::from(database < clients % databases)
 }
 
 /// What a proxy and the machine have used since a moment.
@@ -267,6 +304,15 @@ struct Told {
 }
 
 impl Told {
+    /// Of several at once.
+    fn all(parts: Vec<Told>) -> Told {
+        Told {
+            transactions: parts.iter().map(|told| told.transactions).sum(),
+            tps: parts.iter().map(|told| told.tps).sum(),
+            connecting: parts.iter().map(|told| told.connecting).fold(0.0, f64::max),
+        }
+    }
+
     fn read(output: &str) -> Result<Told, String> {
         let after = |words: &str| {
             let line = output.lines().find_map(|line| line.strip_prefix(words));
@@ -365,6 +411,26 @@ tps = 26479.115310 (without initial connection time)
         let stat = "cpu  1 20 300 4000 50000 600000 7000000 80000000 0 0\ncpu0 1 1 1 1\n";
         assert_eq!(busy_ticks(stat), Some(7_600_321));
         assert_eq!(busy_ticks("cpu  1 20 300\n"), None);
+    }
+
+    #[test]
+    fn clients_are_divided_among_databases() {
+        let shares = |clients| [0, 1, 2].map(|database| share(clients, 3, database));
+        assert_eq!(
+            (shares(16), shares(3), share(5, 1, 0)),
+            ([6, 5, 5], [1, 1, 1], 5)
+        );
+        let told = |tps| Told {
+            transactions: 2,
+            tps,
+            connecting: tps,
+        };
+        let all = Told {
+            transactions: 4,
+            tps: 5.0,
+            connecting: 3.0,
+        };
+        assert_eq!(Told::all(vec![told(3.0), told(2.0)]), all);
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub const PASSWORD: &str = "not a secret";
 /// The database of all runs.
 pub const DATABASE: &str = "bench";
 
+/// One of the databases by which a proxy that does not route reaches several servers.
+pub fn one_of_several(number: u32) -> String {
+    format!("{DATABASE}{number}")
+}
+
 /// A running proxy. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Proxy {

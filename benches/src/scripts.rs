@@ -41,6 +41,13 @@ pub fn definitions() -> Vec<String> {
     statements
 }
 
+/// pgbench's own script of point selects, which looks for the number of accounts in the tables: a shard has a part of them.
+pub fn select(accounts: u32) -> String {
+    format!(
+        "\\set aid random(1, {accounts})\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
+    )
+}
+
 /// The script of a work for tables of so many accounts and documents; None where pgbench has one.
 pub fn script(work: Work, accounts: u32, documents: u32) -> Option<String> {
     match work {

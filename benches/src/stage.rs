@@ -14,7 +14,7 @@ use crate::interrupt;
 use crate::load::Pgbench;
 use crate::mongo::Mongo;
 use crate::options::Options;
-use crate::proxy::{DATABASE, PASSWORD, Proxy, USER};
+use crate::proxy::{DATABASE, PASSWORD, Proxy, USER, one_of_several};
 use crate::scripts;
 use mothership_cluster::{Binaries, Cluster, ClusterError, Spec, free_port};
 use mothership_tests::Folder;
@@ -33,6 +33,8 @@ pub enum Target {
     Direct,
     /// PgBouncer before that PostgreSQL.
     PgBouncer,
+    /// PgBouncer before the three shards, each a database of its own: it does not route.
+    PgBouncerShards,
     /// The router over three shards.
     Shards,
     /// The same with a runtime for each core.
@@ -51,9 +53,10 @@ pub enum Target {
 
 impl Target {
     /// All of them, in the order of the tables.
-    pub const ALL: [Target; 9] = [
+    pub const ALL: [Target; 10] = [
         Target::Direct,
         Target::PgBouncer,
+        Target::PgBouncerShards,
         Target::Shards,
         Target::ShardsPlain,
         Target::ShardsCores,
@@ -64,9 +67,10 @@ impl Target {
     ];
 
     /// Those that bars are about, and those that they are compared with.
-    pub const JUDGED: [Target; 7] = [
+    pub const JUDGED: [Target; 8] = [
         Target::Direct,
         Target::PgBouncer,
+        Target::PgBouncerShards,
         Target::Shards,
         Target::ShardsPlain,
         Target::Pool,
@@ -79,6 +83,7 @@ impl Target {
         match self {
             Target::Direct => "direct",
             Target::PgBouncer => "pgbouncer",
+            Target::PgBouncerShards => "pgbouncer-shards",
             Target::Shards => "shards",
             Target::ShardsCores => "shards-cores",
             Target::ShardsPlain => "shards-plain",
@@ -96,10 +101,23 @@ impl Target {
 
     /// Whether it stands before the shards.
     fn is_sharded(self) -> bool {
+        self.routes() || self == Target::PgBouncerShards
+    }
+
+    /// Whether it finds the shard of each statement.
+    fn routes(self) -> bool {
         matches!(
             self,
             Target::Shards | Target::ShardsCores | Target::ShardsPlain
         )
+    }
+
+    /// The databases among which its clients are divided.
+    pub fn databases(self) -> u32 {
+        match self {
+            Target::PgBouncerShards => SHARDS,
+            _ => 1,
+        }
     }
 
     /// Whether it needs MongoDB, and nothing else is asked of it than what is about documents.
@@ -114,6 +132,8 @@ impl Target {
             (_, Target::Documents | Target::Driver) => false,
             (_, Target::Shards) | (Work::Select | Work::Copy, Target::Direct) => true,
             (work, Target::PgBouncer) => work != Work::Copy,
+            (Work::Select | Work::Paced(_), Target::Pool) => true,
+            (Work::Select | Work::Paced(_), Target::PgBouncerShards) => case.clients >= SHARDS,
             (Work::Select, _) => case.clients > 1,
             (Work::Traced, Target::ShardsPlain) => true,
             _ => false,
@@ -160,6 +180,9 @@ impl Stage {
     pub fn start(options: &Options, binaries: &Binaries) -> Result<Stage, String> {
         let folder = Folder::new("bench");
         let sharded = options.targets.iter().any(|target| target.is_sharded());
+        if sharded && !options.targets.iter().any(|target| target.routes()) {
+            return Err("the rows of pgbouncer-shards are there with the target shards".into());
+        }
         let mut clusters = clusters(&folder, binaries, if sharded { 1 + SHARDS } else { 1 })?;
         let mut stage = Stage {
             proxies: Vec::new(),
@@ -183,7 +206,7 @@ impl Stage {
             .targets
             .iter()
             .filter(|target| !matches!(target, Target::Direct | Target::Driver))
-            .partition(|target| target.is_sharded());
+            .partition(|target| target.routes());
         // One router fills the shards; another one that started before would not know the tables at once.
         let (first, second) = sharded.split_at(sharded.len().min(1));
         stage.begin(first, options, binaries)?;
@@ -234,7 +257,12 @@ impl Stage {
     ) -> Result<(), String> {
         let before = self.proxies.len();
         for target in targets {
-            let proxy = self.proxy(**target, options, self.folder.path(), Login::Trust)?;
+            let folder = match target {
+                // There may be another PgBouncer.
+                Target::PgBouncerShards => self.folder_of(**target, "files")?,
+                _ => self.folder.path().to_owned(),
+            };
+            let proxy = self.proxy(**target, options, &folder, Login::Trust)?;
             self.proxies.push((**target, proxy));
         }
         let mut new = self.proxies[before..].iter_mut();
@@ -321,7 +349,7 @@ impl Stage {
 
     /// Fills the table that is read as a whole.
     pub fn fill_bulk(&self, bulk: &Bulk) -> Result<(), String> {
-        let sharded = self.proxies.iter().find(|(target, _)| target.is_sharded());
+        let sharded = self.proxies.iter().find(|(target, _)| target.routes());
         let filled = bulk.copy(self.single.port(), bulk::OUT);
         filled.map_err(|error| self.explain(Target::Direct, Work::Copy, &error))?;
         if let Some((target, proxy)) = sharded {
@@ -339,7 +367,7 @@ impl Stage {
         login: Login<'_>,
     ) -> Result<Proxy, String> {
         let port = free_port().map_err(|e| e.to_string())?;
-        if target == Target::PgBouncer {
+        if matches!(target, Target::PgBouncer | Target::PgBouncerShards) {
             let program = options.pgbouncer.as_ref().ok_or("PgBouncer is missing")?;
             let list = folder.join("users");
             let (method, users) = match login {
@@ -351,7 +379,12 @@ impl Stage {
                 }
             };
             let users = users.unwrap_or(Path::new("/dev/null"));
-            let text = pgbouncer_settings(port, self.single.port(), (method, users));
+            let several = self.shards.iter().map(Cluster::port);
+            let servers: Vec<u16> = match target {
+                Target::PgBouncerShards => several.collect(),
+                _ => vec![self.single.port()],
+            };
+            let text = pgbouncer_settings(port, &servers, (method, users));
             return Proxy::pgbouncer(program, folder, port, &text);
         }
         let servers: Vec<u16> = match target.is_sharded() {
@@ -372,7 +405,7 @@ impl Stage {
     /// The same rows everywhere: on the shards through the router, which divides them.
     fn fill(&self, options: &Options, binaries: &Binaries) -> Result<(), String> {
         let pgbench = Pgbench::new(binaries, self.folder.path(), options);
-        let sharded = self.proxies.iter().find(|(target, _)| target.is_sharded());
+        let sharded = self.proxies.iter().find(|(target, _)| target.routes());
         pgbench.fill(self.single.port())?;
         pgbench.say(self.single.port(), &scripts::definitions())?;
         if let Some((target, proxy)) = sharded {
@@ -427,18 +460,28 @@ fn clusters(folder: &Folder, binaries: &Binaries, count: u32) -> Result<Vec<Clus
     })
 }
 
-fn pgbouncer_settings(port: u16, server: u16, (method, users): (&str, &Path)) -> String {
+/// The first server has the database of all runs; of several each has one that is named after its place, too.
+fn pgbouncer_settings(port: u16, servers: &[u16], (method, users): (&str, &Path)) -> String {
+    let names = (0..).map(one_of_several).zip(servers);
+    let several = names.filter(|_| servers.len() > 1);
+    let all = std::iter::once(DATABASE.to_owned())
+        .zip(servers)
+        .chain(several);
+    let databases = all.map(|(name, server)| {
+        format!("{name} = host=127.0.0.1 port={server} dbname={DATABASE} user={USER}\n")
+    });
+    let databases: String = databases.collect();
+    let each = CONNECTIONS.div_ceil(servers.len().try_into().unwrap_or(1));
     format!(
         "[databases]
-{DATABASE} = host=127.0.0.1 port={server} dbname={DATABASE} user={USER}
-[pgbouncer]
+{databases}[pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = {method}
 auth_file = {}
 pool_mode = transaction
-default_pool_size = {CONNECTIONS}
+default_pool_size = {each}
 max_client_conn = 20000
 max_prepared_statements = 500
 server_idle_timeout = 3600

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// The longest message that a server may send: PostgreSQL's own limit of a
 /// palloc'd datum is 1 GB, and a row carries a little more.
@@ -40,6 +41,8 @@ pub struct CancelTarget {
     /// What the request must name.
     pub key: BackendKey,
     in_flight: AtomicU32,
+    /// The last one that was under way has ended.
+    ended: Notify,
 }
 
 impl CancelTarget {
@@ -47,6 +50,7 @@ impl CancelTarget {
         Arc::new(Self {
             key,
             in_flight: AtomicU32::new(0),
+            ended: Notify::new(),
         })
     }
 
@@ -60,6 +64,17 @@ impl CancelTarget {
     pub fn is_pending(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) > 0
     }
+
+    /// Waits until no cancel is under way. Each is for as long as `pool.cancel_timeout` allows.
+    pub async fn settled(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if !self.is_pending() {
+                return;
+            }
+            ended.await;
+        }
+    }
 }
 
 /// A cancel request under way.
@@ -68,7 +83,9 @@ pub struct CancelGuard(Arc<CancelTarget>);
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify_waiters();
+        }
     }
 }
 
@@ -113,6 +130,8 @@ pub enum Farewell {
     Crash,
     /// It does not serve yet, or no longer: 57P03.
     NotReady,
+    /// It was idle for longer than `idle_session_timeout` lets: 57P05. Nothing was done of a request that met that.
+    Idle,
 }
 
 /// A logged-in connection.
@@ -335,6 +354,7 @@ impl<N> ServerConnection<N> {
                 match (fields.code, fields.is_fatal()) {
                     (Some(b"57P01"), true) => return Some(Farewell::Ended),
                     (Some(b"57P03"), true) => return Some(Farewell::NotReady),
+                    (Some(b"57P05"), true) => return Some(Farewell::Idle),
                     // That one is a warning.
                     (Some(b"57P02"), _) => return Some(Farewell::Crash),
                     _ if frame.tag() == tag::ERROR => return None,
@@ -456,13 +476,15 @@ impl<N> ServerConnection<N> {
             return true;
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
+        // Who was asked nothing says this before it closes, which may not have been seen yet.
+        let mut says_error = false;
         loop {
-            let polled =
-                self.poll_messages(&mut cx, |frame: Frame<'_>, _: Step| match frame.tag() {
-                    tag::ERROR => Flow::Stop,
-                    _ => Flow::Continue,
-                });
+            let polled = self.poll_messages(&mut cx, |frame: Frame<'_>, _: Step| {
+                says_error |= frame.tag() == tag::ERROR;
+                Flow::Continue
+            });
             match polled {
+                _ if says_error => return false,
                 Poll::Pending => return self.is_clean(),
                 Poll::Ready(Ok(())) if self.is_clean() => {}
                 Poll::Ready(_) => return false,

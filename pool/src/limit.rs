@@ -146,9 +146,9 @@ impl Limit {
     }
 
     /// Counts one more pool among those that share the limit, until dropped.
-    pub fn share(self: &Arc<Self>) -> Sharer {
+    pub fn share(self: &Arc<Self>) -> LimitMember {
         self.sharers.fetch_add(1, Ordering::Relaxed);
-        Sharer {
+        LimitMember {
             limit: Arc::clone(self),
         }
     }
@@ -194,7 +194,7 @@ impl Limit {
 
     /// Says, until dropped, that a pool with `own` connections waits for a permit of
     /// those that leave `spare` to others.
-    pub fn hungry(self: &Arc<Self>, own: u32, spare: u32) -> Hungry {
+    pub fn hungry(self: &Arc<Self>, own: u32, spare: u32) -> PermitRequest {
         let starving = own < self.fair_share().max(1);
         let modest = spare > 0;
         if modest {
@@ -208,7 +208,7 @@ impl Limit {
         if self.hungry.fetch_add(1, Ordering::Relaxed) == 0 {
             self.tell(|limit| &limit.asked);
         }
-        Hungry {
+        PermitRequest {
             limit: Arc::clone(self),
             starving,
             modest,
@@ -249,13 +249,13 @@ impl Drop for Permit {
 
 /// A core's wish for a permit.
 #[derive(Debug)]
-pub struct Hungry {
+pub struct PermitRequest {
     limit: Arc<Limit>,
     starving: bool,
     modest: bool,
 }
 
-impl Drop for Hungry {
+impl Drop for PermitRequest {
     fn drop(&mut self) {
         self.limit.hungry.fetch_sub(1, Ordering::Relaxed);
         if self.starving {
@@ -269,11 +269,11 @@ impl Drop for Hungry {
 
 /// A pool among those that share a limit.
 #[derive(Debug)]
-pub struct Sharer {
+pub struct LimitMember {
     limit: Arc<Limit>,
 }
 
-impl Drop for Sharer {
+impl Drop for LimitMember {
     fn drop(&mut self) {
         self.limit.sharers.fetch_sub(1, Ordering::Relaxed);
         // Whoever listens for the pool's sake can see that it is gone.

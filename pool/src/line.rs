@@ -67,12 +67,12 @@ pub struct Full {
     /// How many wait.
     pub waiting: u32,
     /// Where so many wait already.
-    pub of: Whole,
+    pub of: LimitScope,
 }
 
 /// What has a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whole {
+pub enum LimitScope {
     /// The line of one pool.
     Pool,
     /// All lines together.
@@ -148,7 +148,7 @@ impl Line {
             let waiting = here.crowd.len;
             let lowest = here.crowd.lowest().filter(|lowest| *lowest < points);
             let Some(lowest) = lowest else {
-                let of = Whole::Pool;
+                let of = LimitScope::Pool;
                 return Err(Full { waiting, of });
             };
             here.send_away(lowest, all);
@@ -156,7 +156,7 @@ impl Line {
             let waiting = all.len;
             let lowest = all.lowest().filter(|lowest| *lowest < points);
             let Some(lowest) = lowest else {
-                let of = Whole::Router;
+                let of = LimitScope::Router;
                 return Err(Full { waiting, of });
             };
             // From where most of them are: that is where the trouble is.
@@ -308,9 +308,9 @@ mod tests {
         let first = one.enter(0).unwrap();
         let _second = one.enter(0).unwrap();
         let full = |waiting, of| Full { waiting, of };
-        assert_eq!(one.enter(0).unwrap_err(), full(2, Whole::Pool));
+        assert_eq!(one.enter(0).unwrap_err(), full(2, LimitScope::Pool));
         let third = other.enter(0).unwrap();
-        assert_eq!(other.enter(0).unwrap_err(), full(3, Whole::Router));
+        assert_eq!(other.enter(0).unwrap_err(), full(3, LimitScope::Router));
         drop(first);
         assert!(other.enter(0).is_ok());
         drop(third);

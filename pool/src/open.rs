@@ -206,6 +206,14 @@ impl<N: Default> Opener<N> {
         }
     }
 
+    /// What is wrong with a connection that has ended before anything was asked of it.
+    pub(crate) fn broken_at_once(&self) -> OpenError {
+        OpenError::Broken {
+            address: self.address(),
+            cause: io::ErrorKind::ConnectionAborted.into(),
+        }
+    }
+
     async fn open_unlimited(
         &self,
         settings: &OpenSettings,

@@ -1,10 +1,10 @@
-//! Patroni's REST API: who the leader of a cluster is, and a switchover by its word.
+//! Client for Patroni's REST API: reads the leader of a cluster and starts a switchover.
 //!
-//! Patroni decides by a lock in its store (etcd, Consul, …) who may be the primary.
+//! Patroni decides with a leader lock in its DCS (etcd, Consul, …) which server may be the primary.
 //! `GET /cluster` reads that store, whichever member is asked, and fails where the
 //! store cannot be read. <https://patroni.readthedocs.io/en/latest/rest_api.html>
 //!
-//! What its word means for an election is decided in `health::group`.
+//! `health::group` decides what Patroni's answer means for the choice of the primary.
 
 use crate::http::{Request, Service, Url};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use std::io;
 
 /// The REST API of one member.
 #[derive(Clone, Debug)]
-pub struct Patroni(pub Service);
+pub struct PatroniClient(pub Service);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub enum PatroniError {
 /// A cluster as one member sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Cluster {
-    /// All that the store knows.
+    /// All members that the DCS knows.
     #[serde(default)]
     pub members: Vec<Member>,
 }
@@ -61,15 +61,15 @@ pub struct Cluster {
 pub struct Member {
     /// Its name for Patroni.
     pub name: String,
-    /// What it is there for.
+    /// Its role in the cluster.
     pub role: MemberRole,
-    /// Where its PostgreSQL is reached, if that is known.
+    /// The host of its PostgreSQL, if Patroni knows it.
     pub host: Option<String>,
-    /// Its port.
+    /// The port of its PostgreSQL.
     pub port: Option<u16>,
-    /// The one that it was last seen on.
+    /// The timeline that Patroni last saw it on.
     pub timeline: Option<u32>,
-    /// Where its Patroni is reached, with a path.
+    /// The URL of its REST API, with a path.
     pub api_url: Option<String>,
 }
 
@@ -81,7 +81,7 @@ pub enum MemberRole {
     Leader,
     /// A replica that has every commit.
     SyncStandby,
-    /// Another one, or the leader of a cluster that only replays.
+    /// Another role, such as replica, or the leader of a standby cluster (`standby_leader`).
     #[serde(other)]
     Other,
 }
@@ -90,7 +90,7 @@ impl Cluster {
     /// Reads the answer to `GET /cluster`.
     ///
     /// # Errors
-    /// It is none.
+    /// The JSON is not such an answer.
     pub fn parse(json: &[u8]) -> Result<Cluster, serde_json::Error> {
         serde_json::from_slice(json)
     }
@@ -103,14 +103,14 @@ impl Cluster {
 }
 
 impl Member {
-    /// Whether its server is the one at this place; names are compared, not addresses.
-    pub fn is_at(&self, host: &str, port: u16) -> bool {
+    /// Whether its PostgreSQL has this host name and port. Host names are compared as text, without DNS.
+    pub fn has_postgres_address(&self, host: &str, port: u16) -> bool {
         let named = self.host.as_deref();
         self.port.unwrap_or(5432) == port && named.is_some_and(|h| h.eq_ignore_ascii_case(host))
     }
 
     /// Whether its own Patroni is the one at this address.
-    pub fn is_asked_at(&self, url: &Url) -> bool {
+    pub fn has_api_url(&self, url: &Url) -> bool {
         let api = self.api_url.as_deref().unwrap_or_default();
         let rest = api.strip_prefix(&url.to_string());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -124,11 +124,11 @@ impl fmt::Display for Member {
     }
 }
 
-impl Patroni {
-    /// The cluster as the store has it now. The caller limits the time.
+impl PatroniClient {
+    /// The current cluster status from the DCS. The caller must set a timeout.
     ///
     /// # Errors
-    /// No answer, or none that says it: its member cannot reach the store.
+    /// The request fails, or the answer is an error, for example because the member cannot reach the DCS.
     pub async fn cluster(&self) -> Result<Cluster, PatroniError> {
         let body = self.ask(Request::Get("/cluster")).await?;
         Cluster::parse(&body).map_err(|cause| PatroniError::Unreadable {
@@ -137,10 +137,11 @@ impl Patroni {
         })
     }
 
-    /// Makes one member the leader in place of another; returns when it is, or was not. The caller limits the time.
+    /// Makes `candidate` the leader instead of `leader`. Returns when the switchover has succeeded or failed. The caller must set
+    /// a timeout.
     ///
     /// # Errors
-    /// Patroni refused, or it did not come about. When there is no answer, it may come about later.
+    /// Patroni refused, or the switchover failed. If there is no answer, the switchover may still happen later.
     pub async fn switchover(&self, leader: &str, candidate: &str) -> Result<(), PatroniError> {
         let order = serde_json::json!({ "leader": leader, "candidate": candidate }).to_string();
         self.ask(Request::Post("/switchover", &order)).await?;
@@ -180,11 +181,11 @@ mod tests {
         let cluster = Cluster::parse(ANSWER.as_bytes()).unwrap();
         let leader = cluster.leader().unwrap();
         assert_eq!((&*leader.name, leader.timeline), ("p1", Some(2)));
-        assert!(leader.is_at("db1.example.com", 5434));
-        assert!(!leader.is_at("db1.example.com", 5433));
+        assert!(leader.has_postgres_address("db1.example.com", 5434));
+        assert!(!leader.has_postgres_address("db1.example.com", 5433));
         let url = |text| Url::parse(text).unwrap();
-        assert!(leader.is_asked_at(&url("http://127.0.0.1:8009")));
-        assert!(!leader.is_asked_at(&url("http://127.0.0.1:800")));
+        assert!(leader.has_api_url(&url("http://127.0.0.1:8009")));
+        assert!(!leader.has_api_url(&url("http://127.0.0.1:800")));
         let roles: Vec<MemberRole> = cluster.members.iter().map(|m| m.role).collect();
         let expected = [
             MemberRole::SyncStandby,

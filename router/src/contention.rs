@@ -17,7 +17,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// And at most.
 const LONGEST: Duration = Duration::from_secs(60);
 /// So many tables are remembered; of more, those that are forgotten soonest are.
-const MOST: usize = 1024;
+const MAX_TABLES: usize = 1024;
 
 /// How a statement goes to its shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,10 +155,10 @@ impl Contention {
             let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
             self.until.fetch_max(until, Ordering::Relaxed);
         }
-        if tables.len() > MOST {
+        if tables.len() > MAX_TABLES {
             tables.retain(|_, heat| heat.until > now);
         }
-        while tables.len() > MOST {
+        while tables.len() > MAX_TABLES {
             let first = tables.iter().min_by_key(|(_, heat)| heat.until);
             let Some(first) = first.map(|(table, _)| table.clone()) else {
                 break;
@@ -272,9 +272,9 @@ mod tests {
     fn only_so_many_tables_are_remembered_and_for_so_long() {
         let contention = Contention::default();
         let now = Instant::now();
-        let names: Vec<String> = (0..MOST * 2).map(|n| format!("t{n}")).collect();
+        let names: Vec<String> = (0..MAX_TABLES * 2).map(|n| format!("t{n}")).collect();
         contention.note("d", names.iter().map(String::as_str), LEAD, now);
-        assert_eq!(contention.of("d", now).len(), MOST);
+        assert_eq!(contention.of("d", now).len(), MAX_TABLES);
         let one = Contention::default();
         let mut at = now;
         for _ in 0..20 {

@@ -5,15 +5,13 @@
 //! database. SQL here is fully qualified, operators included (CVE-2025-12819). What a
 //! stranger could have made of each question is listed in docs/security.md.
 
-use crate::commit::doubt::Site;
-use crate::commit::errand::{Servers, Unreachable};
-use crate::config::{Config, Secret as ConfigSecret};
-use crate::core::{Server, Shared, Topology};
+use crate::config::Secret as ConfigSecret;
+use crate::topology::{SETTINGS, Server, Topology, towards};
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod};
 use mothership_pool::endpoint::{Address, EndpointId, Interpreter};
 use mothership_pool::health::{ControlTls, WhyNot};
 use mothership_proto::auth::{LookedUp, Secret};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,7 +20,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
-use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 use tokio_postgres::tls::NoTlsStream;
 
 mod lent;
@@ -105,6 +102,8 @@ pub struct Control {
     /// How often each server's name had come to mean another one when it was asked last.
     moves: RefCell<HashMap<EndpointId, u64>>,
     verifiers: RefCell<HashMap<String, (Instant, LookedUp)>>,
+    /// So many changes of roles were known when they were asked.
+    changes: Cell<u64>,
     /// Held by whoever asks for the verifier of a user.
     asking: RefCell<HashMap<String, Rc<tokio::sync::Mutex<()>>>>,
 }
@@ -113,11 +112,16 @@ impl Control {
     /// What the servers know of a user's password (`auth.query`), and when they were asked.
     /// Logins of one user ask once: who comes while it is asked for waits for that
     /// answer, and takes it if the question was younger than `auth.cache` or than he is.
+    /// `changes` counts the changes of roles that went through this router: what was asked before the last is forgotten.
     pub async fn verifier(
         &self,
         topology: &Topology,
         user: &str,
+        changes: u64,
     ) -> Result<(Instant, LookedUp), ControlError> {
+        if self.changes.replace(changes) != changes {
+            self.verifiers.borrow_mut().clear();
+        }
         let auth = &topology.config.auth;
         let come = Instant::now();
         let known = || {
@@ -191,6 +195,10 @@ impl Control {
                 _ => LookedUp::NoPassword,
             },
         };
+        if self.changes.get() != changes {
+            // A role was changed while the server was asked.
+            return Ok((asked, looked_up));
+        }
         let mut verifiers = self.verifiers.borrow_mut();
         if verifiers.len() >= auth.cache_entries.get() as usize {
             verifiers.clear();
@@ -421,105 +429,4 @@ fn cause_is_io(error: &tokio_postgres::Error) -> bool {
     error
         .source()
         .is_some_and(|cause| cause.is::<std::io::Error>())
-}
-
-/// How the control role asks a server of a shard that concerns the server as a whole. Encryption comes with
-/// [`ControlTls`].
-pub fn asking(config: &Config, shard: usize, server: &Server) -> tokio_postgres::Config {
-    let control = &config.control;
-    let own = &config.shards[shard];
-    let user = own.control_user.as_ref().unwrap_or(&control.user);
-    let password = own.control_password.as_ref().or(control.password.as_ref());
-    let mut asking = towards(server, user.as_str(), password, control.database.as_str());
-    asking.connect_timeout(config.pool.connect_timeout);
-    asking
-}
-
-/// What holds on every connection of the control role, whatever ALTER ROLE and ALTER DATABASE say: names are found in
-/// PostgreSQL's own catalog only, texts read one way, and no policy of a stranger runs.
-const SETTINGS: &str = "-c search_path=pg_catalog,pg_temp -c row_security=off -c standard_conforming_strings=on \
-    -c quote_all_identifiers=off -c DateStyle=ISO -c IntervalStyle=postgres -c bytea_output=hex \
-    -c extra_float_digits=1";
-
-/// Where a server is and who asks it.
-fn towards(
-    server: &Server,
-    user: &str,
-    password: Option<&ConfigSecret>,
-    database: &str,
-) -> tokio_postgres::Config {
-    let mut towards = tokio_postgres::Config::new();
-    towards.user(user).dbname(database);
-    if server.endpoint.interpreter.is_none() {
-        towards.options(SETTINGS);
-    }
-    if let Some(password) = password {
-        towards.password(password.reveal());
-    }
-    if server.login.require_channel_binding {
-        towards.channel_binding(ChannelBinding::Require);
-    }
-    if server.endpoint.tls_direct {
-        towards.ssl_negotiation(SslNegotiation::Direct);
-    }
-    match &server.endpoint.address {
-        Address::Tcp(host, port) => towards.host(host).port(*port),
-        Address::Unix(path) => unix(&mut towards, path),
-    };
-    towards
-}
-
-/// libpq names a unix socket by its folder and port.
-fn unix<'a>(
-    config: &'a mut tokio_postgres::Config,
-    path: &std::path::Path,
-) -> &'a mut tokio_postgres::Config {
-    let port = path
-        .extension()
-        .and_then(|e| e.to_str())
-        .and_then(|e| e.parse().ok());
-    if let Some(folder) = path.parent() {
-        config.host_path(folder);
-    }
-    config.port(port.unwrap_or(5432))
-}
-
-/// Lends control connections to the primaries of sites, for the ends of commits.
-pub struct Primaries<'a> {
-    control: &'a Control,
-    shared: &'a Shared,
-}
-
-impl<'a> Primaries<'a> {
-    /// By these connections, as the configuration in force says.
-    pub fn new(control: &'a Control, shared: &'a Shared) -> Self {
-        Self { control, shared }
-    }
-}
-
-impl Servers for Primaries<'_> {
-    type Lent = Lent;
-
-    async fn lend(&self, site: &Site) -> Result<Self::Lent, Unreachable> {
-        let topology = self.shared.topology();
-        let shard = topology
-            .shards
-            .iter()
-            .position(|shard| shard.name == site.shard);
-        let shard =
-            shard.ok_or_else(|| Unreachable(format!("no shard is called {}", site.shard)))?;
-        let lent = self.control.lend(&topology, shard, &site.database).await;
-        lent.map_err(|error| Unreachable(crate::log::Chain(&error).to_string()))
-    }
-
-    fn discard(&self, lent: Self::Lent) {
-        // Not cancelled: COMMIT PREPARED would be told as done before a standby has it.
-        lent.close();
-    }
-
-    fn has_documents(&self, site: &Site) -> bool {
-        let topology = self.shared.topology();
-        let documents = &topology.shards[topology.postgres..];
-        documents.iter().any(|shard| shard.name == site.shard)
-    }
 }

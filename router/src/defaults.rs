@@ -1,6 +1,7 @@
 //! The settings that roles and databases begin with, as far as the router must know them: a server of PostgreSQL has them
 //! of itself (manual, ALTER ROLE and ALTER DATABASE), one of MongoDB has none. Pure: the question, and what its answer says.
 
+use crate::rests::{self, IdleSettings};
 use std::collections::BTreeMap;
 
 /// One row with one text: what RESET goes back to on a connection, whatever was set there, by name in JSON. The search
@@ -13,32 +14,53 @@ pub const QUESTION: &str = "SELECT pg_catalog.json_object_agg(name, reset_val) F
     lock_timeout,statement_timeout,transform_null_equals}')";
 
 /// One row with one text: every setting that a session may have, by its name in JSON: what RESET goes back to on this
-/// connection, and whether a role or a database says so.
-pub const BEGINS: &str = "SELECT pg_catalog.json_object_agg(name, pg_catalog.json_build_array(reset_val, \
-    source OPERATOR(pg_catalog.=) ANY ('{global,database,user,\"database user\"}'))) FROM pg_catalog.pg_settings \
+/// connection, and whether a role or a database says so. The view does not show the role, which both may set as well.
+pub const BEGINS: &str = "SELECT pg_catalog.json_object_agg(name, value) FROM (\
+    SELECT name, pg_catalog.json_build_array(reset_val, \
+        source OPERATOR(pg_catalog.=) ANY ('{global,database,user,\"database user\"}')) AS value FROM pg_catalog.pg_settings \
     WHERE context OPERATOR(pg_catalog.=) 'user' OR context OPERATOR(pg_catalog.=) 'superuser' \
-    AND pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'";
+    AND pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on' \
+    UNION ALL SELECT 'role', pg_catalog.json_build_array(pg_catalog.current_setting('role'), true)) s";
 
 /// What a session began with: for each setting its value, and whether a role or a database says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begins(BTreeMap<String, (Option<String>, bool)>);
+pub struct Begins {
+    settings: BTreeMap<String, (Option<String>, bool)>,
+    rests: IdleSettings,
+}
 
 impl Begins {
     /// The answer to [`BEGINS`]. `None` if it is no answer.
     pub fn read(answer: &str) -> Option<Self> {
-        serde_json::from_str(answer).ok().map(Self)
+        let settings: BTreeMap<String, (Option<String>, bool)> =
+            serde_json::from_str(answer).ok()?;
+        // What the server's configuration says is about its connections, which are the router's.
+        let said = |name: &str| {
+            let own = settings.get(name).filter(|(_, own)| *own);
+            rests::millis(own?.0.as_deref()?)
+        };
+        let rests = IdleSettings {
+            idle: said(rests::IDLE),
+            in_transaction: said(rests::IN_TRANSACTION),
+        };
+        Some(Self { settings, rests })
+    }
+
+    /// What roles and databases say of how long a session may rest.
+    pub fn rests(&self) -> IdleSettings {
+        self.rests
     }
 
     /// A setting's value. The name is in small letters.
     pub fn value(&self, name: &str) -> Option<&str> {
-        let mut said = self.0.iter();
+        let mut said = self.settings.iter();
         let (_, (value, _)) = said.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         value.as_deref()
     }
 
     /// Whether the search path has the schema of temporary objects.
     pub fn has_temporary_schema(&self) -> bool {
-        let path = self.0.get("search_path");
+        let path = self.settings.get("search_path");
         path.is_some_and(|(path, _)| path.as_deref().is_some_and(says_temporary))
     }
 
@@ -46,13 +68,13 @@ impl Begins {
     /// `is_set` says itself, asked by the name in small letters. What the server's configuration says is the same for both.
     pub fn kept(&self, now: &Self, is_set: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let differs = |(name, (value, own)): (&String, &(Option<String>, bool))| {
-            let (other, others) = now.0.get(name)?;
+            let (other, others) = now.settings.get(name)?;
             let name = name.to_ascii_lowercase();
             let counts = *own || *others || is_set(&name);
             let value = value.clone().filter(|_| counts && value != other)?;
             Some((name, value))
         };
-        self.0.iter().filter_map(differs).collect()
+        self.settings.iter().filter_map(differs).collect()
     }
 }
 
@@ -100,6 +122,17 @@ mod tests {
         assert!(Begins::read("").is_none());
         let path = read(r#"{"search_path": ["PG_Temp, public", true]}"#);
         assert!(path.has_temporary_schema() && !old.has_temporary_schema());
+    }
+
+    #[test]
+    fn how_long_a_session_may_rest_is_for_its_role_and_database_to_say() {
+        let begins = r#"{"idle_session_timeout": ["300", true], "idle_in_transaction_session_timeout": ["9", false]}"#;
+        let begins = Begins::read(begins).expect("it is JSON");
+        let said = IdleSettings {
+            idle: Some(300),
+            in_transaction: None,
+        };
+        assert_eq!(begins.rests(), said);
     }
 
     #[test]

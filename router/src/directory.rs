@@ -11,7 +11,7 @@
 //! control role's rights, and `SET ROLE` would not help, because those functions could set it back.
 
 use crate::config::{Config, Label, Strategy, StrategyKind, TablePattern};
-use crate::group::shard_id;
+use crate::topology::shard_id;
 use futures_util::{StreamExt, TryStreamExt};
 use mothership_catalog::{Catalog, Name, Relation, RelationKind, TypeKind};
 use mothership_shardmap::{

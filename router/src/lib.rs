@@ -12,6 +12,10 @@ pub mod config;
 
 pub mod core;
 
+pub mod topology;
+
+pub mod other_process;
+
 pub mod throttle;
 
 pub mod retry;
@@ -20,18 +24,23 @@ pub mod pressure;
 
 pub mod defaults;
 
+pub mod rests;
+
 pub mod session;
+
+pub mod login;
+
+pub mod statements;
 
 pub mod rules;
 
-pub mod world;
+pub mod model;
 
 pub mod directory;
 
 pub mod sequences;
 
 pub mod failover;
-pub mod group;
 
 #[cfg(feature = "mongo")]
 pub mod mongo;
@@ -47,6 +56,8 @@ pub mod deadlock;
 pub mod contention;
 
 pub mod metrics;
+
+pub mod exporter;
 
 pub mod console;
 

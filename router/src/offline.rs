@@ -10,15 +10,16 @@ pub mod mongo;
 use crate::commit::schema::{self, Missing};
 use crate::config::{self, Config, ConfigError};
 use crate::control::Control;
-use crate::core::{STAND_IN_ITERATIONS, Topology, TopologyError};
+use crate::core::STAND_IN_ITERATIONS;
 use crate::directory::Directories;
-use crate::group::shard_id;
 use crate::log::Chain;
+use crate::model::{self, DatabaseModel, ModelError, ShardReport};
 use crate::rules::facts::Facts;
 use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{RequestFacts, RuleSet};
+use crate::topology::shard_id;
+use crate::topology::{Topology, TopologyError};
 use crate::verifiers;
-use crate::world::{self, Seen, World, WorldError, is_declared};
 use mothership_catalog::Fingerprint;
 use mothership_catalog::text::{self, TextError};
 use mothership_plan::report::{report, undeclared};
@@ -73,12 +74,12 @@ pub enum OfflineError {
     },
     /// The catalog cannot be had.
     #[error("database \"{database}\"")]
-    World {
+    DatabaseModel {
         /// Which.
         database: String,
         /// Why.
         #[source]
-        cause: Arc<WorldError>,
+        cause: Arc<ModelError>,
     },
     /// Declared tables mean nothing without a catalog.
     #[error("tables are declared: give --catalog FILE or --database NAME")]
@@ -122,7 +123,7 @@ pub fn explain(
         .iter()
         .position(|shard| shard.home)
         .unwrap_or(0);
-    let declared = is_declared(&config);
+    let declared = config.declares_tables();
     let rules = RuleSet::new(&config, None);
     let database = match source {
         Source::Database(database) => database,
@@ -138,16 +139,16 @@ pub fn explain(
     });
     let looks = rules.looks_at_statements(&mine) && *source != Source::None;
     let pins = rules.pins(&mine) && *source != Source::None;
-    let world = match source {
+    let model = match source {
         _ if !declared && !looks && !pins => None,
         Source::None => return Err(OfflineError::NoCatalog),
         Source::File(path) => Some(from_file(config.clone(), home, path)?),
         Source::Database(database) => {
             let (topology, _watch) = topology(config.clone())?;
             let control = Control::default();
-            let look = world::look(&control, &topology, database);
-            let world = runtime()?.block_on(look);
-            Some(world.map_err(|cause| OfflineError::World {
+            let look = model::look(&control, &topology, database);
+            let model = runtime()?.block_on(look);
+            Some(model.map_err(|cause| OfflineError::DatabaseModel {
                 database: database.clone(),
                 cause,
             })?)
@@ -164,8 +165,8 @@ pub fn explain(
         is_hidden: false,
         is_redefined: false,
     };
-    let survey = world.as_ref().filter(|_| looks);
-    let survey = survey.map(|world| (world, Survey::new(&rules, world.catalog())));
+    let survey = model.as_ref().filter(|_| looks);
+    let survey = survey.map(|model| (model, Survey::new(&rules, model.catalog())));
     let parts: Vec<&str> = split(sql.as_bytes(), true)
         .filter(|part| !part.empty)
         .map(|part| &sql[part.span.start..part.span.end])
@@ -184,19 +185,19 @@ pub fn explain(
         };
         let request = match &survey {
             None => RequestFacts::by_origin(&facts, &rules),
-            Some((world, survey)) => survey.request(&rules, world.catalog(), &facts, &scope),
+            Some((model, survey)) => survey.request(&rules, model.catalog(), &facts, &scope),
         };
         let outcome = rules.outcome(&mine, &request, now);
-        let about = about(world.as_ref().map(World::catalog), &facts, &scope);
+        let about = about(model.as_ref().map(DatabaseModel::catalog), &facts, &scope);
         let shards = config.shards.iter().map(|shard| shard.name.as_str());
         let pin = outcome.pin(&rules, about, shards);
-        let lines = match world.as_ref().filter(|_| declared) {
+        let lines = match model.as_ref().filter(|_| declared) {
             None => {
                 let name = config.shards[home].name.as_str();
                 undeclared((shard_id(home), name), pin.as_ref())
             }
-            Some(world) => {
-                let (plan, map) = (world.plan(part, &context), world.map());
+            Some(model) => {
+                let (plan, map) = (model.plan(part, &context), model.map());
                 let text = &TextContext::UTC;
                 report(part, &plan, &Params::NONE, map, text, pin.as_ref())
             }
@@ -210,7 +211,7 @@ pub fn explain(
     Ok(out)
 }
 
-fn from_file(config: Config, home: usize, path: &Path) -> Result<World, OfflineError> {
+fn from_file(config: Config, home: usize, path: &Path) -> Result<DatabaseModel, OfflineError> {
     let text = std::fs::read_to_string(path).map_err(|cause| OfflineError::Read {
         path: path.to_owned(),
         cause,
@@ -222,17 +223,17 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<World, OfflineE
     // Every shard is as the file says.
     let shards = config.postgres_shards();
     let seen = (0..).take(shards).map(|cluster| {
-        Ok(Seen {
+        Ok(ShardReport {
             catalog: catalog.clone(),
             cluster,
             fingerprint: Fingerprint::default(),
         })
     });
     let directories = Directories::unread(&config);
-    let world = World::new(&Arc::new(config), home, seen.collect(), directories, 0);
-    world.map_err(|mistakes| OfflineError::World {
+    let model = DatabaseModel::new(&Arc::new(config), home, seen.collect(), directories, 0);
+    model.map_err(|mistakes| OfflineError::DatabaseModel {
         database: path.display().to_string(),
-        cause: Arc::new(WorldError::Map(mistakes)),
+        cause: Arc::new(ModelError::Map(mistakes)),
     })
 }
 
@@ -351,16 +352,16 @@ async fn check_database(
     if faults > 0 || !topology.declared {
         return faults;
     }
-    match world::look(control, topology, database).await {
+    match model::look(control, topology, database).await {
         Err(error) => {
             say(&format!("  error: {}", Chain(&error)));
             faults += 1;
         }
-        Ok(world) => {
-            for finding in world.findings() {
+        Ok(model) => {
+            for finding in model.findings() {
                 say(&format!("  warning: {finding}"));
             }
-            for pending in world.pending().iter().filter(|one| one.is_exact()) {
+            for pending in model.pending().iter().filter(|one| one.is_exact()) {
                 say(&format!("  note: table {pending} does not exist yet"));
             }
         }

@@ -9,23 +9,24 @@ use crate::commit::doubt::Site;
 use crate::commit::errand::databases as databases_of;
 use crate::commit::recover::{Recovery, Settings};
 use crate::config::{Change, Config, Reloaded, SendBatch, Workers};
-use crate::control::{Control, Primaries};
+use crate::control::Control;
+use crate::core::primaries::Primaries;
 use crate::core::{
-    Core, Life, Mail, Order, STAND_IN_ITERATIONS, ShardServers, Shared, Topology, TopologyError,
-    cancel_entry, keepalive, watch_roles,
+    Core, Life, Mail, Order, STAND_IN_ITERATIONS, Shared, cancel_entry, watch_roles,
 };
 use crate::log::Chain;
+use crate::login;
+use crate::other_process::OtherProcess;
+use crate::other_process::words::Word;
 use crate::pressure::{self, Level, Meter, Shut};
-use crate::session::login;
 use crate::takeover::doors::Doors;
-use crate::takeover::elder::Event;
-use crate::takeover::heir::{HeirError, Inheritance};
-use crate::takeover::kin::Kin;
 use crate::takeover::layout::difference;
+use crate::takeover::new_process::{Inheritance, TakeoverError};
+use crate::takeover::old_process::Event;
 use crate::takeover::ports::{ListenError, Ports};
-use crate::takeover::words::Word;
 use crate::takeover::{notify, successor};
 use crate::throttle::CancelTicket;
+use crate::topology::{ShardServers, Topology, TopologyError, keepalive};
 use futures_util::future::join_all;
 use mothership_pool::wire::{SendMode, Wire, install};
 use mothership_proto::auth::{SecretKind, StandIn};
@@ -54,7 +55,7 @@ pub enum RunError {
     Listen(#[from] ListenError),
     /// The ports were not given by the process that has them.
     #[error("take over from the running process")]
-    TakeOver(#[from] HeirError),
+    TakeOver(#[from] TakeoverError),
     /// A thread or runtime cannot be made.
     #[error("start {what}")]
     Start {
@@ -97,7 +98,7 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
     let wishes = wishes.map_err(start("to catch signals"))?;
     let mut inheritance = match (take_over, &listen.takeover) {
         (false, _) => None,
-        (true, None) => return Err(HeirError::NoPlace.into()),
+        (true, None) => return Err(TakeoverError::NoPlace.into()),
         (true, Some(place)) => runtime.block_on(Inheritance::ask(place))?,
     };
     let inherited = inheritance
@@ -106,7 +107,7 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
     let before = inheritance.as_ref().map(|all| &all.facts);
     let entries = topology.config.entries();
     if let Some(path) = before.and_then(|before| difference(&before.layout, entries)) {
-        return Err(HeirError::Layout(path).into());
+        return Err(TakeoverError::Layout(path).into());
     }
     // All ports are taken before anything else starts, so that a taken one is said
     // at once and leaves nothing behind.
@@ -114,9 +115,9 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
     let (mail, mailboxes): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::unbounded_channel()).unzip();
     let (life, watched) = watch::channel(Life::Serving);
     let (order, mut orders) = mpsc::unbounded_channel();
-    let kin = Kin::new(before.map(|before| before.process));
+    let other_process = OtherProcess::new(before.map(|before| before.process));
     let watching = (topology, prober);
-    let shared = Shared::new(watching, stand_in, mail, watched, order, kin);
+    let shared = Shared::new(watching, stand_in, mail, watched, order, other_process);
     if let Some(before) = before {
         let disabled = before.disabled.iter().cloned();
         shared.gates.write().disabled.extend(disabled);
@@ -152,7 +153,7 @@ pub fn run(path: &Path, config: Config, take_over: bool) -> Result<(), RunError>
             quiet: false,
         };
         supervisor.supervise(wishes, &mut orders, events).await;
-        shared.kin.all_said().await;
+        shared.other_process.all_said().await;
     });
     // Cores see Ending, tell their clients and stop.
     let _ = life.send(Life::Ending);
@@ -285,7 +286,7 @@ impl Supervisor<'_> {
                 notify::stopping();
                 // The unix socket stays open, so that administrators can look and order.
                 self.doors.close();
-                self.shared.kin.tell(Word::Closing);
+                self.shared.other_process.tell(Word::Closing);
             }
             Life::Closing | Life::Draining | Life::Ending => {}
         }
@@ -333,7 +334,7 @@ impl Supervisor<'_> {
             }
             // It is told by the loss of `done`.
             Event::HandOver { .. } => None,
-            Event::HeirGone if self.now == Life::HandedOver && !self.doors.are_gone() => {
+            Event::NewProcessGone if self.now == Life::HandedOver && !self.doors.are_gone() => {
                 tracing::warn!("the process that had taken over is gone, this one serves again");
                 // Before the cores get the ports: they would let go of them at once.
                 self.turn_to(Life::Serving);
@@ -344,8 +345,8 @@ impl Supervisor<'_> {
                 notify::serving();
                 None
             }
-            Event::HeirGone => None,
-            Event::HeirCloses => {
+            Event::NewProcessGone => None,
+            Event::NewProcessCloses => {
                 self.doors.give_up();
                 None
             }
@@ -358,7 +359,7 @@ impl Supervisor<'_> {
         if gates.paused_all || gates.suspended || !gates.paused.is_empty() {
             return Some("something is paused in the console; RESUME comes first");
         }
-        if self.shared.kin.other().is_some() {
+        if self.shared.other_process.other().is_some() {
             return Some(
                 "the process before it still has clients; they leave, or SIGTERM to that one ends it",
             );

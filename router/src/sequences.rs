@@ -3,17 +3,19 @@
 //! Each sequence has one owner, the home shard's sequence of its name; those of the other shards are not used. The router
 //! takes values in blocks, so that they are unique over all shards and routers and keep increment, bounds and cycle. What
 //! was taken before a change of definitions is not given after it: it may have been a `setval`, or ALTER SEQUENCE. What is
-//! thrown away is a gap, as in PostgreSQL.
+//! thrown away is a gap, as in PostgreSQL. Near the end of a sequence a block is what is left of it.
 
 use crate::control::{Control, ControlError};
-use crate::core::{Shared, Topology};
+use crate::topology::Topology;
+use futures_util::TryStreamExt;
 use mothership_catalog::Name;
 use mothership_pool::endpoint::Address;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio_postgres::error::SqlState;
 
 /// The database, by the clients' name, and the sequence.
 type Key = (String, Name);
@@ -36,6 +38,9 @@ struct Cached {
     /// Held by whoever takes more.
     turn: tokio::sync::Mutex<()>,
 }
+
+/// Values, and why there are no more.
+type Taken = (Vec<i64>, Option<SequenceError>);
 
 /// Values, and the definitions that held when they were asked for.
 #[derive(Debug, Default)]
@@ -136,12 +141,12 @@ impl Sequences {
     /// When the home shard does not say.
     pub async fn may_use(
         &self,
-        (shared, control): (&Shared, &Control),
+        (definitions, control): (&AtomicU64, &Control),
         topology: &Topology,
         (database, sequence): (&str, &Name),
         role: &str,
     ) -> Result<bool, SequenceError> {
-        let epoch = shared.schema_epoch.load(Ordering::SeqCst);
+        let epoch = definitions.load(Ordering::SeqCst);
         let key = ((database.to_owned(), sequence.clone()), role.to_owned());
         let known = {
             let allowed = self.allowed.lock().expect("nobody panics while holding it");
@@ -180,14 +185,14 @@ impl Sequences {
     /// When the home shard gives none.
     pub async fn next(
         &self,
-        (shared, control): (&Shared, &Control),
+        (definitions, control): (&AtomicU64, &Control),
         topology: &Topology,
         (database, sequence): (&str, &Name),
         count: usize,
     ) -> Result<Vec<i64>, SequenceError> {
         let cached = self.of(database, sequence);
         let kept = || {
-            let epoch = shared.schema_epoch.load(Ordering::SeqCst);
+            let epoch = definitions.load(Ordering::SeqCst);
             let mut block = cached.block.lock().expect("nobody panics while holding it");
             block.take(epoch, count)
         };
@@ -201,10 +206,15 @@ impl Sequences {
                 return Ok(values);
             }
             // Whatever changes from here on makes them old.
-            let epoch = shared.schema_epoch.load(Ordering::SeqCst);
-            let values = ask(control, topology, (database, sequence), count).await?;
+            let epoch = definitions.load(Ordering::SeqCst);
+            let (values, ended) = ask(control, topology, (database, sequence), count).await?;
             let mut block = cached.block.lock().expect("nobody panics while holding it");
-            Ok(block.refill(epoch, values, count))
+            let values = block.refill(epoch, values, count);
+            match ended {
+                // As many as PostgreSQL would have given before it said so are used up.
+                Some(error) if values.len() < count => Err(error),
+                _ => Ok(values),
+            }
         };
         match tokio::time::timeout(limit, more).await {
             Ok(values) => values,
@@ -221,14 +231,9 @@ impl Sequences {
     }
 }
 
-/// Takes a block, of what is left if that is less, but always as many as are wanted now.
+/// Takes so many. Each is taken for good when its row comes, whatever becomes of the rest.
 const TAKE: &str = "SELECT pg_catalog.nextval(s.seqrelid::pg_catalog.regclass) \
-    FROM pg_catalog.pg_sequence s, pg_catalog.generate_series(1::pg_catalog.int8, GREATEST($2::pg_catalog.int8, \
-        CASE WHEN s.seqcycle THEN $3::pg_catalog.int8 ELSE LEAST($3::pg_catalog.numeric, pg_catalog.div( \
-            CASE WHEN s.seqincrement OPERATOR(pg_catalog.>) 0 THEN s.seqmax ELSE s.seqmin END::pg_catalog.numeric \
-            OPERATOR(pg_catalog.-) COALESCE(pg_catalog.pg_sequence_last_value(s.seqrelid)::pg_catalog.numeric, \
-                s.seqstart::pg_catalog.numeric OPERATOR(pg_catalog.-) s.seqincrement::pg_catalog.numeric), \
-            s.seqincrement::pg_catalog.numeric))::pg_catalog.int8 END)) \
+    FROM pg_catalog.pg_sequence s, pg_catalog.generate_series(1::pg_catalog.int8, $2::pg_catalog.int8) \
     WHERE s.seqrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
 
 /// As `nextval_internal` in PostgreSQL's `sequence.c`.
@@ -260,12 +265,13 @@ async fn is_allowed(
         })
 }
 
+/// A block, but at least `count`; near the end of the sequence what is left of it, and why that is no more.
 async fn ask(
     control: &Control,
     topology: &Topology,
     (database, sequence): (&str, &Name),
     count: usize,
-) -> Result<Vec<i64>, SequenceError> {
+) -> Result<Taken, SequenceError> {
     let home = topology.home;
     let there = topology.database_on(database, home);
     let client = control
@@ -277,14 +283,31 @@ async fn ask(
         })?;
     let name = sequence.quoted();
     let block = i64::from(topology.config.sequences.block.get());
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let of: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&name, &count, &block];
-    let rows = client.ask(client.query(TAKE, &of)).await;
-    let values = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
-    values.map_err(|cause| SequenceError::Server {
-        sequence: sequence.clone(),
-        cause,
-    })
+    let wanted = i64::try_from(count).unwrap_or(i64::MAX).max(block);
+    let of: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&name, &wanted];
+    let mut values = Vec::new();
+    let asked = client.ask(async {
+        let rows = client.query_raw(TAKE, of).await?;
+        let mut rows = std::pin::pin!(rows);
+        while let Some(row) = rows.try_next().await? {
+            values.push(row.try_get(0)?);
+        }
+        Ok(())
+    });
+    let cause = asked.await.err();
+    let ends = |cause: &tokio_postgres::Error| {
+        cause.code() == Some(&SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED)
+    };
+    let why = cause.map(|cause| {
+        let ends = ends(&cause);
+        let sequence = sequence.clone();
+        (ends, SequenceError::Server { sequence, cause })
+    });
+    match why {
+        Some((false, error)) => Err(error),
+        Some((true, error)) => Ok((values, Some(error))),
+        None => Ok((values, None)),
+    }
 }
 
 #[cfg(test)]

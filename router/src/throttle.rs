@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// At most so many at once; the others wait in their order. The number may change.
 #[derive(Debug)]
@@ -58,7 +58,11 @@ pub struct Cancels {
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub struct CancelTicket(Arc<AtomicU32>);
+pub struct CancelTicket {
+    pending: Arc<AtomicU32>,
+    /// Dropped with it: who waits for the other end learns that it has been delivered, or was not to be.
+    _ended: oneshot::Sender<()>,
+}
 
 impl Cancels {
     /// With so many delivered at once.
@@ -69,21 +73,27 @@ impl Cancels {
         }
     }
 
-    /// One more, unless `most` are under way: then it is dropped, which the protocol allows.
-    pub fn admit(&self, most: u32) -> Option<CancelTicket> {
+    /// One more, and what ends when it has ended; none if `most` are under way: then it is dropped, which the protocol
+    /// allows.
+    pub fn admit(&self, most: u32) -> Option<(CancelTicket, oneshot::Receiver<()>)> {
         let one_more = |n: u32| (n < most).then_some(n + 1);
         let counted = self
             .pending
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        counted
-            .ok()
-            .map(|_| CancelTicket(Arc::clone(&self.pending)))
+        counted.ok().map(|_| {
+            let (ended, ends) = oneshot::channel();
+            let ticket = CancelTicket {
+                pending: Arc::clone(&self.pending),
+                _ended: ended,
+            };
+            (ticket, ends)
+        })
     }
 }
 
 impl Drop for CancelTicket {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.pending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

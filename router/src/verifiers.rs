@@ -5,8 +5,8 @@
 //! only where salt and iterations are the same. No verifier leaves this module.
 
 use crate::control::Control;
-use crate::core::Topology;
 use crate::log::Chain;
+use crate::topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 

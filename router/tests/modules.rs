@@ -1,30 +1,12 @@
-//! Which modules of the router use each other in a circle. The list below may only become shorter.
+//! No module of the router uses itself by way of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// What uses itself by way of others. Whoever cuts a circle takes its modules from here.
-const IN_CIRCLES: [&str; 14] = [
-    "config",
-    "console",
-    "control",
-    "core",
-    "deadlock",
-    "directory",
-    "failover",
-    "group",
-    "metrics",
-    "rules",
-    "sequences",
-    "session",
-    "takeover",
-    "world",
-];
-
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn no_more_modules_use_each_other_in_circles() {
+fn no_modules_use_each_other_in_circles() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut uses = Uses::new();
     for entry in std::fs::read_dir(&source).expect("the sources are there") {
@@ -41,7 +23,7 @@ fn no_more_modules_use_each_other_in_circles() {
     }
     let is_in_circle = |module: &&String| reached(&uses, module).contains(*module);
     let found: Vec<&String> = uses.keys().filter(is_in_circle).collect();
-    assert_eq!(found, IN_CIRCLES);
+    assert!(found.is_empty(), "in circles: {found:?}");
 }
 
 /// Adds the modules that the code of a file or folder names, tests left out.

@@ -108,8 +108,8 @@ impl Shard {
 }
 
 fn last_lines(path: &Path) -> String {
-    const MOST: usize = 20;
+    const MAX_LINES: usize = 20;
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(MOST)..].join("\n")
+    lines[lines.len().saturating_sub(MAX_LINES)..].join("\n")
 }

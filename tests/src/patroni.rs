@@ -142,7 +142,7 @@ impl Patroni {
                     tls: None,
                     login: None,
                 };
-                let patroni = mothership_pool::patroni::Patroni(service);
+                let patroni = mothership_pool::patroni::PatroniClient(service);
                 let asked = tokio::time::timeout(Duration::from_secs(5), patroni.cluster());
                 if let Ok(Ok(cluster)) = asked.await {
                     return Some(cluster);

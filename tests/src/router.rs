@@ -117,10 +117,10 @@ impl Router {
     }
 
     /// Starts another process with the same file, ports and folder, which takes over from this one; does not wait.
-    pub fn launch_heir(&self) -> Router {
+    pub fn launch_new_process(&self) -> Router {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let mut heir = Router {
+        let mut new_process = Router {
             child: Command::new("true").spawn().unwrap(),
             folder: Arc::clone(&self.folder),
             log: format!("router-{number}.log"),
@@ -129,21 +129,21 @@ impl Router {
             own_hosts: self.own_hosts,
             clock: self.clock.clone(),
         };
-        heir.child.wait().unwrap();
-        heir.spawn(&["--take-over"]);
-        heir
+        new_process.child.wait().unwrap();
+        new_process.spawn(&["--take-over"]);
+        new_process
     }
 
     /// The same, and waits until it has taken over.
-    pub fn heir(&self) -> Router {
-        let mut heir = self.launch_heir();
+    pub fn take_over(&self) -> Router {
+        let mut new_process = self.launch_new_process();
         let mut ended = None;
         let serves = poll_until(START_LIMIT, || {
-            ended = heir.exit_status();
-            ended.is_some() || heir.log().contains("serving")
+            ended = new_process.exit_status();
+            ended.is_some() || new_process.log().contains("serving")
         });
         assert!(serves && ended.is_none(), "no takeover: {ended:?}");
-        heir
+        new_process
     }
 
     /// Starts it anew with the same file, port and folder, after it has ended.

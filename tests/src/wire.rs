@@ -323,6 +323,12 @@ impl Wire {
         assert!(other.is_closed_within(ANSWER_LIMIT), "cancel not taken");
     }
 
+    /// The same once nothing has come for so long.
+    pub fn cancel_after(&mut self, pause: Duration) {
+        assert_eq!(self.try_frame(pause), Err(Silence::Late));
+        self.cancel();
+    }
+
     /// Whether the other side closes within `limit` without another message.
     pub fn is_closed_within(&mut self, limit: Duration) -> bool {
         self.try_frame(limit) == Err(Silence::Closed)

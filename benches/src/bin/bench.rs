@@ -223,7 +223,7 @@ impl Bench<'_> {
         let mut samples = Samples::default();
         let mut order = options.targets.clone();
         let fastest = self.fastest(options)?;
-        let load = |target, case: Case, duration, seed| {
+        let load = |target: Target, case: Case, duration, seed| {
             let rate = match case.work {
                 Work::Paced(percent) => Some(fastest * f64::from(percent) / 100.0),
                 _ => None,
@@ -233,6 +233,7 @@ impl Bench<'_> {
                 duration,
                 seed,
                 rate,
+                databases: target.databases(),
             };
             self.load(target, &run)
         };
@@ -290,6 +291,7 @@ impl Bench<'_> {
             duration: options.duration.max(Duration::from_secs(2)),
             seed: 1,
             rate: None,
+            databases: 1,
         };
         Ok(self.load(Target::Direct, &run)?.tps)
     }
@@ -340,6 +342,7 @@ impl Bench<'_> {
                     duration: CROWD_DURATION,
                     seed: 1,
                     rate: None,
+                    databases: 1,
                 };
                 let figures = self.load(*target, &run)?;
                 let sample = Sample {

@@ -119,6 +119,7 @@ fn run(asked: &Asked) -> Result<(), String> {
             duration,
             seed: 1,
             rate: None,
+            databases: 1,
         };
         let done = pgbench.run(port, Some(pid), &run);
         done.map_err(|error| stage.explain(Target::Shards, Work::Select, &error))

@@ -40,7 +40,7 @@ pub enum Scope {
 }
 
 /// The number of a write: how many writes the group had acknowledged with it.
-pub type Moment = u64;
+pub type WriteNumber = u64;
 
 /// The acknowledged writes of one group; lives as long as the process, whatever is reloaded.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl CommitClock {
     /// told. Call it once for each scope that was touched, or with [`Scope::All`].
     ///
     /// Returns the write's number, which the session keeps for `freshness = "session"`.
-    pub fn acknowledge(&self, scope: Scope) -> Moment {
+    pub fn acknowledge(&self, scope: Scope) -> WriteNumber {
         let moment = self.last.fetch_add(1, Ordering::SeqCst) + 1;
         // A read between these two steps does not see the write's number yet. Nobody has been told of the write yet either.
         self.counter(scope).fetch_max(moment, Ordering::SeqCst);
@@ -85,7 +85,7 @@ impl CommitClock {
     }
 
     /// What a read of `scope` that has arrived now must see.
-    pub fn needed(&self, scope: Scope) -> Moment {
+    pub fn needed(&self, scope: Scope) -> WriteNumber {
         match scope {
             Scope::All => self.now(),
             Scope::Part(_) => {
@@ -96,7 +96,7 @@ impl CommitClock {
     }
 
     /// The number of the last write.
-    pub fn now(&self) -> Moment {
+    pub fn now(&self) -> WriteNumber {
         self.last.load(Ordering::SeqCst)
     }
 

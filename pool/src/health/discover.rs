@@ -9,7 +9,7 @@ use super::probe::MIN_GAP;
 use super::spec::ServerSpec;
 use super::view::Health;
 use crate::endpoint::Address;
-use crate::patroni::{Cluster, Member, Patroni, PatroniError};
+use crate::patroni::{Cluster, Member, PatroniClient, PatroniError};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -39,7 +39,7 @@ pub(super) struct Source {
     group: usize,
     /// Its place among the sources of the group.
     place: usize,
-    patroni: Patroni,
+    patroni: PatroniClient,
     servers: Arc<[Address]>,
     /// What all sources of the group have said.
     answers: Arc<Mutex<Vec<Option<Answer>>>>,
@@ -52,7 +52,7 @@ impl Source {
     pub(super) fn of_group(
         health: &Arc<Health>,
         group: usize,
-        sources: Vec<Patroni>,
+        sources: Vec<PatroniClient>,
         servers: &[ServerSpec],
     ) -> Vec<Source> {
         let servers = servers.iter().map(|server| server.endpoint.address.clone());
@@ -143,7 +143,7 @@ pub async fn place(member: &Member, servers: &[Address]) -> Option<usize> {
     let servers: Vec<Option<(String, u16)>> = servers.iter().map(tcp).collect();
     let is = |server: &Option<(String, u16)>| {
         let server = server.as_ref();
-        server.is_some_and(|(host, port)| member.is_at(host, *port))
+        server.is_some_and(|(host, port)| member.has_postgres_address(host, *port))
     };
     if let Some(at) = servers.iter().position(is) {
         return Some(at);

@@ -6,9 +6,9 @@
 //! a reason.
 
 use super::breaker::{Breaker, BreakerState, Traffic};
-use super::clock::Moment;
-use super::position::{Position, Positions};
-use super::report::{Lsn, Report, Says};
+use super::clock::WriteNumber;
+use super::position::{WalHistory, WalSample};
+use super::report::{Lsn, Report, ReportedRole};
 use super::state::{Failure, ServerHealth, State, Watch};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -168,7 +168,7 @@ impl fmt::Display for Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fresh {
     /// It has every write up to this one.
-    pub seen: Moment,
+    pub seen: WriteNumber,
     /// It has everything that was committed before this.
     pub until: Instant,
     /// When it was asked. A connection that was opened before is one to the same run of the server: after a crash a
@@ -210,7 +210,7 @@ struct Member {
     watched: bool,
     health: ServerHealth,
     breaker: Breaker,
-    told: Option<Told>,
+    told: Option<LastReport>,
     /// `told` is still what it says: nothing has failed since.
     current: bool,
     /// Its name means another server than the one that has told it.
@@ -220,10 +220,10 @@ struct Member {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct LastReport {
     report: Report,
     /// The last acknowledged write, read before the question was sent.
-    moment: Moment,
+    moment: WriteNumber,
     asked: Instant,
 }
 
@@ -239,7 +239,7 @@ pub struct Group {
     primary: Result<usize, NoPrimary>,
     /// The server and timeline that `positions` are of.
     term: Option<(usize, u32)>,
-    positions: Positions,
+    positions: WalHistory,
 }
 
 /// One server as configured.
@@ -287,7 +287,7 @@ impl Group {
             leader: None,
             primary: Err(NoPrimary::Asking),
             term: None,
-            positions: Positions::default(),
+            positions: WalHistory::default(),
         };
         group.decide();
         group
@@ -299,7 +299,7 @@ impl Group {
         &mut self,
         server: usize,
         report: Report,
-        moment: Moment,
+        moment: WriteNumber,
         asked: Instant,
         now: Instant,
     ) {
@@ -307,7 +307,7 @@ impl Group {
             return;
         };
         member.health.on_good(now, &self.watch);
-        member.told = Some(Told {
+        member.told = Some(LastReport {
             report,
             moment,
             asked,
@@ -461,8 +461,8 @@ impl Group {
         };
         match told.report.says {
             _ if self.fence.is_some_and(|f| f.system != told.report.system) => Role::Foreign,
-            Says::Primary { .. } => Role::Claimant,
-            Says::Replica { .. } => Role::Replica,
+            ReportedRole::Primary { .. } => Role::Claimant,
+            ReportedRole::Replica { .. } => Role::Replica,
         }
     }
 
@@ -472,7 +472,7 @@ impl Group {
         let told = member.told.filter(|_| member.current)?;
         let position = self
             .positions
-            .reached(self.on_our_timeline(&told.report)?)?;
+            .last_replayed(self.on_our_timeline(&told.report)?)?;
         Some(Fresh {
             seen: position.moment,
             until: position.at,
@@ -485,7 +485,7 @@ impl Group {
         let (_, term) = self.term?;
         let same_system = self.fence.is_some_and(|f| f.system == report.system);
         match report.says {
-            Says::Replica {
+            ReportedRole::Replica {
                 replayed,
                 timeline: Some(timeline),
                 ..
@@ -499,13 +499,13 @@ impl Group {
         let replayed = self.on_our_timeline(&told.report)?;
         let latest = self.positions.latest()?;
         let bytes = replayed.behind(latest.written);
-        let time = match self.positions.reached(replayed) {
+        let time = match self.positions.last_replayed(replayed) {
             // It has all that the primary is known to have. That a dead primary says nothing more does not make it lag.
             _ if bytes == 0 => Duration::ZERO,
             Some(position) => now.saturating_duration_since(position.at),
             // Further behind than this router looks back: ask its own clock, and when it does not know, fear the worst.
             None => match told.report.says {
-                Says::Replica { age: Some(age), .. } => age,
+                ReportedRole::Replica { age: Some(age), .. } => age,
                 _ => Duration::MAX,
             },
         };
@@ -542,8 +542,10 @@ impl Group {
         let elected = self.primary.ok().and_then(|server| {
             let told = self.members[server].told?;
             match told.report.says {
-                Says::Primary { timeline, .. } => Some((server, timeline, told.report.system)),
-                Says::Replica { .. } => None,
+                ReportedRole::Primary { timeline, .. } => {
+                    Some((server, timeline, told.report.system))
+                }
+                ReportedRole::Replica { .. } => None,
             }
         });
         let term = match (elected, self.primary) {
@@ -571,8 +573,8 @@ impl Group {
         let Some(told) = self.members[primary].told else {
             return;
         };
-        if let Says::Primary { written, .. } = told.report.says {
-            self.positions.note(Position {
+        if let ReportedRole::Primary { written, .. } = told.report.says {
+            self.positions.push(WalSample {
                 moment: told.moment,
                 at: told.asked,
                 written,
@@ -650,13 +652,13 @@ impl Group {
         living.filter_map(|(server, member)| {
             let report = member.told?.report;
             match report.says {
-                Says::Primary { timeline, .. } => Some(Claim {
+                ReportedRole::Primary { timeline, .. } => Some(Claim {
                     server,
                     declared: member.declared == Declared::Primary,
                     system: report.system,
                     timeline,
                 }),
-                Says::Replica { .. } => None,
+                ReportedRole::Replica { .. } => None,
             }
         })
     }
@@ -726,8 +728,8 @@ fn newest(members: &[Member], system: u64) -> u32 {
     let timelines = told
         .filter(|t| t.report.system == system)
         .map(|t| match t.report.says {
-            Says::Primary { timeline, .. } => timeline,
-            Says::Replica { timeline, .. } => timeline.unwrap_or(0),
+            ReportedRole::Primary { timeline, .. } => timeline,
+            ReportedRole::Replica { timeline, .. } => timeline.unwrap_or(0),
         });
     timelines.max().unwrap_or(0)
 }

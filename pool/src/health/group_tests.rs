@@ -7,7 +7,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Story {
     group: Group,
     now: Instant,
-    moment: Moment,
+    moment: WriteNumber,
 }
 
 impl Story {
@@ -36,7 +36,7 @@ impl Story {
         self.of(
             1,
             server,
-            Says::Primary {
+            ReportedRole::Primary {
                 timeline,
                 written: Lsn(written),
             },
@@ -47,7 +47,7 @@ impl Story {
         self.of(
             1,
             server,
-            Says::Replica {
+            ReportedRole::Replica {
                 replayed: Lsn(replayed),
                 timeline: Some(timeline),
                 age: None,
@@ -55,7 +55,7 @@ impl Story {
         )
     }
 
-    fn of(&mut self, system: u64, server: usize, says: Says) -> Result<usize, NoPrimary> {
+    fn of(&mut self, system: u64, server: usize, says: ReportedRole) -> Result<usize, NoPrimary> {
         let report = Report {
             system,
             says,
@@ -78,7 +78,7 @@ impl Story {
         self.group.primary()
     }
 
-    fn seen(&self, server: usize) -> Option<Moment> {
+    fn seen(&self, server: usize) -> Option<WriteNumber> {
         let view = self.group.view(server, self.now).unwrap();
         view.fresh.map(|fresh| fresh.seen)
     }
@@ -258,7 +258,7 @@ fn two_primaries_on_one_timeline_are_none_unless_one_is_declared() {
 
 #[test]
 fn a_server_of_another_system_is_a_stranger() {
-    let stranger = Says::Primary {
+    let stranger = ReportedRole::Primary {
         timeline: 7,
         written: Lsn(1),
     };
@@ -271,7 +271,7 @@ fn a_server_of_another_system_is_a_stranger() {
     let _ = story.of(2, 2, stranger);
     assert_eq!(story.replica(1, 1, 10), Ok(0));
     assert_eq!(story.role(2), Role::Foreign);
-    let alien = Says::Replica {
+    let alien = ReportedRole::Replica {
         replayed: Lsn(u64::MAX),
         timeline: Some(1),
         age: None,
@@ -319,7 +319,7 @@ fn a_replica_has_seen_what_the_primary_had_when_it_was_asked() {
     assert_eq!((story.seen(1), story.fit(1)), (None, true));
     let _ = story.replica(1, 1, 20);
     assert_eq!(story.seen(1), Some(6));
-    let unknown = Says::Replica {
+    let unknown = ReportedRole::Replica {
         replayed: Lsn(30),
         timeline: None,
         age: None,
@@ -365,7 +365,7 @@ fn a_replica_further_behind_than_we_look_back_is_dropped_unless_its_clock_says_o
     let lag = |age| {
         let mut story = Story::new(&[Auto, Auto]);
         let _ = story.primary(0, 1, 1000);
-        let says = Says::Replica {
+        let says = ReportedRole::Replica {
             replayed: Lsn(1),
             timeline: Some(1),
             age,

@@ -45,14 +45,16 @@ pub mod probe;
 mod discover;
 
 pub use breaker::BreakerState;
-pub use clock::{CommitClock, Moment, Scope};
+pub use clock::{CommitClock, Scope, WriteNumber};
 pub use discover::place;
 pub use group::{Declared, Fence, MAX_SERVERS, NoPrimary, Role, Rules, ServerView};
 pub use hold::{Gate, Hold};
 pub use need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot};
 pub use probe::Prober;
 pub use source::Source;
-pub use spec::{GroupSpec, Hand, Kept, Out, ServerSnapshot, ServerSpec, Settings, Snapshot};
+pub use spec::{
+    GroupSpec, Hand, Out, ServerSnapshot, ServerSpec, Settings, Snapshot, SurvivesReload,
+};
 pub use state::{Failure, State, Watch};
 pub use tls::ControlTls;
 pub use view::Health;

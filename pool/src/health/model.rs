@@ -6,7 +6,7 @@
 
 use super::clock::{CommitClock, Scope};
 use super::group::{Declared, Fresh, Group, MemberSpec, Role, Rules};
-use super::report::{Lsn, Report, Says};
+use super::report::{Lsn, Report, ReportedRole};
 use super::state::{Failure, Watch};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -42,13 +42,13 @@ impl Server {
         }
     }
 
-    fn says(&self) -> Says {
+    fn says(&self) -> ReportedRole {
         match self.is_primary {
-            true => Says::Primary {
+            true => ReportedRole::Primary {
                 timeline: self.timeline,
                 written: Lsn(self.log.len() as u64),
             },
-            false => Says::Replica {
+            false => ReportedRole::Replica {
                 replayed: Lsn(self.replayed as u64),
                 timeline: Some(self.timeline),
                 age: None,
@@ -67,7 +67,7 @@ enum Probe {
     },
     /// The answer, or the news that there is none, is on its way.
     Answered {
-        says: Option<Says>,
+        says: Option<ReportedRole>,
         moment: u64,
         asked: Instant,
     },
@@ -172,7 +172,7 @@ impl World {
             _ => self.hear(),
         }
         let elected = self.group.primary().ok();
-        if let Some(Says::Primary { timeline, .. }) =
+        if let Some(ReportedRole::Primary { timeline, .. }) =
             elected.and_then(|p| self.group.report(p)).map(|r| r.says)
         {
             assert!(timeline >= self.newest_elected, "seed {}", self.seed);

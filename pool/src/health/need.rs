@@ -1,7 +1,7 @@
 //! What a request needs of a group, and what it gets: a server, or the reason why
 //! there is none. Plain data.
 
-use super::clock::Moment;
+use super::clock::WriteNumber;
 use super::group::NoPrimary;
 use crate::endpoint::EndpointId;
 use std::fmt;
@@ -32,7 +32,7 @@ pub struct Read {
 pub enum Freshness {
     /// Every write up to this one: for `router` what [`CommitClock::needed`](super::CommitClock::needed) said when the read arrived (or later), for `session` the
     /// session's own last write on this group.
-    Seen(Moment),
+    Seen(WriteNumber),
     /// Everything that was committed so long ago.
     Within(Duration),
     /// Anything.

@@ -1,24 +1,23 @@
-//! How far the primary's log went at some moments, and so what a replica that has
-//! replayed to a position has seen, and how old its state is at most.
+//! Samples of the primary's WAL position over time. They tell which acknowledged writes a replica has replayed, and the
+//! maximum age of its data.
 //!
-//! Pure. Times are the router's own, monotonic, taken before the question was
-//! sent: a replica that has reached the answer had everything that was committed
-//! at that time. No server's clock is trusted.
+//! Pure. Times come from the router's monotonic clock and are taken before the probe is sent. A replica that has replayed
+//! up to the WAL position in the answer has everything that was committed at that time. The servers' clocks are not used.
 
-use super::clock::Moment;
+use super::clock::WriteNumber;
 use super::report::Lsn;
 use std::collections::VecDeque;
 use std::time::Instant;
 
 /// The most positions kept. When there are more, the older half is thinned out: what a lagging replica has seen is then said less
 /// exactly, on the safe side.
-const KEPT: usize = 1024;
+const MAX_SAMPLES: usize = 1024;
 
 /// One answer of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct WalSample {
     /// The number of the last acknowledged write, read before the question was sent.
-    pub moment: Moment,
+    pub moment: WriteNumber,
     /// When that was.
     pub at: Instant,
     /// Writes up to `moment` end at or below this.
@@ -27,17 +26,17 @@ pub struct Position {
 
 /// Positions of one primary on one timeline, oldest first, all figures ascending.
 #[derive(Clone, Debug, Default)]
-pub struct Positions {
-    kept: VecDeque<Position>,
+pub struct WalHistory {
+    kept: VecDeque<WalSample>,
 }
 
-impl Positions {
-    /// Notes an answer. Answers come in the order of their questions.
-    pub fn note(&mut self, new: Position) {
+impl WalHistory {
+    /// Adds a sample. Samples must come in the order in which the probes were sent.
+    pub fn push(&mut self, new: WalSample) {
         if let Some(last) = self.kept.back() {
             if new.written < last.written {
-                // After a crash a primary's log may end earlier: records that nobody was told of are lost. What was
-                // noted stays true for the writes it counts, but order by position is gone.
+                // After a crash a primary's WAL may end earlier, because unacknowledged records are lost. The old samples are still
+                // correct for their writes, but they are no longer in WAL order.
                 self.kept.clear();
             } else if new.moment < last.moment || new.at < last.at {
                 return;
@@ -47,22 +46,22 @@ impl Positions {
             }
         }
         self.kept.push_back(new);
-        if self.kept.len() > KEPT {
+        if self.kept.len() > MAX_SAMPLES {
             let mut index = 0;
             self.kept.retain(|_| {
                 index += 1;
-                index > KEPT / 2 || index % 2 == 1
+                index > MAX_SAMPLES / 2 || index % 2 == 1
             });
         }
     }
 
     /// The latest answer.
-    pub fn latest(&self) -> Option<&Position> {
+    pub fn latest(&self) -> Option<&WalSample> {
         self.kept.back()
     }
 
-    /// The latest answer that lies at or below `replayed`: who has replayed that far has seen all that it counts.
-    pub fn reached(&self, replayed: Lsn) -> Option<&Position> {
+    /// The latest sample at or below the LSN `replayed`. A replica that has replayed so far has all writes of this sample.
+    pub fn last_replayed(&self, replayed: Lsn) -> Option<&WalSample> {
         let above = self.kept.partition_point(|p| p.written <= replayed);
         self.kept.get(above.checked_sub(1)?)
     }
@@ -82,9 +81,9 @@ mod tests {
     fn a_replica_has_seen_what_lies_at_or_below_its_position() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut positions = Positions::default();
+        let mut positions = WalHistory::default();
         let mut note = |moment, seconds, written| {
-            positions.note(Position {
+            positions.push(WalSample {
                 moment,
                 at: at(seconds),
                 written: Lsn(written),
@@ -95,7 +94,11 @@ mod tests {
         note(3, 1, 200);
         note(3, 2, 200);
         let positions = note(9, 3, 300);
-        let seen = |replayed| positions.reached(Lsn(replayed)).map(|p| (p.moment, p.at));
+        let seen = |replayed| {
+            positions
+                .last_replayed(Lsn(replayed))
+                .map(|p| (p.moment, p.at))
+        };
         assert_eq!(seen(99), None);
         assert_eq!(seen(100), Some((0, at(0))));
         assert_eq!(seen(199), Some((0, at(0))));
@@ -106,35 +109,39 @@ mod tests {
     #[test]
     fn a_shorter_log_after_a_crash_starts_anew() {
         let at = Instant::now();
-        let mut positions = Positions::default();
+        let mut positions = WalHistory::default();
         for (moment, written) in [(1, 100), (2, 200), (2, 150)] {
-            positions.note(Position {
+            positions.push(WalSample {
                 moment,
                 at,
                 written: Lsn(written),
             });
         }
-        assert_eq!(positions.reached(Lsn(149)), None);
-        assert_eq!(positions.reached(Lsn(150)).map(|p| p.moment), Some(2));
+        assert_eq!(positions.last_replayed(Lsn(149)), None);
+        assert_eq!(positions.last_replayed(Lsn(150)).map(|p| p.moment), Some(2));
     }
 
     #[test]
     fn positions_are_bounded_and_the_newest_are_kept() {
         let at = Instant::now();
-        let mut positions = Positions::default();
+        let mut positions = WalHistory::default();
         for n in 1..=5000 {
-            positions.note(Position {
+            positions.push(WalSample {
                 moment: n,
                 at,
                 written: Lsn(n * 10),
             });
-            assert!(positions.kept.len() <= KEPT);
+            assert!(positions.kept.len() <= MAX_SAMPLES);
             assert_eq!(positions.latest().map(|p| p.moment), Some(n));
         }
         // Thinned out, but never more than was seen.
         for n in 1..=5000 {
-            assert!(positions.reached(Lsn(n * 10)).is_none_or(|p| p.moment <= n));
+            assert!(
+                positions
+                    .last_replayed(Lsn(n * 10))
+                    .is_none_or(|p| p.moment <= n)
+            );
         }
-        assert!(positions.reached(Lsn(10_000)).is_some());
+        assert!(positions.last_replayed(Lsn(10_000)).is_some());
     }
 }

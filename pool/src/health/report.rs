@@ -76,7 +76,7 @@ pub struct WalSizes {
 
 /// What a server says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Says {
+pub enum ReportedRole {
     /// It is not in recovery.
     Primary {
         /// The timeline that it writes.
@@ -102,7 +102,7 @@ pub struct Report {
     /// Of the database cluster, equal on a primary and its replicas. Positions of different systems say nothing of each other.
     pub system: u64,
     /// Its role and position.
-    pub says: Says,
+    pub says: ReportedRole,
     /// Transactions that begin there may not write unless they say so: `default_transaction_read_only`.
     pub read_only: bool,
 }
@@ -132,14 +132,14 @@ impl Report {
                     page: size(5),
                     segment: size(6),
                 };
-                Says::Primary {
+                ReportedRole::Primary {
                     timeline: column(3)
                         .and_then(timeline_of_file)
                         .ok_or(unreadable("pg_walfile_name"))?,
                     written: position(2, "pg_current_wal_insert_lsn")?.end_of_last_record(wal),
                 }
             }
-            Some("t") => Says::Replica {
+            Some("t") => ReportedRole::Replica {
                 replayed: position(2, "pg_last_wal_replay_lsn")?,
                 timeline: column(4).and_then(|text| text.parse().ok()),
                 age: column(7)
@@ -281,7 +281,7 @@ mod tests {
             parse(primary),
             Ok(Report {
                 system: 7,
-                says: Says::Primary {
+                says: ReportedRole::Primary {
                     timeline: 10,
                     written: Lsn(0x300_0000)
                 },
@@ -292,7 +292,7 @@ mod tests {
             parse(replica),
             Ok(Report {
                 system: 7,
-                says: Says::Replica {
+                says: ReportedRole::Replica {
                     replayed: Lsn(0x300_0000),
                     timeline: Some(10),
                     age: Some(Duration::from_millis(1500))
@@ -320,7 +320,7 @@ mod tests {
             row
         });
         let Ok(Report {
-            says: Says::Replica { timeline, age, .. },
+            says: ReportedRole::Replica { timeline, age, .. },
             ..
         }) = hidden
         else {

@@ -1,14 +1,14 @@
 //! Groups and servers as configured, and what the console shows of them. Plain
 //! data.
 
-use super::clock::{CommitClock, Moment};
+use super::clock::{CommitClock, WriteNumber};
 use super::group::{Declared, Fence, MemberSpec, NoPrimary, Rules, ServerView};
 use super::hold::Gate;
 use super::report::Report;
 use super::state::{State, Watch};
 use crate::balance::ServerLoad;
 use crate::endpoint::Endpoint;
-use crate::patroni::Patroni;
+use crate::patroni::PatroniClient;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -47,12 +47,12 @@ pub struct ServerSpec {
     /// How it is asked; none if it is not: then what is declared is believed, and a replica serves reads of any freshness only.
     pub control: Option<tokio_postgres::Config>,
     /// What an earlier [`Health`](super::Health) knew of it; see [`Health::kept`](super::Health::kept).
-    pub kept: Option<Kept>,
+    pub kept: Option<SurvivesReload>,
 }
 
 /// What of a server outlives a reload, because the configuration does not say it.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct SurvivesReload {
     /// What is under way there, and how fast it answers.
     pub(super) load: Arc<ServerLoad>,
     /// What was set by hand. The same one: a hand may move while the configuration does.
@@ -167,7 +167,7 @@ pub struct GroupSpec {
     /// See [`Rules::trust_single`].
     pub trust_single: bool,
     /// Those that know who the leader is; each is asked.
-    pub patroni: Vec<Patroni>,
+    pub patroni: Vec<PatroniClient>,
 }
 
 impl ServerSpec {
@@ -189,7 +189,7 @@ pub struct Snapshot {
     /// The newest history seen.
     pub fence: Option<Fence>,
     /// Writes acknowledged so far.
-    pub acknowledged: Moment,
+    pub acknowledged: WriteNumber,
     /// Its servers.
     pub servers: Vec<ServerSnapshot>,
 }

@@ -6,14 +6,14 @@
 //! atomics at once. No guard is held across an `await`.
 
 use super::breaker::BreakerState;
-use super::clock::{CommitClock, Moment};
+use super::clock::{CommitClock, WriteNumber};
 use super::group::{Fence, Group, MemberSpec, NoPrimary, Rules, ServerView};
 use super::hold::{Gate, Hold};
 use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
 use super::report::Report;
 use super::source::Source;
 use super::spec::{
-    GroupSpec, Hand, HandState, Kept, ServerSnapshot, ServerSpec, Settings, Snapshot,
+    GroupSpec, Hand, HandState, ServerSnapshot, ServerSpec, Settings, Snapshot, SurvivesReload,
 };
 use super::state::{Failure, State, Watch};
 use crate::balance::{self, Candidate, InFlight, ServerLoad};
@@ -471,10 +471,10 @@ impl Health {
     }
 
     /// What the next [`Health`] has to know of a server, by the number that it keeps.
-    pub fn kept(&self, group: usize, id: EndpointId) -> Option<Kept> {
+    pub fn kept(&self, group: usize, id: EndpointId) -> Option<SurvivesReload> {
         let mut servers = self.groups.get(group)?.servers.iter();
         let server = servers.find(|server| server.endpoint.id == id)?;
-        Some(Kept {
+        Some(SurvivesReload {
             load: Arc::clone(&server.load),
             hand: Arc::clone(&server.hand),
         })
@@ -516,7 +516,7 @@ impl Health {
         group: usize,
         server: usize,
         report: Report,
-        moment: Moment,
+        moment: WriteNumber,
         asked: Instant,
     ) {
         let answered = self.answered(group, server);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::endpoint::{Address, EndpointId};
-use crate::health::report::{Lsn, Says};
+use crate::health::report::{Lsn, ReportedRole};
 use crate::health::{Declared, Out};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -58,7 +58,7 @@ impl Story {
     }
 
     fn primary(&self, written: u64) {
-        let says = Says::Primary {
+        let says = ReportedRole::Primary {
             timeline: 1,
             written: Lsn(written),
         };
@@ -66,7 +66,7 @@ impl Story {
     }
 
     fn replica(&self, server: usize, replayed: u64) {
-        let says = Says::Replica {
+        let says = ReportedRole::Replica {
             replayed: Lsn(replayed),
             timeline: Some(1),
             age: None,
@@ -74,7 +74,7 @@ impl Story {
         self.tell(server, says);
     }
 
-    fn tell(&self, server: usize, says: Says) {
+    fn tell(&self, server: usize, says: ReportedRole) {
         let moment = self.health.clock(0).unwrap().now();
         let report = Report {
             system: 1,

@@ -15,7 +15,7 @@ const TURN: Duration = Duration::from_millis(100);
 /// A connection on loan. Dropping it gives it back if it is clean, and closes it
 /// if there is any doubt.
 pub struct Lease<N: Send + 'static> {
-    pub(super) connection: Option<bb8::PooledConnection<'static, Stored<N>>>,
+    pub(super) connection: Option<InStore<N>>,
     pub(super) pool: Rc<Pool<N>>,
 }
 
@@ -88,6 +88,9 @@ impl<N: Send + 'static> Drop for Lease<N> {
         }
     }
 }
+
+/// A connection that goes back to bb8 when it is dropped.
+pub(super) type InStore<N> = bb8::PooledConnection<'static, Stored<N>>;
 
 /// What bb8 is told: it stores connections and opens none.
 pub(crate) struct Stored<N>(pub(super) PhantomData<fn() -> N>);

@@ -19,7 +19,7 @@ mod lease;
 mod upkeep;
 
 use crate::connection::ServerConnection;
-use crate::limit::{Limit, Sharer};
+use crate::limit::{Limit, LimitMember};
 use crate::line::{Full, Line};
 use crate::open::{OpenError, Opener};
 use crate::standing::Standing;
@@ -34,7 +34,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub use lease::Lease;
-use lease::Stored;
+use lease::{InStore, Stored};
 pub use model::{Asking, LeaseError, LinedUp, Outer, Permits, PoolFigures, PoolSettings, Priority};
 pub use queue::Place;
 use queue::{Entry, Queue, Turn};
@@ -59,7 +59,7 @@ pub struct Pool<N: Send + 'static> {
     stored: bb8::Pool<Stored<N>>,
     limit: Arc<Limit>,
     line: Arc<Line>,
-    _share: Sharer,
+    _share: LimitMember,
     settings: RefCell<PoolSettings>,
     outer: RefCell<Outer>,
     rest: RefCell<Option<Rest>>,
@@ -87,7 +87,8 @@ impl<N: Default + Send + 'static> Pool<N> {
         settings: PoolSettings,
     ) -> Rc<Self> {
         let stored = bb8::Pool::builder()
-            .max_size(limit.max().max(1))
+            // How many there may be is the limit's to say, which a reload changes; bb8's own number never changes.
+            .max_size(u32::MAX)
             .min_idle(None)
             .test_on_check_out(false)
             // The one that is warm. With the others in turn none would ever be idle for long.
@@ -220,26 +221,27 @@ impl<N: Default + Send + 'static> Pool<N> {
                     let opening = Counted::new(&self.opening);
                     let opened = self.opener.open().await;
                     drop((opening, turn));
-                    let mut connection = match opened {
-                        Ok(connection) => connection,
+                    let lent = match opened {
+                        Ok(connection) => self.lend_opened(connection, permits),
+                        Err(error) => {
+                            drop(permits);
+                            Err(Box::new(error))
+                        }
+                    };
+                    match lent {
+                        Ok(Some(lease)) => return Ok(lease),
+                        // RECONNECT came after it was opened: only as often as somebody says that is another one opened.
+                        Ok(None) => {}
                         Err(error) => {
                             let has_no_room = error.has_no_room();
-                            drop(permits);
-                            let error = self.rest_after(error);
+                            let error = self.rest_after(*error);
                             // For a connection that comes back, or for room at the server, unless another server will do.
                             if has_no_room && !(elsewhere && self.limit.open() == 0) {
                                 continue;
                             }
                             return Err(error);
                         }
-                    };
-                    add_one(&self.opened);
-                    *self.rest.borrow_mut() = None;
-                    connection._permits = Some(permits);
-                    if let Some(lease) = self.store_and_take(connection) {
-                        return Ok(lease);
                     }
-                    // The pool shrank meanwhile: wait again.
                 }
             }
         }
@@ -423,21 +425,25 @@ impl<N: Default + Send + 'static> Pool<N> {
                 .is_none_or(|at| connection.opened > at)
                 && now < connection.expires;
             if fresh && connection.survives_idling() {
-                self.active.set(self.active.get() + 1);
-                self.last_used.set(now);
-                connection.standing.lend(now);
-                return Some(Lease {
-                    connection: Some(connection),
-                    pool: Rc::clone(self),
-                });
+                return Some(self.lend(connection, now));
             }
             connection.doubt();
         }
         None
     }
 
+    fn lend(self: &Rc<Self>, connection: InStore<N>, now: Instant) -> Lease<N> {
+        self.active.set(self.active.get() + 1);
+        self.last_used.set(now);
+        connection.standing.lend(now);
+        Lease {
+            connection: Some(connection),
+            pool: Rc::clone(self),
+        }
+    }
+
     /// bb8 answers at once when a connection lies idle, so one poll is enough.
-    fn pop(&self) -> Option<bb8::PooledConnection<'static, Stored<N>>> {
+    fn pop(&self) -> Option<InStore<N>> {
         let mut get = pin!(self.stored.get_owned());
         match get.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(connection)) => Some(connection),
@@ -448,9 +454,26 @@ impl<N: Default + Send + 'static> Pool<N> {
         }
     }
 
-    fn store_and_take(self: &Rc<Self>, connection: ServerConnection<N>) -> Option<Lease<N>> {
+    /// Lends a connection that was just opened, however short its life; nothing if it is [stale](Self::is_stale) by now.
+    ///
+    /// # Errors
+    /// It has ended already. That counts as an attempt that failed: another one at once would end the same way, and so on.
+    fn lend_opened(
+        self: &Rc<Self>,
+        mut connection: ServerConnection<N>,
+        permits: Permits,
+    ) -> Result<Option<Lease<N>>, Box<OpenError>> {
+        connection._permits = Some(permits);
+        add_one(&self.opened);
+        if self.is_stale(connection.opened) {
+            return Ok(None);
+        }
         let standing = Arc::downgrade(&connection.standing);
-        self.stored.add(Box::new(connection)).ok()?;
+        let survives = connection.survives_idling();
+        let stored = survives.then(|| self.stored.add(Box::new(connection)).ok());
+        let connection = stored.flatten().and_then(|()| self.pop());
+        let connection = connection.ok_or_else(|| Box::new(self.opener.broken_at_once()))?;
+        *self.rest.borrow_mut() = None;
         let mut standings = self.standings.borrow_mut();
         // Swept when it is full, so that it stays as large as what exists.
         if standings.len() == standings.capacity() {
@@ -458,8 +481,7 @@ impl<N: Default + Send + 'static> Pool<N> {
         }
         standings.push(standing);
         drop(standings);
-        self.idle.set(self.idle.get() + 1);
-        self.take_idle(Instant::now())
+        Ok(Some(self.lend(connection, Instant::now())))
     }
 
     fn wake(&self) {
@@ -563,3 +585,6 @@ impl Drop for Counted<'_> {
         self.0.set(self.0.get() - 1);
     }
 }
+
+#[cfg(test)]
+mod tests;

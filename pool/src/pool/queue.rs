@@ -5,7 +5,7 @@
 use super::Pool;
 use super::lease::Lease;
 use super::model::{LinedUp, Permits, Priority};
-use crate::limit::{Hungry, Limit, Permit};
+use crate::limit::{Limit, Permit, PermitRequest};
 use crate::line::{Full, Ticket};
 use crate::open::OpenError;
 use crate::rank::Rank;
@@ -222,7 +222,7 @@ impl<N: Default + Send + 'static> Place<N> {
 
     /// Says, until dropped, that this pool waits for a connection that others may keep.
     /// Which of the limits it lacks may change meanwhile; nobody gives anything for one with room.
-    fn hungry(&self) -> Vec<Hungry> {
+    fn hungry(&self) -> Vec<PermitRequest> {
         let own = self.pool.own();
         let spare = self.pool.spare_for(self.priority);
         let outer = self.pool.outer.borrow();

@@ -22,9 +22,9 @@ use super::outbox::{Outbox, Shortfall, Sink, Stage, send_to_kernel};
 use super::ring::Ring;
 
 /// A batch with this many connections is flushed at once. It is also the size of the ring.
-pub(super) const MOST_QUEUED: usize = 256;
+pub(super) const MAX_QUEUED: usize = 256;
 /// A batch with this many bytes is flushed at once: more would leave the processor's cache before it is sent.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 /// How the threads of a runtime send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -208,7 +208,7 @@ impl Batch {
                 turns.wake_by_ref();
             }
         }
-        let large = self.queued.len() >= MOST_QUEUED || self.queued_bytes >= MOST_BYTES;
+        let large = self.queued.len() >= MAX_QUEUED || self.queued_bytes >= MAX_BYTES;
         if large || matches!(self.sender, Sender::Immediate) {
             return self.flush();
         }

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use io_uring::{IoUring, opcode, squeue, types};
 use slab::Slab;
 
-use super::batch::{MOST_QUEUED, send_plainly};
+use super::batch::{MAX_QUEUED, send_plainly};
 use super::outbox::{Outbox, Shortfall, Sink};
 
 pub(super) struct Ring {
@@ -32,7 +32,7 @@ impl Ring {
     }
 
     fn make() -> io::Result<Ring> {
-        let entries = u32::try_from(MOST_QUEUED).expect("a small constant");
+        let entries = u32::try_from(MAX_QUEUED).expect("a small constant");
         let ring = IoUring::builder()
             .dontfork()
             .setup_submit_all()
@@ -54,7 +54,7 @@ impl Ring {
     ) -> Result<(), RingFailed> {
         let mut rest = conns;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(MOST_QUEUED));
+            let (now, later) = rest.split_at(rest.len().min(MAX_QUEUED));
             let unsent = self.enter(outboxes, now, shortfalls);
             if unsent > 0 {
                 send_plainly(outboxes, &now[now.len() - unsent..], shortfalls);
@@ -66,7 +66,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Submits at most [`MOST_QUEUED`] sends and returns how many of them, at the end, the kernel never saw.
+    /// Submits at most [`MAX_QUEUED`] sends and returns how many of them, at the end, the kernel never saw.
     fn enter(
         &mut self,
         outboxes: &Slab<Outbox>,
@@ -84,7 +84,7 @@ impl Ring {
                 .user_data(conn as u64);
             // SAFETY: the entry points into an outbox, which is borrowed until this function has returned. By then the
             // kernel has executed it (MSG_DONTWAIT: it never waits and never goes to a worker) or the entry is thrown
-            // away with the ring. The ring is empty here and holds MOST_QUEUED entries, so there is room.
+            // away with the ring. The ring is empty here and holds MAX_QUEUED entries, so there is room.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             pushed.expect("the ring has room for a whole batch");
         }

@@ -274,7 +274,7 @@ fn a_runtime_too_busy_to_park_still_sends() {
 fn a_large_batch_is_sent_before_the_task_ends_its_turn() {
     in_all_ways(|| async {
         let (mut wires, ends): (Vec<_>, Vec<_>) =
-            (0..batch::MOST_QUEUED).map(|_| unix_pair()).unzip();
+            (0..batch::MAX_QUEUED).map(|_| unix_pair()).unzip();
         wires.iter_mut().for_each(|wire| wire.send(b"x"));
         assert!(wires.iter().all(|wire| wire.unsent() == 0), "by count");
         let (mut near, _far) = unix_pair();

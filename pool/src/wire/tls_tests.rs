@@ -1,4 +1,4 @@
-//! TLS over wires, with certificates made on the spot.
+//! Tests of TLS on a `Wire`, with certificates that the tests generate.
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::RootCertStore;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::tests::{check_input, in_all_ways, marks, tcp_pair};
 use super::*;
 
-fn configs() -> (
+fn tls_configs() -> (
     Arc<ServerConfig>,
     Arc<ClientConfig>,
     CertificateDer<'static>,
@@ -35,18 +35,18 @@ fn configs() -> (
     (Arc::new(server), Arc::new(client), cert.der().clone())
 }
 
-fn name() -> ServerName<'static> {
+fn server_name() -> ServerName<'static> {
     ServerName::try_from("localhost").expect("a name")
 }
 
 /// A server's and a client's end after the handshake.
 async fn tls_pair() -> (Wire, Wire) {
-    let (server_config, client_config, _) = configs();
+    let (server_config, client_config, _) = tls_configs();
     let (mut client, server) = tcp_pair().await;
     let mut server = Wire::tcp(server).expect("a wire");
     let (accepted, connected) = tokio::join!(
         server.accept_tls(server_config),
-        client.connect_tls(client_config, name())
+        client.connect_tls(client_config, server_name())
     );
     accepted.expect("accepted");
     connected.expect("connected");
@@ -91,16 +91,16 @@ async fn exchange(
 #[test]
 fn bytes_pass_both_ways_and_the_handshake_is_reported() {
     in_all_ways(|| async {
-        let (server_config, client_config, certificate) = configs();
+        let (server_config, client_config, certificate) = tls_configs();
         let (mut client, server) = tcp_pair().await;
         let mut server = Wire::tcp(server).expect("a wire");
-        // What was queued in plain text leaves before the first record.
+        // Plain text that was queued before the handshake is sent before the first TLS record.
         server.send(b"S");
         let (accepted, connected) = tokio::join!(server.accept_tls(server_config), async {
             assert_eq!(client.fill().await.expect("bytes"), 1);
             assert_eq!(client.input(), b"S");
             client.consume(1);
-            client.connect_tls(client_config, name()).await
+            client.connect_tls(client_config, server_name()).await
         });
         accepted.expect("accepted");
         connected.expect("connected");
@@ -117,7 +117,7 @@ fn bytes_pass_both_ways_and_the_handshake_is_reported() {
             Some("localhost")
         );
         assert!(
-            client.accept_tls(configs().0).await.is_err(),
+            client.accept_tls(tls_configs().0).await.is_err(),
             "encrypted twice"
         );
         tokio::join!(
@@ -183,7 +183,7 @@ fn a_slow_reader_under_tls_holds_up_the_sender_and_loses_nothing() {
 fn plain_text_before_the_handshake_is_refused() {
     // See: CVE-2021-23214, CVE-2021-23222
     in_all_ways(|| async {
-        let (server_config, client_config, _) = configs();
+        let (server_config, client_config, _) = tls_configs();
         let (mut near, mut far) = tcp_pair().await;
         far.write_all(b"injected").await.expect("written");
         near.fill().await.expect("bytes");
@@ -192,7 +192,11 @@ fn plain_text_before_the_handshake_is_refused() {
             refused.to_string(),
             "received plain text before the TLS handshake"
         );
-        assert!(near.connect_tls(client_config, name()).await.is_err());
+        assert!(
+            near.connect_tls(client_config, server_name())
+                .await
+                .is_err()
+        );
         assert!(near.tls().is_none());
     });
 }
@@ -200,7 +204,7 @@ fn plain_text_before_the_handshake_is_refused() {
 #[test]
 fn direct_tls_takes_the_input_as_the_start_of_the_handshake() {
     in_all_ways(|| async {
-        let (server_config, client_config, _) = configs();
+        let (server_config, client_config, _) = tls_configs();
         let (mut client, server) = tcp_pair().await;
         let mut server = Wire::tcp(server).expect("a wire");
         let accept = async {
@@ -211,7 +215,7 @@ fn direct_tls_takes_the_input_as_the_start_of_the_handshake() {
                 .await
                 .expect("accepted");
         };
-        let (_, connected) = tokio::join!(accept, client.connect_tls(client_config, name()));
+        let (_, connected) = tokio::join!(accept, client.connect_tls(client_config, server_name()));
         connected.expect("connected");
         client.send(b"hello");
         assert_eq!(server.fill().await.expect("bytes"), 5);
@@ -221,12 +225,12 @@ fn direct_tls_takes_the_input_as_the_start_of_the_handshake() {
 #[test]
 fn a_client_that_does_not_trust_the_server_tells_it() {
     in_all_ways(|| async {
-        let (server_config, _, _) = configs();
-        let (_, wrong_client, _) = configs();
+        let (server_config, _, _) = tls_configs();
+        let (_, wrong_client, _) = tls_configs();
         let (mut client, server) = tcp_pair().await;
         let mut server = Wire::tcp(server).expect("a wire");
         let (accepted, connected) = tokio::join!(server.accept_tls(server_config), async {
-            let connected = client.connect_tls(wrong_client, name()).await;
+            let connected = client.connect_tls(wrong_client, server_name()).await;
             drop(client);
             connected
         });
@@ -244,7 +248,7 @@ fn a_client_that_does_not_trust_the_server_tells_it() {
 }
 
 #[test]
-fn the_end_is_the_end_with_and_without_a_farewell() {
+fn a_closed_connection_reads_as_end_of_file_with_and_without_close_notify() {
     in_all_ways(|| async {
         let (mut server, mut client) = tls_pair().await;
         server.send(b"last words");
@@ -269,9 +273,9 @@ fn the_end_is_the_end_with_and_without_a_farewell() {
 }
 
 #[test]
-fn records_without_text_are_no_news() {
+fn tls_records_without_application_data_are_not_reported_as_input() {
     in_all_ways(|| async {
-        // The server's session tickets lie unread in the client's socket.
+        // The server has sent session tickets, which the client has not read yet.
         let (mut server, mut client) = tls_pair().await;
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert!(!client.has_news());
@@ -289,7 +293,7 @@ fn records_without_text_are_no_news() {
 #[test]
 fn garbage_instead_of_a_handshake_is_an_error() {
     in_all_ways(|| async {
-        let (server_config, _, _) = configs();
+        let (server_config, _, _) = tls_configs();
         let (mut near, mut far) = tcp_pair().await;
         let (accepted, _) =
             tokio::join!(near.accept_tls(server_config), far.write_all(&[b'Q'; 5000]));
@@ -304,10 +308,10 @@ fn garbage_instead_of_a_handshake_is_an_error() {
 }
 
 #[test]
-fn records_are_small_and_may_come_one_byte_at_a_time() {
-    let (server_config, client_config, _) = configs();
+fn tls_records_are_at_most_8_kib_and_can_be_received_byte_by_byte() {
+    let (server_config, client_config, _) = tls_configs();
     let mut server = Tls::server(server_config).expect("a server");
-    let mut client = Tls::client(client_config, name()).expect("a client");
+    let mut client = Tls::client(client_config, server_name()).expect("a client");
     let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
     let (mut at_client, mut at_server) = (Input::default(), Input::default());
     let text = marks(4, 0, 100_000);
@@ -338,8 +342,8 @@ fn records_are_small_and_may_come_one_byte_at_a_time() {
 }
 
 #[test]
-fn the_channel_binding_hash_follows_the_signature_and_refuses_what_it_does_not_know() {
-    let (_, _, certificate) = configs();
+fn server_end_point_hashes_by_the_signature_algorithm_and_returns_none_if_it_is_unknown() {
+    let (_, _, certificate) = tls_configs();
     assert_eq!(
         server_end_point(&certificate).map(|hash| hash.len()),
         Some(32)
@@ -359,7 +363,7 @@ fn the_channel_binding_hash_follows_the_signature_and_refuses_what_it_does_not_k
 }
 
 #[test]
-fn a_certificate_names_whom_its_first_common_name_says_and_nobody_in_doubt() {
+fn common_name_returns_the_first_common_name_or_an_error() {
     use rcgen::{DnType, DnValue};
     let key = rcgen::KeyPair::generate().expect("a key");
     let named = |names: &[(DnType, DnValue)]| {

@@ -1,5 +1,5 @@
 //! What is behind the names of a statement: which functions, views, policies, triggers, constraints and defaults do a
-//! certain thing ([`Deed`]) that the text of the statement does not show.
+//! certain thing ([`HiddenEffect`]) that the text of the statement does not show.
 //!
 //! Pure, and once for each catalog. Names are looked at without their schemas; too many are found, never too few, as far
 //! as bodies can be read. What operators, casts and rules (CREATE RULE) do is not looked at.
@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 /// One thing that code may do without the statement showing it: ask for the time, reach outside of its transaction, or leave
 /// something in its session.
-pub trait Deed {
+pub trait HiddenEffect {
     /// Whether code does it by itself: a body, the definition of a view, an expression.
     fn is_in(&self, code: &str) -> bool;
 
@@ -23,7 +23,7 @@ pub trait Deed {
     fn is_known_of(&self, function: &Function) -> Option<bool>;
 }
 
-/// The names in one catalog behind which a [`Deed`] is done.
+/// The names in one catalog behind which a [`HiddenEffect`] is done.
 #[derive(Debug, Default)]
 pub struct Behind {
     functions: BTreeSet<String>,
@@ -82,7 +82,7 @@ impl<'c> Texts<'c> {
 
 impl Behind {
     /// Reads a catalog.
-    pub fn of(catalog: &Catalog, deed: &impl Deed) -> Self {
+    pub fn of(catalog: &Catalog, effect: &impl HiddenEffect) -> Self {
         let mut behind = Self::default();
         let mut names = BTreeSet::new();
         for relation in catalog.relations.values() {
@@ -92,9 +92,9 @@ impl Behind {
         }
         // All code is read once; after that it can only name what was found since.
         let texts = Texts::default();
-        let mut found = behind.grow(catalog, deed, &texts, true);
+        let mut found = behind.grow(catalog, effect, &texts, true);
         while found {
-            found = behind.grow(catalog, deed, &texts, false);
+            found = behind.grow(catalog, effect, &texts, false);
         }
         behind
     }
@@ -103,18 +103,18 @@ impl Behind {
     fn grow<'c>(
         &mut self,
         catalog: &'c Catalog,
-        deed: &impl Deed,
+        effect: &impl HiddenEffect,
         texts: &Texts<'c>,
         new: bool,
     ) -> bool {
         let before = self.size();
-        let is_in = |code: &str| new && deed.is_in(code);
+        let is_in = |code: &str| new && effect.is_in(code);
         for (name, functions) in &catalog.functions {
             if self.functions.contains(&name.name) {
                 continue;
             }
             let does = |function: &'c Function| {
-                let known = deed.is_known_of(function);
+                let known = effect.is_known_of(function);
                 known.unwrap_or_else(|| {
                     is_in(&function.body) || self.mentions(texts, &function.body)
                 })

@@ -6,8 +6,8 @@ use super::queries::QUERIES;
 use super::types::words;
 use super::{
     Action, Catalog, Check, Collation, Column, DefaultKind, Events, ForeignKey, FromSequence,
-    Function, FunctionKind, Handed, Held, Key, Leaf, LeafBound, Name, Partitioning, Persistence,
-    Policy, Relation, RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
+    Function, FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy,
+    Relation, RelationKind, Strategy, TablePrivileges, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// A row has another form than its query gives.
@@ -133,7 +133,7 @@ fn function(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 }
 
 fn right(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
-    let held = Held {
+    let held = TablePrivileges {
         select: true,
         insert: row.flag(3),
         update: row.flag(4),
@@ -435,6 +435,7 @@ fn constraint(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 }
 
 /// Bits of `pg_trigger.tgtype`.
+const TRIGGER_ROW: i32 = 1;
 const TRIGGER_BEFORE: i32 = 1 << 1;
 const TRIGGER_INSERT: i32 = 1 << 2;
 const TRIGGER_DELETE: i32 = 1 << 3;
@@ -448,6 +449,8 @@ fn trigger(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         name: row.text(2)?,
         function: row.name(3)?,
         may_change_row: bits & (TRIGGER_BEFORE | TRIGGER_INSTEAD) != 0,
+        each_row: bits & TRIGGER_ROW != 0,
+        sees_all_rows: row.flag(7),
         events: Events {
             insert: bits & TRIGGER_INSERT != 0,
             update: bits & TRIGGER_UPDATE != 0,

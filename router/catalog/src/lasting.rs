@@ -4,11 +4,11 @@
 //! A connection on which that was done belongs to its client from then on. Statements that bodies build at run time are
 //! seen as far as their words stand in the bodies.
 
-use super::behind::{Behind, Deed};
+use super::behind::{Behind, HiddenEffect};
 use super::types::words;
 use super::{Catalog, Function};
 use mothership_sql::cursor::Cursor;
-use mothership_sql::functions::{Trait, special};
+use mothership_sql::functions::{Trait, acts_as_field, special};
 use mothership_sql::lexer::{Kind, Token};
 
 /// Built-in functions that run code of users which they know by a number or a text that no catalog shows: checks of
@@ -51,6 +51,35 @@ impl Lasting {
     /// Whether a statement may leave something behind in its session by what it names.
     pub fn is_left_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
         self.0.is_done_by(sql, strings, writes)
+    }
+}
+
+/// What may set something for the transaction, or builds statements, which may.
+#[derive(Debug, Default)]
+pub struct SetsLocally(Behind);
+
+impl SetsLocally {
+    /// Reads a catalog.
+    pub fn of(catalog: &Catalog) -> Self {
+        Self(Behind::of(catalog, &Self::default()))
+    }
+
+    /// Whether a statement may do so by what it names.
+    pub fn is_done_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
+        self.0.is_done_by(sql, strings, writes)
+    }
+}
+
+impl HiddenEffect for SetsLocally {
+    fn is_in(&self, code: &str) -> bool {
+        const WORDS: [&str; 4] = ["set_config", "local", "execute", "pg_settings"];
+        let lower = code.to_ascii_lowercase();
+        words(&lower).any(|word| WORDS.contains(&word))
+    }
+
+    fn is_known_of(&self, function: &Function) -> Option<bool> {
+        let is_compiled = || matches!(function.language.as_str(), "c" | "internal");
+        (!function.is_readable()).then(|| !is_compiled())
     }
 }
 
@@ -124,7 +153,7 @@ fn leaves_by_itself(name: &str) -> bool {
 
 struct Leaves;
 
-impl Deed for Leaves {
+impl HiddenEffect for Leaves {
     fn is_in(&self, code: &str) -> bool {
         let mut seen = Seen::default();
         seen.look(code, 0);
@@ -156,19 +185,23 @@ struct Seen {
     /// Locks of the session, which the same code may give back.
     locks: bool,
     unlocks: bool,
+    /// The view of all settings is named.
+    settings: bool,
+    updates: bool,
 }
 
 impl Seen {
     /// Reads code, and what stands in its strings: that may be what it executes.
     fn look(&mut self, code: &str, depth: u32) {
         let mut c = Cursor::new(code.as_bytes(), true);
-        let mut begins = true;
+        let (mut begins, mut behind_dot) = (true, false);
         loop {
             while let Some(token) = c.peek() {
                 self.lasts |= begins && statement_lasts(c.clone());
                 let in_body = self.is_body || depth > 0;
                 self.makes |= begins && in_body && statement_makes(c.clone());
-                begins = self.look_at(&mut c, token, depth);
+                begins = self.look_at(&mut c, token, behind_dot, depth);
+                behind_dot = token.kind == Kind::Dot;
             }
             begins = true;
             if !c.skip_semicolon() {
@@ -178,7 +211,7 @@ impl Seen {
     }
 
     /// Reads one token; whether a statement begins behind it.
-    fn look_at(&mut self, c: &mut Cursor<'_>, token: Token, depth: u32) -> bool {
+    fn look_at(&mut self, c: &mut Cursor<'_>, token: Token, behind_dot: bool, depth: u32) -> bool {
         if let Some(text) = c.string() {
             if depth < DEEPEST
                 && let Ok(text) = std::str::from_utf8(text.as_bytes())
@@ -192,7 +225,9 @@ impl Seen {
             return false;
         };
         let name = name.as_bytes();
-        if c.sees_kind(Kind::LParen) {
+        // `x.f` is `f(x)` where x has no such column.
+        let is_called = c.sees_kind(Kind::LParen) || behind_dot && acts_as_field(name);
+        if is_called {
             match special(name) {
                 Some(Trait::SetConfig) => self.lasts |= !is_local(c.clone()),
                 Some(Trait::Seed) => self.lasts = true,
@@ -202,6 +237,10 @@ impl Seen {
             }
         }
         self.lasts |= name == b"into" && c.sees_any(&["temp", "temporary"]);
+        // The rule of this view is a call of set_config.
+        self.settings |= name == b"pg_settings";
+        self.updates |= name == b"update";
+        self.lasts |= self.settings && self.updates;
         token.kind == Kind::Word && BEGINS.iter().any(|word| name == word.as_bytes())
     }
 }
@@ -214,7 +253,8 @@ fn statement_lasts(mut c: Cursor<'_>) -> bool {
     if c.eat("set") {
         // `local.x` is a setting of the user's, as `a.x` is.
         let mut behind = c.clone();
-        let stays = !behind.eat_any(&["local", "constraints", "transaction"]);
+        let stays =
+            !behind.eat_any(&["local", "constraints", "transaction"]) || behind.sees("seed");
         return names_something(&c) && (stays || behind.sees_kind(Kind::Dot));
     }
     // Statements of other clients may be prepared on the same connection.
@@ -228,15 +268,11 @@ fn statement_lasts(mut c: Cursor<'_>) -> bool {
     ]) {
         return names_something(&c);
     }
-    if c.eat("update") {
-        c.eat("only");
-        let path = c.path().unwrap_or_default();
-        return path.last().is_some_and(|name| *name == "pg_settings");
-    }
     if c.eat("declare") {
         return has(c, &["with", "hold"]);
     }
     if c.eat("create") {
+        c.eat_all(&["or", "replace"]);
         c.eat_any(&["local", "global"]);
         return c.eat_any(&["temp", "temporary"]) && !has(c, &["on", "commit", "drop"]);
     }
@@ -265,12 +301,17 @@ fn has(mut c: Cursor<'_>, words: &[&str]) -> bool {
     }
 }
 
-/// Whether the last argument of a call of set_config is TRUE. The cursor stands at its parenthesis.
+/// Whether the last argument of a call of set_config is TRUE, and its first is no seed, which no rollback takes away. The
+/// cursor stands at its parenthesis.
 fn is_local(mut c: Cursor<'_>) -> bool {
     let Some(inside) = c.group() else {
         return false;
     };
     let mut c = Cursor::new(inside.of(c.sql()), true);
+    let name = c.clone().string();
+    if name.is_none_or(|name| name.as_bytes().eq_ignore_ascii_case(b"seed")) {
+        return false;
+    }
     let (mut last, mut before) = (None, None);
     while let Some(token) = c.bump() {
         before = last.replace(token);
@@ -292,6 +333,19 @@ mod tests {
             ("SELECT pg_catalog.set_config('a.b', $1, true)", false),
             ("SELECT set_config('a.b', $1, is_local => TRUE)", false),
             ("SELECT set_config('a.b', $1, $2)", true),
+            ("SELECT set_config('Seed', '0.5', true)", true),
+            ("SELECT set_config(name, '0.5', true)", true),
+            ("BEGIN SET LOCAL seed = 0.5; END", true),
+            ("SELECT (7::bigint).pg_advisory_lock", true),
+            ("SELECT x.setseed FROM t x", true),
+            ("SELECT x.age, (x).nextval FROM t x", false),
+            ("UPDATE ONLY (pg_settings) SET setting = 'x'", true),
+            (
+                "WITH q AS (SELECT 1) UPDATE pg_settings SET setting = 'x'",
+                true,
+            ),
+            ("SELECT setting FROM pg_settings", false),
+            ("BEGIN CREATE OR REPLACE TEMP VIEW v AS SELECT 1; END", true),
             ("SELECT set_config('a.b', f(1, true), not true)", true),
             ("BEGIN SET ROLE bob; END", true),
             ("BEGIN SET LOCAL ROLE bob; END", false),
@@ -415,6 +469,8 @@ mod tests {
             name: "t".into(),
             function: name("sets"),
             may_change_row: true,
+            each_row: true,
+            sees_all_rows: false,
             events: Events::ANY,
             condition: None,
         });

@@ -6,12 +6,14 @@
 //! here knows which tables are sharded: that is the shard map's business.
 
 pub mod behind;
+pub mod custom_settings;
 pub mod decode;
 pub mod drift;
 pub mod fingerprint;
 pub mod lasting;
 
 pub mod oids;
+pub mod one_server;
 pub mod outside;
 pub mod own;
 pub mod prepared;
@@ -35,7 +37,7 @@ pub use relation::{
     Action, Check, Column, DefaultKind, Events, ForeignKey, FromSequence, Handed, Key, Leaf,
     LeafBound, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
 };
-pub use rights::{Held, Rights};
+pub use rights::{Rights, TablePrivileges};
 pub use types::{Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
 
 /// A schema-qualified name, already folded as PostgreSQL folds it.

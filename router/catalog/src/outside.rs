@@ -4,7 +4,7 @@
 //! What may do so runs once and is never undone and run again unseen. Code that cannot be read is taken for such code,
 //! unless it belongs to an extension that is known to compute only.
 
-use super::behind::{Behind, Deed};
+use super::behind::{Behind, HiddenEffect};
 use super::types::words;
 use super::{Catalog, Function};
 use mothership_sql::functions::{Trait, special};
@@ -70,7 +70,7 @@ pub fn reaches(name: &str) -> bool {
 
 struct Reaches;
 
-impl Deed for Reaches {
+impl HiddenEffect for Reaches {
     fn is_in(&self, code: &str) -> bool {
         let lower = code.to_ascii_lowercase();
         words(&lower).any(|word| reaches(word) || matches!(word, "program" | "copy"))
@@ -114,6 +114,8 @@ mod tests {
             name: "g".into(),
             function: name("f"),
             may_change_row: true,
+            each_row: true,
+            sees_all_rows: false,
             events: Events::ANY,
             condition: None,
         });

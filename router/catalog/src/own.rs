@@ -52,7 +52,7 @@ pub fn query() -> &'static str {
 }
 
 /// What an open transaction sees.
-pub enum Seen {
+pub enum TransactionCatalog {
     /// Its catalog.
     Catalog(Box<Catalog>),
     /// What it asks is answered by an old snapshot, while its statements run by the newest definitions.
@@ -60,12 +60,12 @@ pub enum Seen {
 }
 
 /// Reads the answer to `query`.
-pub fn read(answer: &str) -> Result<Seen, Unreadable> {
+pub fn read(answer: &str) -> Result<TransactionCatalog, Unreadable> {
     let wrong = || Unreadable { what: WHAT };
     let parts: Vec<serde_json::Value> = serde_json::from_str(answer).map_err(|_| wrong())?;
     let (isolation, answers) = parts.split_first().ok_or_else(wrong)?;
     if isolation != "read committed" && isolation != "read uncommitted" {
-        return Ok(Seen::ByOldSnapshot);
+        return Ok(TransactionCatalog::ByOldSnapshot);
     }
     let rows = |part: &serde_json::Value| -> Option<Vec<Row>> {
         match part {
@@ -79,7 +79,8 @@ pub fn read(answer: &str) -> Result<Seen, Unreadable> {
     };
     let answers: Option<Vec<Vec<Row>>> = answers.iter().map(rows).collect();
     let answers = answers.filter(|answers| answers.len() == QUERIES.len());
-    decode(&answers.ok_or_else(wrong)?).map(|catalog| Seen::Catalog(Box::new(catalog)))
+    decode(&answers.ok_or_else(wrong)?)
+        .map(|catalog| TransactionCatalog::Catalog(Box::new(catalog)))
 }
 
 /// The columns of a record in text form (PostgreSQL manual, "Composite Type Input and Output Syntax").

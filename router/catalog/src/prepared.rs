@@ -4,32 +4,21 @@
 //! Several clients share a connection, so it would show to one what others have prepared. Code that builds the name at run
 //! time from parts is not seen.
 
-use super::behind::{Behind, Deed};
+use super::behind::{Behind, HiddenEffect};
 use super::types::words;
 use super::{Catalog, Function};
 
 /// The view of PostgreSQL and the function behind it.
 pub const NAMES: [&str; 2] = ["pg_prepared_statements", "pg_prepared_statement"];
 
-/// What shows prepared statements.
-#[derive(Debug, Default)]
-pub struct ShowsPrepared(Behind);
-
-impl ShowsPrepared {
-    /// Reads a catalog.
-    pub fn of(catalog: &Catalog) -> Self {
-        Self(Behind::of(catalog, &Shows))
-    }
-
-    /// Whether a statement may show them by what it names.
-    pub fn is_done_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
-        self.0.is_done_by(sql, strings, writes)
-    }
+/// The names in a catalog behind which prepared statements are shown.
+pub fn shows_prepared(catalog: &Catalog) -> Behind {
+    Behind::of(catalog, &Shows)
 }
 
 struct Shows;
 
-impl Deed for Shows {
+impl HiddenEffect for Shows {
     fn is_in(&self, code: &str) -> bool {
         let lower = code.to_ascii_lowercase();
         words(&lower).any(|word| NAMES.contains(&word))
@@ -57,7 +46,7 @@ mod tests {
             view.definition = Some(definition.into());
             catalog.relations.insert(view.name.clone(), view);
         }
-        let shows = ShowsPrepared::of(&catalog);
+        let shows = shows_prepared(&catalog);
         for (sql, expected) in [
             ("SELECT * FROM a", true),
             ("SELECT * FROM public.\"b\"", true),

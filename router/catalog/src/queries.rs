@@ -304,13 +304,15 @@ pub const CONSTRAINTS: &str = concat!(
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'"
 );
 
-/// Triggers of users: table, name, function, the bits of `tgtype`, the definition of those that have a condition.
+/// Triggers of users: table, name, function, the bits of `tgtype`, the definition of those that have a condition, and
+/// whether they have transition tables.
 pub const TRIGGERS: &str = concat!(
     "SELECT n.nspname, c.relname, t.tgname, pn.nspname, p.proname, t.tgtype, \
     CASE WHEN t.tgqual IS NOT NULL AND NOT ",
     unread!("t.tgrelid"),
     " \
-        THEN pg_catalog.pg_get_triggerdef(t.oid) END \
+        THEN pg_catalog.pg_get_triggerdef(t.oid) END, \
+    COALESCE(t.tgoldtable, t.tgnewtable) IS NOT NULL \
     FROM pg_catalog.pg_trigger t \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \

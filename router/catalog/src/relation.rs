@@ -259,6 +259,10 @@ pub struct Trigger {
     pub function: Name,
     /// BEFORE or INSTEAD OF each row: it may change the row.
     pub may_change_row: bool,
+    /// It is fired once for each row, and not once for a statement.
+    pub each_row: bool,
+    /// It sees all rows that the statement has changed, as transition tables.
+    pub sees_all_rows: bool,
     /// What it is fired by.
     pub events: Events,
     /// A definition with a WHEN, as PostgreSQL prints it.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// Rights on one table, all of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct TablePrivileges {
     /// SELECT.
     pub select: bool,
     /// INSERT.
@@ -20,9 +20,9 @@ pub struct Held {
     pub delete: bool,
 }
 
-impl Held {
+impl TablePrivileges {
     /// Whether these are enough for what `needed` has.
-    pub fn covers(self, needed: Held) -> bool {
+    pub fn covers(self, needed: TablePrivileges) -> bool {
         let enough = |held: bool, needed: bool| held || !needed;
         enough(self.select, needed.select)
             && enough(self.insert, needed.insert)
@@ -40,12 +40,12 @@ pub enum Rights {
     /// There is no PostgreSQL that could grant or deny anything.
     Everybody,
     /// By table and role. Who is missing may have rights, too.
-    Of(BTreeMap<Name, BTreeMap<String, Held>>),
+    Of(BTreeMap<Name, BTreeMap<String, TablePrivileges>>),
 }
 
 impl Rights {
     /// Notes what a role has.
-    pub fn note(&mut self, table: Name, role: String, held: Held) {
+    pub fn note(&mut self, table: Name, role: String, held: TablePrivileges) {
         if !matches!(self, Rights::Of(_)) {
             *self = Rights::Of(BTreeMap::new());
         }
@@ -55,7 +55,7 @@ impl Rights {
     }
 
     /// Whether a role certainly has them on a table.
-    pub fn are_certain(&self, table: &Name, role: &str, needed: Held) -> bool {
+    pub fn are_certain(&self, table: &Name, role: &str, needed: TablePrivileges) -> bool {
         match self {
             Rights::Unknown => false,
             Rights::Everybody => true,

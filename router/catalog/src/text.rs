@@ -17,24 +17,27 @@
 //!   contained
 //!   primary key id
 //!   unique b, id
+//!   check t_b_check (b > 0)
 //!   foreign key (a) references public.r (id)
 //!   partition by hash (id) into 3
 //!   trigger touch before public.touch_row
+//!   everywhere               (every other shard has it as well)
 //! view public.v (id, b) as SELECT t.id, t.b FROM public.t
 //! function public.f immutable sql SELECT 1
 //! extension citext
 //! operator &&& overlapping   (its function, if that is known)
 //! cast to_money               (a function by which a cast is made)
 //! index public.t_a on public.t
+//! statistics public.t_st on public.t
 //! ```
 //!
 //! The form is for planner cases and `mothership explain`; it holds what the
 //! planner reads, not all that PostgreSQL knows.
 
 use super::{
-    Action, Catalog, Collation, Column, DefaultKind, Events, ForeignKey, FromSequence, Function,
-    FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy, Relation,
-    RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
+    Action, Catalog, Check, Collation, Column, DefaultKind, Events, ForeignKey, FromSequence,
+    Function, FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy,
+    Relation, RelationKind, Strategy, Trigger, TypeInfo, TypeKind, Volatility,
 };
 
 /// A line that could not be read.
@@ -94,6 +97,10 @@ impl Reader {
                 let (index, table) = rest.split_once(" on ").ok_or("index NAME on TABLE")?;
                 self.catalog.indexes.insert(name(index)?, name(table)?);
             }
+            "statistics" => {
+                let (own, table) = rest.split_once(" on ").ok_or("statistics NAME on TABLE")?;
+                self.catalog.statistics.insert(name(own)?, name(table)?);
+            }
             "operator" => {
                 let (symbol, function) = split_word(rest);
                 let functions = self.catalog.operators.entry(symbol.to_owned());
@@ -123,6 +130,10 @@ impl Reader {
                     .push(policy);
             }
             "children" => self.relation_mut()?.has_children = true,
+            "everywhere" => {
+                let current = self.current.clone().ok_or("no table has been named yet")?;
+                self.catalog.everywhere.insert(current);
+            }
             "parent" => self.relation_mut()?.parent = Some(name(rest)?),
             "trigger" => return self.trigger(rest),
             _ => return self.constraint(line),
@@ -253,12 +264,15 @@ impl Reader {
         let (Some(trigger), Some(when), Some(function)) =
             (parts.next(), parts.next(), parts.next())
         else {
-            return Err("trigger NAME before|after FUNCTION");
+            return Err("trigger NAME before|after FUNCTION [statement] [rows]");
         };
+        let more: Vec<&str> = parts.collect();
         let trigger = Trigger {
             name: trigger.to_owned(),
             function: name(function)?,
             may_change_row: when == "before",
+            each_row: !more.contains(&"statement"),
+            sees_all_rows: more.contains(&"rows"),
             events: Events::ANY,
             condition: None,
         };
@@ -309,6 +323,12 @@ impl Reader {
                 on_update: action,
                 on_delete: action,
                 delete_sets: Vec::new(),
+            });
+        } else if let Some(check) = line.strip_prefix("check ") {
+            let (name, expression) = split_word(check);
+            relation.checks.push(Check {
+                name: name.to_owned(),
+                expression: expression.to_owned(),
             });
         } else if let Some(rest) = line.strip_prefix("partition by ") {
             return self.partitioning(rest);

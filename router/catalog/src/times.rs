@@ -3,7 +3,7 @@
 //!
 //! Each shard has a time of its own, so that a statement on several may not use such a thing.
 
-use super::behind::{Behind, Deed, names};
+use super::behind::{Behind, HiddenEffect, names};
 use super::types::words;
 use super::{Catalog, Function, Volatility};
 use mothership_sql::time::is_word_of_time;
@@ -17,7 +17,7 @@ pub struct Times(Behind);
 
 struct Asks;
 
-impl Deed for Asks {
+impl HiddenEffect for Asks {
     fn is_in(&self, code: &str) -> bool {
         let lower = code.to_ascii_lowercase();
         words(&lower).any(is_word_of_time)
@@ -35,7 +35,7 @@ impl Deed for Asks {
 
 /// What a statement has to do with such things.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct TimeUse {
     /// Why it cannot be on several shards.
     pub hidden: Option<String>,
     /// It names a table with such a default.
@@ -63,8 +63,8 @@ impl Times {
     }
 
     /// What a statement has to do with it.
-    pub fn found(&self, sql: &str, strings: bool, writes: bool) -> Found {
-        let mut found = Found {
+    pub fn found(&self, sql: &str, strings: bool, writes: bool) -> TimeUse {
+        let mut found = TimeUse {
             hidden: None,
             has_defaults: false,
             says_default: false,
@@ -123,6 +123,8 @@ mod tests {
             name: "t".into(),
             function: name("indirect"),
             may_change_row: true,
+            each_row: true,
+            sees_all_rows: false,
             events: crate::Events::ANY,
             condition: None,
         });

@@ -40,7 +40,7 @@ impl Account {
 
     /// A command that will run as this account, in `/`, with a small and fixed environment.
     ///
-    /// The environment is cleared because PGDATA, PGPORT, PGOPTIONS and their kin
+    /// The environment is cleared because PGDATA, PGPORT, PGOPTIONS and the like
     /// would silently change what the programs do, and LC_ALL what they print.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);

@@ -2,7 +2,7 @@
 //!
 //! Below the folder that the caller names: `data`, `socket` (a unix socket that
 //! only the server's account and root can reach, trusted), `log` (what the
-//! server says) and `tool.log` (what initdb and its kin said last).
+//! server says) and `tool.log` (what initdb and the like said last).
 
 use super::account::Account;
 use super::ask::{NoAnswer, accepts, ask};

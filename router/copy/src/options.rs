@@ -82,7 +82,7 @@ impl CopyOptions {
     ) -> Result<CopyOptions, OptionError> {
         let mut cursor = Cursor::new(sql, standard_conforming_strings);
         while cursor.skip_semicolon() {}
-        let mut given = Given::default();
+        let mut given = ParsedOptions::default();
         front(&mut cursor, &mut given).ok_or(OptionError::Syntax)?;
         cursor.eat("with");
         match cursor.sees_kind(Kind::LParen) {
@@ -100,7 +100,7 @@ impl CopyOptions {
 
 /// Options as they are read: each at most once.
 #[derive(Default)]
-struct Given {
+struct ParsedOptions {
     is_from: bool,
     has_condition: bool,
     format: Option<Format>,
@@ -127,7 +127,7 @@ enum Format {
 }
 
 /// Up to STDIN or STDOUT, and the old DELIMITERS behind it.
-fn front(cursor: &mut Cursor<'_>, given: &mut Given) -> Option<()> {
+fn front(cursor: &mut Cursor<'_>, given: &mut ParsedOptions) -> Option<()> {
     if !cursor.eat("copy") {
         return None;
     }
@@ -151,7 +151,7 @@ fn front(cursor: &mut Cursor<'_>, given: &mut Given) -> Option<()> {
 }
 
 /// `(FORMAT csv, HEADER)`
-fn generic(cursor: &mut Cursor<'_>, given: &mut Given) -> Result<(), OptionError> {
+fn generic(cursor: &mut Cursor<'_>, given: &mut ParsedOptions) -> Result<(), OptionError> {
     cursor.eat_kind(Kind::LParen);
     loop {
         let name = cursor.name().ok_or(OptionError::Syntax)?;
@@ -209,7 +209,7 @@ fn word(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
     Some(cursor.name()?.0.into_owned())
 }
 
-fn option(given: &mut Given, name: &str, value: Value) -> Result<(), OptionError> {
+fn option(given: &mut ParsedOptions, name: &str, value: Value) -> Result<(), OptionError> {
     let wrong = || OptionError::Value { name: name.into() };
     let known = match name {
         "format" => {
@@ -298,7 +298,7 @@ impl Value {
 }
 
 /// `CSV HEADER DELIMITER AS ';'`
-fn old(cursor: &mut Cursor<'_>, given: &mut Given) -> Result<(), OptionError> {
+fn old(cursor: &mut Cursor<'_>, given: &mut ParsedOptions) -> Result<(), OptionError> {
     while let Some(token) = cursor.peek().filter(|_| !cursor.sees("where")) {
         let name = String::from_utf8_lossy(token.text(cursor.sql())).to_ascii_lowercase();
         if token.kind != Kind::Word {
@@ -345,7 +345,7 @@ fn columns(cursor: &mut Cursor<'_>) -> Option<Columns> {
     Some(Columns::Named(names))
 }
 
-impl Given {
+impl ParsedOptions {
     /// What PostgreSQL refuses together; see `ProcessCopyOptions` of its `copy.c`.
     fn check(&self) -> Result<(), OptionError> {
         let is_csv = matches!(self.format, Some(Format::Csv));

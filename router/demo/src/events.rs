@@ -52,7 +52,7 @@ sql_type = "jsonb"
 
 /// Rows of one INSERT: enough for the way there and back not to count.
 const ROWS_AT_ONCE: u64 = 1000;
-const MOST_EVENTS: u32 = 3;
+const MAX_EVENTS: u32 = 3;
 /// Event ids are the customer's id times this, plus the event's number.
 const EVENTS_STEP: u64 = 100;
 const KIND_EVENT: u64 = 3;
@@ -92,7 +92,7 @@ pub(super) fn count(shop: &Shop) -> u64 {
 /// A customer's random numbers for events, and how many there are.
 fn events_of(shop: &Shop, customer: u32) -> (Random, u32) {
     let mut random = Random::of(shop.seed(), KIND_EVENT, u64::from(customer));
-    let events = random.between(0, MOST_EVENTS);
+    let events = random.between(0, MAX_EVENTS);
     (random, events)
 }
 
@@ -168,7 +168,7 @@ mod tests {
             let shop = shop(rows, 1957);
             let mut sent = 0;
             for (rows, sql) in inserts(shop) {
-                assert!(rows < ROWS_AT_ONCE + u64::from(MOST_EVENTS));
+                assert!(rows < ROWS_AT_ONCE + u64::from(MAX_EVENTS));
                 assert_eq!(sql.matches("+00'").count() as u64, rows);
                 assert!(sql.ends_with(')') && sql.matches('\'').count() as u64 == rows * 8);
                 sent += rows;

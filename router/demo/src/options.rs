@@ -8,7 +8,7 @@ pub(super) const PORT: u16 = 6432;
 /// Rows of the shop, about.
 const ROWS: u32 = 300_000;
 /// More would not fit the ids that the generator gives to orders, nor anybody's patience.
-const MOST_ROWS: u32 = 100_000_000;
+const MAX_ROWS: u32 = 100_000_000;
 const SEED: u64 = 1957;
 
 /// What is to be done.
@@ -69,7 +69,7 @@ impl Options {
                 Long("clean") => options.choose(Act::Clean)?,
                 Long("port") => options.port = number(&mut arguments, "--port", 1, u16::MAX)?,
                 Long("rows") => {
-                    options.rows = Some(number(&mut arguments, "--rows", 1, MOST_ROWS)?);
+                    options.rows = Some(number(&mut arguments, "--rows", 1, MAX_ROWS)?);
                 }
                 Long("seed") => options.seed = Some(arguments.value()?.parse()?),
                 Long("state") => options.state = Some(PathBuf::from(arguments.value()?)),

@@ -13,12 +13,12 @@ use std::io::Write;
 
 /// Rows of all tables for one customer, on average: itself, four orders, ten items.
 const ROWS_OF_CUSTOMER: u32 = 15;
-const MOST_ORDERS: u32 = 8;
-const MOST_ITEMS: u32 = 4;
+const MAX_ORDERS: u32 = 8;
+const MAX_ITEMS: u32 = 4;
 /// Order ids are the customer's id times this, plus the order's number.
 const ORDERS_STEP: u64 = 100;
 /// Few enough to know them, many enough to choose from.
-const MOST_PRODUCTS: u32 = 400;
+const MAX_PRODUCTS: u32 = 400;
 
 /// Days are counted from 1970-01-01: 2021-01-01 and 2025-12-31.
 const FIRST_DAY: u32 = 18_628;
@@ -41,7 +41,7 @@ impl Shop {
         Shop {
             recipe,
             customers,
-            products: customers.div_ceil(10).clamp(1, MOST_PRODUCTS),
+            products: customers.div_ceil(10).clamp(1, MAX_PRODUCTS),
         }
     }
 
@@ -99,7 +99,7 @@ impl Shop {
                 )
             }),
             Table::OrderItems => self.each_order(step, |order, random| {
-                let lines = random.between(1, MOST_ITEMS);
+                let lines = random.between(1, MAX_ITEMS);
                 (1..=lines)
                     .map(|line| {
                         let product = random.between(1, self.products);
@@ -153,7 +153,7 @@ impl Shop {
     fn each_order(&self, customer: u32, mut each: impl FnMut(&Order, &mut Random) -> u64) -> u64 {
         let mut random = self.random_of(customer);
         let joined = joined(&mut random);
-        let orders = random.between(0, MOST_ORDERS);
+        let orders = random.between(0, MAX_ORDERS);
         let make = |number: u32| {
             let id = u64::from(customer) * ORDERS_STEP + u64::from(number);
             let mut random = Random::of(self.recipe.seed, KIND_CUSTOMER, u64::MAX - id);
@@ -193,7 +193,7 @@ fn joined(random: &mut Random) -> u32 {
 
 fn customer(random: &mut Random, id: u32, out: &mut Vec<u8>) -> u64 {
     let joined = date(joined(random));
-    let _orders = random.between(0, MOST_ORDERS);
+    let _orders = random.between(0, MAX_ORDERS);
     let (first, last) = (random.pick(&FIRST_NAMES), random.pick(&LAST_NAMES));
     let (city, country) = random.pick(&CITIES);
     let mailbox = format!("{first}.{}", last.replace('\'', "")).to_lowercase();

@@ -16,7 +16,7 @@ use super::value::{Forms, put_text};
 use super::{Collection, Column, Kind};
 
 /// The most fields that one finding names.
-const MOST_NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
 /// Something to be known of a collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,12 +339,12 @@ fn undeclared(table: &Collection, sample: &[RawDocumentBuf]) -> Option<Finding> 
     if found.is_empty() {
         return None;
     }
-    let named = found.iter().take(MOST_NAMED);
+    let named = found.iter().take(MAX_NAMED);
     let mut named: Vec<String> = named
         .map(|(path, count)| format!("{:?} in {count}", path.join(".")))
         .collect();
-    if found.len() > MOST_NAMED {
-        named.push(format!("{} more", found.len() - MOST_NAMED));
+    if found.len() > MAX_NAMED {
+        named.push(format!("{} more", found.len() - MAX_NAMED));
     }
     let (of, named) = (sample.len(), named.join(", "));
     let what = match Rest::of(table) {

@@ -22,7 +22,7 @@ use decide::{Decision, decide, is_name};
 use seen::{Fields, Values};
 
 /// The most columns that a table of PostgreSQL has.
-const MOST_COLUMNS: usize = 1600;
+const MAX_COLUMNS: usize = 1600;
 
 /// What is known of a collection.
 #[derive(Clone, Copy, Debug)]
@@ -117,8 +117,8 @@ impl Draft<'_> {
                 return self.undecided.push(what);
             }
         };
-        if self.columns.len() == MOST_COLUMNS {
-            let what = format!("field {shown:?}: a table has {MOST_COLUMNS} columns at most");
+        if self.columns.len() == MAX_COLUMNS {
+            let what = format!("field {shown:?}: a table has {MAX_COLUMNS} columns at most");
             return self.undecided.push(what);
         }
         let name = match is_id {

@@ -3,7 +3,7 @@
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use super::rest::Rest;
-use super::translate::{Change, Gets};
+use super::translate::{Change, FieldChange};
 use super::value::{self, Forms};
 use super::{Collection, Column, Unique};
 
@@ -59,10 +59,10 @@ pub fn changed_key(
     for column in unique.columns.iter().map(|at| &collection.columns[*at]) {
         let field = column.field();
         let value = match change.gets(&field) {
-            Gets::Constant(value) => value,
+            FieldChange::Constant(value) => value,
             // Of others the text need not be the same where they are equal.
-            Gets::Nothing if column.kind.has_one_form() => asked(filter, &field)?,
-            Gets::Nothing | Gets::Other => return None,
+            FieldChange::Nothing if column.kind.has_one_form() => asked(filter, &field)?,
+            FieldChange::Nothing | FieldChange::Other => return None,
         };
         place(&mut known, &column.path, value.clone())?;
     }

@@ -20,7 +20,7 @@ mod laid;
 mod like;
 mod load;
 mod order;
-mod perhaps;
+mod prefilter;
 mod scope;
 mod select;
 mod shown;
@@ -45,9 +45,9 @@ use scope::Parameters;
 
 pub(super) use order::RANK;
 
-pub use command::{Change, Command, Conflict, Gets, Upserted};
+pub use command::{Change, Command, Conflict, FieldChange, Upserted};
 pub use load::{Batch, Load, Loading, Misfit};
-pub use perhaps::marked;
+pub use prefilter::marked;
 pub use update::NO_INT2;
 pub use values::{Call, Value, values};
 
@@ -98,7 +98,7 @@ pub enum NotTranslated {
 
 /// A parameter's value, as the client sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given<'a> {
+pub enum BoundValue<'a> {
     /// NULL.
     Null,
     /// In its text form.
@@ -184,7 +184,7 @@ impl Translated {
     /// identifiers (`gen_random_uuid()`, ObjectIds) are made here, so that two calls give different documents.
     pub fn bind(
         &self,
-        given: &[Given<'_>],
+        given: &[BoundValue<'_>],
         forms: &Forms,
         now_ms: i64,
     ) -> std::result::Result<Command, Fault> {

@@ -248,6 +248,9 @@ fn copy_in<'a>(
             return Err(Refusal::of_table(Reason::Trigger, &relation.name));
         }
     }
+    if let Some(refusal) = names.fires_once(relation, &Events::INSERT.into())? {
+        return Err(refusal);
+    }
     for column in relation.columns.iter().filter(|c| !list.contains(&c.name)) {
         omitted_default(names, relation, column, place)?;
     }

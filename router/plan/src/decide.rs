@@ -11,7 +11,7 @@ use super::query::Local;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Instance, Locks, Source};
 use super::touches::Touches;
-use super::{KeyedBy, LeafBy, LockScope, Merge, Plan, Role, Scatter, Single, Target};
+use super::{KeyedBy, LeafBy, LockScope, Merge, Plan, Role, Scatter, Single, SplitRows, Target};
 use mothership_catalog::{LeafBound, Strategy};
 
 /// The plan of a statement that has been walked. `target` is the instance that it writes to, if it writes.
@@ -51,6 +51,30 @@ pub fn finish_from(
             format!("table \"{name}\""),
         )),
         (false, None, _) => by_keys(analysis, local, &sharded, (target, roots)),
+    }
+}
+
+/// The plan of a statement that may run on one shard only, as `refusal` says; any plan without one.
+pub fn on_one_shard(plan: Plan, refusal: Option<Refusal>) -> Result<Plan, Refusal> {
+    let Some(refusal) = refusal else {
+        return Ok(plan);
+    };
+    match plan {
+        Plan::Single(single) => Ok(Plan::Single(Single {
+            fallback: None,
+            gather: None,
+            otherwise: refusal,
+            ..single
+        })),
+        Plan::Split(mut split) => match &mut split.rows {
+            SplitRows::Values { whole, .. } => {
+                whole.get_or_insert(refusal);
+                Ok(Plan::Split(split))
+            }
+            SplitRows::Copy { .. } => Err(refusal),
+        },
+        Plan::Fill(_) => Ok(plan),
+        _ => Err(refusal),
     }
 }
 

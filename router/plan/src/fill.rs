@@ -63,7 +63,7 @@ pub enum Source {
 }
 
 /// A statement may have so many parameters: their count is 16 bits on the wire.
-const MOST_PARAMETERS: usize = 65_535;
+const MAX_PARAMETERS: usize = 65_535;
 
 impl Fill {
     /// The text with these values in their places, each a number or a text without quotes. `None` if they are not all.
@@ -85,7 +85,7 @@ impl Fill {
     /// client's. `None` if there are more than a statement may have.
     pub fn with_parameters(&self, sql: &str, declared: &[u32]) -> Option<(String, Vec<u32>)> {
         let first = self.parameters.max(declared.len());
-        if first + self.values.len() > MOST_PARAMETERS {
+        if first + self.values.len() > MAX_PARAMETERS {
             return None;
         }
         let mut types = declared.to_vec();

@@ -54,6 +54,14 @@ pub fn call(names: &Names<'_>, schema: Option<&str>, name: &str) -> Call {
     }
 }
 
+/// What `x.name` calls, if it is a call of one of PostgreSQL's own functions: of those, only the ones that take an argument.
+pub fn field(name: &str) -> Call {
+    match NO_ARGUMENT.contains(&name) {
+        true => Call::Harmless,
+        false => builtin(name),
+    }
+}
+
 /// Whether a call without OVER makes its query level an aggregate.
 pub fn is_aggregate(names: &Names<'_>, schema: Option<&str>, name: &str) -> bool {
     let user = schema != Some("pg_catalog")
@@ -67,6 +75,17 @@ pub fn is_aggregate(names: &Names<'_>, schema: Option<&str>, name: &str) -> bool
 /// Whether a built-in function of this name runs SQL that stands in its arguments or nowhere.
 pub fn is_opaque(name: &str) -> bool {
     special(name.as_bytes()) == Some(Trait::Opaque) || MORE_OPAQUE.contains(&name)
+}
+
+/// Whether a built-in function answers about one server, changes it or leaves something there. Hidden in code of users it
+/// would do so on each shard for itself.
+pub fn is_of_one_server(name: &str) -> bool {
+    // What a client sets is set on all of its servers.
+    const ALIKE: [&str; 3] = ["age", "current_setting", "pg_column_compression"];
+    match special(name.as_bytes()) {
+        None | Some(Trait::Value | Trait::Opaque) => false,
+        Some(_) => !(ALIKE.contains(&name) || HARMLESS.contains(&name)),
+    }
 }
 
 fn builtin(name: &str) -> Call {
@@ -98,6 +117,30 @@ fn builtin(name: &str) -> Call {
         None => Call::Harmless,
     }
 }
+
+/// Those that never take an argument: columns have some of their names.
+const NO_ARGUMENT: &[&str] = &[
+    "clock_timestamp",
+    "current_date",
+    "current_query",
+    "current_time",
+    "current_timestamp",
+    "gen_random_uuid",
+    "inet_client_addr",
+    "inet_client_port",
+    "inet_server_addr",
+    "inet_server_port",
+    "lastval",
+    "localtime",
+    "localtimestamp",
+    "now",
+    "random",
+    "statement_timestamp",
+    "timeofday",
+    "transaction_timestamp",
+    "uuidv4",
+    "version",
+];
 
 /// Constant within a transaction, different between shards.
 const TIME: &[&str] = &[

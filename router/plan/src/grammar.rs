@@ -448,7 +448,7 @@ fn says(parser: &Parser, at: usize, wanted: &str) -> bool {
     }
 }
 
-/// Whether VALUES follows behind `ANY (` or its kin, or a set operation whose first arm is in parentheses. The parser
+/// Whether VALUES follows behind `ANY (` or the like, or a set operation whose first arm is in parentheses. The parser
 /// would take the arm for an operand.
 fn is_quantified_query(parser: &Parser) -> bool {
     let mut before = before(parser);

@@ -24,7 +24,7 @@ pub enum Left {
 type Columns<'c> = BTreeSet<(&'c str, u32)>;
 
 /// A table that has or had parts, and where it lives.
-struct Whole<'c> {
+struct PartitionedTable<'c> {
     placement: Placement,
     columns: Columns<'c>,
     /// Those that every part has, whatever became of the others: the shard key and what it is partitioned by.
@@ -45,7 +45,7 @@ pub fn left(
     };
     let roots = || tables().filter(|r| r.parent.is_none());
     let with_parts = roots().filter(|r| r.partitioning.is_some() || r.has_children);
-    let wholes: Vec<Whole<'_>> = with_parts
+    let wholes: Vec<PartitionedTable<'_>> = with_parts
         .filter_map(|relation| whole(relation, placement(relation)))
         .collect();
     if wholes.is_empty() {
@@ -69,7 +69,7 @@ pub fn left(
     found.collect()
 }
 
-fn whole(relation: &Relation, placement: Placement) -> Option<Whole<'_>> {
+fn whole(relation: &Relation, placement: Placement) -> Option<PartitionedTable<'_>> {
     let columns = columns(relation);
     let of_key: Vec<&str> = match &placement {
         Placement::Home => return None,
@@ -83,7 +83,7 @@ fn whole(relation: &Relation, placement: Placement) -> Option<Whole<'_>> {
         .filter(|(name, _)| lasts(name))
         .copied()
         .collect();
-    Some(Whole {
+    Some(PartitionedTable {
         lasting,
         columns,
         placement,
@@ -96,7 +96,7 @@ fn columns(relation: &Relation) -> Columns<'_> {
 }
 
 /// What a table with these columns was, if it may have been a part.
-fn of(columns: &Columns<'_>, wholes: &[Whole<'_>]) -> Option<Left> {
+fn of(columns: &Columns<'_>, wholes: &[PartitionedTable<'_>]) -> Option<Left> {
     let mut equal = wholes.iter().filter(|whole| whole.columns == *columns);
     if let Some(first) = equal.next() {
         return Some(
@@ -106,7 +106,7 @@ fn of(columns: &Columns<'_>, wholes: &[Whole<'_>]) -> Option<Left> {
             },
         );
     }
-    let is_like = |whole: &Whole<'_>| {
+    let is_like = |whole: &PartitionedTable<'_>| {
         let among = columns.is_subset(&whole.columns) || whole.columns.is_subset(columns);
         among && !whole.lasting.is_empty() && whole.lasting.is_subset(columns)
     };

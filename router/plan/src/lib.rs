@@ -31,6 +31,7 @@ mod dialect;
 pub mod documents;
 mod expr;
 pub mod fill;
+mod fired;
 mod functions;
 pub mod gather;
 mod grammar;
@@ -67,7 +68,7 @@ pub use context::{Bound, Params, PlanContext, Temporary, TextContext};
 pub use copy::rows_of;
 pub use explain::explain;
 pub use functions::is_opaque;
-pub use gather::Gather;
+pub use gather::{Gather, Nulls};
 pub use keep::alone;
 pub use merge::{AggregateMerge, Merge};
 use names::Names;
@@ -75,11 +76,11 @@ pub use names::RUNS_SQL;
 pub use pin::{About, Elsewhere, NoRoute, Pin};
 pub use refuse::{Reason, Refusal};
 pub use report::report;
-pub use route::{Reading, Route, reading, route};
-pub use shaped::ShapedPlan;
+pub use route::{ReadRoute, Route, reading, route};
+pub use shaped::GenericPlan;
 pub use slots::Literals;
 use slots::Text;
-pub use sorted::{Flow, Sorted};
+pub use sorted::{ShardQuery, SortedMerge};
 use spelled::Spelled;
 pub use touches::{Touches, parts};
 pub use unnamed::OF_WORDS as OPERATORS_OF_WORDS;
@@ -287,6 +288,8 @@ pub enum SplitRows {
         parameter_types: Vec<u32>,
         /// For each key column of type varchar(n), n: longer values are not stored as they are.
         max_chars: MaxChars,
+        /// What becomes of rows without a key.
+        nulls: Nulls,
         /// The refusal if the rows lie on several shards.
         whole: Option<Refusal>,
     },
@@ -435,7 +438,7 @@ impl<'a> Planner<'a> {
         };
         let named = collections.iter().map(|one| (name(one), Arc::clone(one)));
         self.names.documents = named.collect();
-        self.names.over_documents = rights::over_documents(&self.names);
+        self.names.over_documents = rights::views_over_documents(&self.names);
         self
     }
 
@@ -452,7 +455,7 @@ impl<'a> Planner<'a> {
             Ok(plan) if self.is_misread_for_documents(sql, context, &plan) => {
                 Plan::Refuse(Refusal::new(Reason::NotUnderstood))
             }
-            Ok(plan) => rights::guarded(&self.names, sql, context, plan),
+            Ok(plan) => rights::with_privilege_check(&self.names, sql, context, plan),
             Err(refusal) => Plan::Refuse(refusal),
         }
     }
@@ -493,6 +496,9 @@ impl<'a> Planner<'a> {
     }
 
     fn decide(&self, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
+        if self.names.map.shards().len() > 1 && utility::shows_prepared(sql, context) {
+            return Err(Refusal::new(Reason::PreparedOverShards));
+        }
         let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
         let within = |span: mothership_sql::cursor::Span| &sql[span.start..span.end];
         let of_tables = matches!(

@@ -12,7 +12,7 @@ use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgum
 
 use super::names::folded;
 use super::scope::{Analysis, Scopes};
-use super::sorted::{Flow, Sorted};
+use super::sorted::{ShardQuery, SortedMerge};
 
 /// How the answers of several shards become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub enum Merge {
     /// One row; each column merged on its own. Every shard answers with exactly one row.
     Aggregates(Vec<AggregateMerge>),
     /// The rows of all shards in one order, each shard's in that order already.
-    Sorted(Arc<Sorted>),
+    Sorted(Arc<SortedMerge>),
     /// The same with the values of one Bind: what a route has of it.
-    Flow(Arc<Flow>),
+    Flow(Arc<ShardQuery>),
     /// Every shard does the same; the first one's rows and tag are the answer.
     First,
 }

@@ -157,7 +157,7 @@ pub fn agrees(expr: &Expr) -> bool {
     let least = |operand: &Expr, bound: u8| class(operand).is_some_and(|c| c >= bound);
     match expr {
         Expr::BinaryOp { left, op, right } => match binary_class(op) {
-            // `<`, `=` and their kin do not chain.
+            // `<`, `=` and the like do not chain.
             Some(COMPARE) => tighter(left, COMPARE) && tighter(right, COMPARE),
             Some(class) => least(left, class) && tighter(right, class),
             None => false,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::HashSet;
-use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Sharded};
+use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, ShardSet, Sharded};
 use sqlparser::ast::Ident;
 
 use mothership_catalog::types::words;
@@ -20,19 +20,19 @@ use mothership_catalog::{
 use mothership_documents::Collection;
 use mothership_shardmap::TablePattern;
 use mothership_sql::keywords;
-use mothership_sql::lexer::Kind;
+use mothership_sql::lexer::{Kind, Lexer};
 
 use super::context::PlanContext;
 use super::defines::changes_all_shards;
-use super::functions::is_opaque;
+use super::functions::{is_of_one_server, is_opaque};
 use super::left::{Left, left};
-use super::reached::Kin;
+use super::reached::{TableLinks, is_named};
 use super::refuse::Reason;
 use super::touches::Provable;
-use super::unnamed::Unnamed;
+use super::unnamed::ImplicitCalls;
 
 /// PostgreSQL cuts identifiers after this many bytes.
-const MAX_NAME: usize = 63;
+pub(super) const MAX_NAME: usize = 63;
 
 /// A sharded table with its key found among its columns.
 #[derive(Debug, Clone)]
@@ -132,7 +132,7 @@ pub struct Names<'a> {
     /// The same for names that are not single words.
     touching_odd: Vec<String>,
     reach: HashMap<String, Reach>,
-    pub(super) kin: Kin<'a>,
+    pub(super) links: TableLinks<'a>,
     /// Relations of which a write may reach what is not at home, by triggers for example.
     pub(super) far: BTreeMap<Name, Reason>,
     /// What of them is proven of the tables and names.
@@ -141,7 +141,7 @@ pub struct Names<'a> {
     /// The names of all relations, folded to lower case.
     relations: HashSet<String>,
     /// What of it reaches tables without any name in a statement.
-    unnamed: Unnamed,
+    unnamed: ImplicitCalls,
     /// Tables whose rows are documents.
     pub(super) documents: HashMap<Name, Arc<Collection>>,
     /// Names of views that may read them, in lower case.
@@ -162,12 +162,12 @@ impl<'a> Names<'a> {
             touching: HashSet::default(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
-            kin: Kin::of(catalog),
+            links: TableLinks::of(catalog),
             far: BTreeMap::new(),
             parts: Provable::default(),
             anything_declared: false,
             relations: HashSet::default(),
-            unnamed: Unnamed::default(),
+            unnamed: ImplicitCalls::default(),
             documents: HashMap::new(),
             over_documents: BTreeSet::new(),
             moves_rows: false,
@@ -201,7 +201,7 @@ impl<'a> Names<'a> {
             || matches!(map.declared("mothership", "undeclared"), Declared::Auto);
         if names.anything_declared {
             names.spread();
-            names.unnamed = Unnamed::of(&names);
+            names.unnamed = ImplicitCalls::of(&names);
             names.parts = Provable::new(catalog, &names.places);
         }
         names
@@ -223,7 +223,9 @@ impl<'a> Names<'a> {
     fn spread(&mut self) {
         let functions = self.catalog.functions.values().flatten();
         let readable = functions.filter(|function| function.is_readable());
-        let defining = readable.filter(|function| changes_all_shards(&function.body));
+        let defining = readable.filter(|function| {
+            changes_all_shards(&function.body) || self.changes_view(&function.body)
+        });
         // By their places: code is read for this once.
         let defining: HashSet<*const Function> = defining.map(std::ptr::from_ref).collect();
         loop {
@@ -285,7 +287,25 @@ impl<'a> Names<'a> {
         let lower = code.to_ascii_lowercase();
         let is_dynamic = || words(&lower).any(|w| w == "execute" || is_opaque(w));
         let is_far = || is_writing(code) && self.far_named(code).is_some();
-        self.mentions(code) || is_dynamic() || is_far()
+        self.mentions(code) || is_dynamic() || is_far() || self.changes_view(code)
+    }
+
+    /// Whether code may define a view that all shards have and that names no declared table any longer: it would change
+    /// it on one shard.
+    fn changes_view(&self, code: &str) -> bool {
+        let lower = code.to_ascii_lowercase();
+        let defines = |word: &str| matches!(word, "view" | "rule" | "grant" | "revoke");
+        let is_view = |name: &&Name| {
+            let relation = self.catalog.relation(name);
+            relation.is_some_and(|relation| relation.kind == RelationKind::View)
+        };
+        words(&lower).any(defines)
+            && self
+                .catalog
+                .everywhere
+                .iter()
+                .filter(is_view)
+                .any(|view| is_named(&lower, &view.name))
     }
 
     fn function_reach(&self, function: &Function) -> Reach {
@@ -309,10 +329,11 @@ impl<'a> Names<'a> {
                 || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
         };
         let names_any = || self.mentions(&body) || words(&body).any(any_relation);
+        let of_one_server = words(&body).any(is_of_one_server) || notifies(&function.body);
         // An immutable function must not read tables; PostgreSQL folds it on that promise, and does not check it.
+        let reads = || names_relations(&function.body) && names_any();
         if function.volatility == Volatility::Immutable
-            && !function.is_dynamic()
-            && !(names_relations(&function.body) && names_any())
+            && !(of_one_server || function.is_dynamic() || reads())
             && self.code_reach(&function.body) < Reach::Anything
         {
             return Reach::Nothing;
@@ -323,7 +344,7 @@ impl<'a> Names<'a> {
         if function.is_dynamic() || self.mentions(&function.body) || is_far() {
             return Reach::Anything;
         }
-        if words(&body).any(any_relation) {
+        if of_one_server || words(&body).any(any_relation) {
             Reach::Home
         } else {
             Reach::Nothing
@@ -332,7 +353,8 @@ impl<'a> Names<'a> {
 
     /// Whether an expression of a statement may run code that reaches tables, and that no name in it leads to.
     pub fn calls_unnamed(&self, sql: &str, standard_conforming_strings: bool) -> bool {
-        self.unnamed.is_called(sql, standard_conforming_strings)
+        self.unnamed
+            .may_be_used_by(sql, standard_conforming_strings)
     }
 
     /// How far the functions may reach that any word of a statement may name: one that makes an operator, a cast or an
@@ -450,6 +472,66 @@ impl<'a> Names<'a> {
             || indexes.any(|(index, table)| index.name == name && is_at_home(table))
     }
 
+    /// Whether the home shard has a relation that others do not have.
+    pub fn is_only_at_home(&self, name: &Name) -> bool {
+        let documents = |shard| self.map.has_documents(&ShardSet::one(shard));
+        let shards = self.map.all();
+        let others = shards.iter().filter(|shard| !documents(*shard)).count() > 1;
+        let is_at_home = matches!(self.place(name), Place::Home);
+        others && is_at_home && !self.catalog.everywhere.contains(name)
+    }
+
+    /// Whether a relation or an index on the home shard has this name that others do not have.
+    pub fn is_taken_at_home(&self, name: &Name) -> bool {
+        let indexed = self.catalog.indexes.get(name);
+        let relation = self.catalog.relation(name).map(|relation| &relation.name);
+        let mut taken = relation.into_iter().chain(indexed);
+        taken.any(|relation| self.is_only_at_home(relation))
+    }
+
+    /// Whether a constraint of a table that others do not have is called so, in the schema of the table.
+    pub fn is_constraint_at_home(&self, name: &Name) -> bool {
+        let mut tables = self.tables_with(name);
+        tables.any(|table| self.is_only_at_home(&table.name))
+    }
+
+    /// Whether anything is called so that keeps PostgreSQL from choosing the name.
+    pub fn is_taken(&self, name: &Name) -> bool {
+        self.catalog.relations.contains_key(name)
+            || self.catalog.indexes.contains_key(name)
+            || self.catalog.types.contains_key(name)
+            || self.tables_with(name).next().is_some()
+    }
+
+    /// The names in a schema of relations, indexes and constraints that others do not have.
+    pub fn all_at_home(&self, schema: &str) -> impl Iterator<Item = &'a str> {
+        let catalog = self.catalog;
+        let indexes = catalog.indexes.iter();
+        let indexes = indexes.map(|(index, table)| (index.name.as_str(), table));
+        let relations = catalog.relations.values();
+        let relations = relations.flat_map(|relation| {
+            let own = std::iter::once(relation.name.name.as_str());
+            own.chain(constraints(relation))
+                .map(|name| (name, &relation.name))
+        });
+        let all = relations.chain(indexes);
+        all.filter(move |(_, table)| table.schema == schema && self.is_only_at_home(table))
+            .map(|(name, _)| name)
+    }
+
+    fn tables_with(&self, constraint: &Name) -> impl Iterator<Item = &'a Relation> {
+        let tables = self.catalog.relations.values();
+        tables.filter(move |table| {
+            table.name.schema == constraint.schema
+                && constraints(table).any(|name| name == constraint.name)
+        })
+    }
+
+    /// The partitions and children of a table.
+    pub fn parts_of(&self, table: &Name) -> &[&'a Relation] {
+        self.links.children_of(table)
+    }
+
     /// Where a table is declared to live that is taken out of another one; `None` if nothing declares it, so that it
     /// stays where it is.
     pub fn place_detached(&self, relation: &Relation) -> Option<Placement> {
@@ -491,6 +573,10 @@ impl<'a> Names<'a> {
             Some(relation) => self.found(relation),
             None if system => Resolved::System,
             None if context.temporary.has(name) => Resolved::Temporary,
+            // Who does not know the path does not know that the name is not in it.
+            None if context.temporary == crate::Temporary::Unclear && self.mentions(name) => {
+                Resolved::Unclear
+            }
             None => match context
                 .search_path
                 .iter()
@@ -562,10 +648,36 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The names of a table's constraints, and of its unique indexes.
+fn constraints(table: &Relation) -> impl Iterator<Item = &str> {
+    let keys = table.keys.iter().chain(&table.exclusions);
+    let keys = keys.map(|key| key.name.as_str());
+    let foreign = table.foreign_keys.iter().map(|key| key.name.as_str());
+    let checks = table.checks.iter().map(|check| check.name.as_str());
+    keys.chain(foreign).chain(checks)
+}
+
 /// Whether a body has a word that begins a write.
 fn is_writing(body: &str) -> bool {
     words(&body.to_ascii_lowercase())
         .any(|word| matches!(word, "insert" | "update" | "delete" | "merge" | "truncate"))
+}
+
+/// Whether a body may have a statement about notifications, which a server keeps for itself.
+fn notifies(body: &str) -> bool {
+    const WORDS: [&str; 3] = ["notify", "listen", "unlisten"];
+    let tokens = Lexer::new(body.as_bytes(), true).map(|token| {
+        let text = body.get(token.start..token.end).unwrap_or_default();
+        (token.kind, text.to_ascii_lowercase())
+    });
+    let mut before = Kind::Semicolon;
+    tokens.into_iter().any(|(kind, text)| {
+        let begins = matches!(
+            std::mem::replace(&mut before, kind),
+            Kind::Semicolon | Kind::Word
+        );
+        begins && kind == Kind::Word && WORDS.contains(&text.as_str())
+    })
 }
 
 /// Whether a body has a word behind which the grammar has a relation, or a write of one. A function that only computes

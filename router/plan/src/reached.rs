@@ -7,34 +7,40 @@ use std::collections::{BTreeMap, HashMap};
 
 use mothership_catalog::types::words;
 use mothership_catalog::{
-    Action, Catalog, DefaultKind, Events, ForeignKey, Name, Relation, Trigger, TypeKind,
+    Action, Catalog, DefaultKind, Events, ForeignKey, Function, Name, Relation, Trigger, TypeKind,
 };
 
-use super::functions::is_opaque;
+use super::fired::keeps_row;
+use super::functions::{is_of_one_server, is_opaque};
 use super::names::{Names, Place, Reach};
 use super::refuse::{Reason, Refusal};
 
 /// Which tables are parts of others, and which refer to them.
 #[derive(Default)]
-pub struct Kin<'a> {
+pub struct TableLinks<'a> {
     children: HashMap<&'a Name, Vec<&'a Relation>>,
     referring: HashMap<&'a Name, Vec<(&'a Relation, &'a ForeignKey)>>,
 }
 
-impl<'a> Kin<'a> {
+impl<'a> TableLinks<'a> {
     /// Looks at every relation once.
-    pub fn of(catalog: &'a Catalog) -> Kin<'a> {
-        let mut kin = Kin::default();
+    pub fn of(catalog: &'a Catalog) -> TableLinks<'a> {
+        let mut links = TableLinks::default();
         for relation in catalog.relations.values() {
             if let Some(parent) = &relation.parent {
-                kin.children.entry(parent).or_default().push(relation);
+                links.children.entry(parent).or_default().push(relation);
             }
             for key in &relation.foreign_keys {
-                let referring = kin.referring.entry(&key.target).or_default();
+                let referring = links.referring.entry(&key.target).or_default();
                 referring.push((relation, key));
             }
         }
-        kin
+        links
+    }
+
+    /// What is a part of a table.
+    pub fn children_of(&self, table: &Name) -> &[&'a Relation] {
+        self.children.get(table).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -91,9 +97,9 @@ impl<'a> Names<'a> {
                 events = events.and(Events::ANY);
             }
             let mut next: Vec<Reached<'a>> = Vec::new();
-            let children = self.kin.children.get(&relation.name);
+            let children = self.links.children.get(&relation.name);
             next.extend(children.into_iter().flatten().map(|child| (*child, events)));
-            let referring = self.kin.referring.get(&relation.name);
+            let referring = self.links.referring.get(&relation.name);
             for (other, key) in referring.into_iter().flatten() {
                 if truncates {
                     next.push((other, events));
@@ -221,6 +227,35 @@ impl<'a> Names<'a> {
         Ok(())
     }
 
+    /// The refusal of a write on several shards that fires a trigger which is fired once for all of its rows, and shows
+    /// that: it sees the rows as a table, or says something.
+    ///
+    /// # Errors
+    /// When a foreign key would set the shard key of rows.
+    pub fn fires_once(
+        &self,
+        written: &'a Relation,
+        change: &Change,
+    ) -> Result<Option<Refusal>, Refusal> {
+        let says = |trigger: &Trigger| {
+            let functions = self.catalog.functions.get(&trigger.function);
+            let mut functions = functions.into_iter().flatten();
+            functions.any(|function| says_something(&function.body))
+        };
+        let reached = self.reached(written, change, false)?;
+        let shown = reached.iter().find(|(relation, events)| {
+            let is_sharded = matches!(self.place(&relation.name), Place::Sharded(_));
+            let mut triggers = relation.triggers.iter();
+            is_sharded
+                && triggers.any(|trigger| {
+                    let once = trigger.sees_all_rows || !trigger.each_row && says(trigger);
+                    // A write is not always done as the one that it was.
+                    once && (relation.name == written.name || trigger.events.meets(*events))
+                })
+        });
+        Ok(shown.map(|(relation, _)| Refusal::of_table(Reason::StatementTrigger, &relation.name)))
+    }
+
     fn condition_reach(&self, trigger: &Trigger) -> Reach {
         let condition = trigger.condition.as_ref();
         condition.map_or(Reach::Nothing, |code| self.code_reach(code))
@@ -238,7 +273,13 @@ impl<'a> Names<'a> {
         });
         let known = called.map(|name| match is_opaque(name) {
             true => Reach::Anything,
-            false => self.reach(name).unwrap_or(Reach::Nothing),
+            false => {
+                let built_in = match is_of_one_server(name) {
+                    true => Reach::Home,
+                    false => Reach::Nothing,
+                };
+                self.reach(name).unwrap_or(built_in)
+            }
         });
         let odd = self
             .odd_reach()
@@ -310,14 +351,16 @@ impl<'a> Names<'a> {
             // It runs once per shard, and might see another time or chance on each.
             Place::Reference => false,
             Place::Sharded(keyed) => {
-                let key_named = |word: &str| {
-                    let mut columns = keyed.sharded.columns.iter();
-                    columns.any(|(name, _)| name.eq_ignore_ascii_case(word))
-                };
                 let functions = self.catalog.functions.get(&trigger.function);
                 let mut functions = functions.into_iter().flatten();
-                let names_key = functions.any(|f| words(&f.body).any(key_named));
-                reach == Reach::Nothing && !(trigger.may_change_row && names_key)
+                let columns = &keyed.sharded.columns;
+                let may_set_key = |function: &Function| {
+                    let names_key = columns
+                        .iter()
+                        .any(|(n, _)| is_column_named(&function.body, n));
+                    names_key || !keeps_row(function, &keyed.types())
+                };
+                reach == Reach::Nothing && !(trigger.may_change_row && functions.any(may_set_key))
             }
         }
     }
@@ -377,8 +420,25 @@ pub fn leads_off(reach: Reach, place: &Place) -> bool {
     }
 }
 
+/// Whether code of PL/pgSQL has a RAISE of another level than EXCEPTION, which fails alike wherever it is raised.
+fn says_something(body: &str) -> bool {
+    let lower = body.to_ascii_lowercase();
+    let mut words = words(&lower).peekable();
+    while let Some(word) = words.next() {
+        if word == "raise" && words.peek() != Some(&"exception") {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether code may name a column; within quotes a quote is written twice.
+fn is_column_named(code: &str, name: &str) -> bool {
+    is_named(&code.to_ascii_lowercase().replace("\"\"", "\""), name)
+}
+
 /// Whether a text in lower case may name it.
-fn is_named(lower: &str, name: &str) -> bool {
+pub(super) fn is_named(lower: &str, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     match words(&name).next() == Some(name.as_str()) {
         true => words(lower).any(|word| word == name),

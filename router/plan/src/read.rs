@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlparser::ast::{Query, Statement};
 use sqlparser::tokenizer::Token;
 
-use super::decide::{finish, home_table, of_one_server, role};
+use super::decide::{finish, home_table, of_one_server, on_one_shard, role};
 use super::documents::{self, Hidden};
 use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
@@ -15,7 +15,7 @@ use super::query::{Ctes, Local};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
 use super::slots::Text;
-use super::sorted::Sorted;
+use super::sorted::SortedMerge;
 use super::spelled::Spelled;
 use super::touches::{Touches, touches};
 use super::write;
@@ -97,6 +97,9 @@ fn walked(
     let output = analysis.query(query, None, &Ctes::default())?;
     explained(&analysis, names, &parsed)?;
     let finished = finish(&analysis, output.over_shards(), None);
+    if analysis.seen.fires_once.is_some() {
+        return on_one_shard(finished?, analysis.seen.fires_once);
+    }
     let is_kept = *ending != Ending::Answer || text.gathers_documents();
     let hidden = match analysis.has_documents() {
         true => Hidden::None,
@@ -253,7 +256,7 @@ fn sorted(
     if gather.is_ok() && views::hide_time(analysis).is_some() {
         return None;
     }
-    let sorted = Sorted::plan(analysis, query, gather.clone())?;
+    let sorted = SortedMerge::plan(analysis, query, gather.clone())?;
     match finish(analysis, Local::Rows, None) {
         Ok(Plan::Scatter(scatter)) => Some(Scatter {
             merge: Merge::Sorted(Arc::new(sorted)),
@@ -329,6 +332,9 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
                 Ok(_) => {
                     unknown.extend(analysis.seen.unknown.iter().cloned());
                     role(&analysis, true)
+                }
+                Err(refusal) if refusal.reason == Reason::PreparedOverShards => {
+                    return Plan::Refuse(refusal);
                 }
                 Err(refusal) => Role::Primary(refusal.reason.text().message.to_owned()),
             }

@@ -181,7 +181,7 @@ reasons! {
     Window = "window-over-shards", "0A000",
         "window functions over several shards are not supported yet",
         "Add an equality on the shard key.";
-    /// UNION and its kin without a key in each arm.
+    /// UNION and the like without a key in each arm.
     SetOperation = "set-operation-over-shards", "0A000",
         "UNION, INTERSECT and EXCEPT over several shards are not supported yet",
         "Bind every arm to one shard by an equality on its shard key.";
@@ -230,11 +230,11 @@ reasons! {
     DocumentsRowSecurity = "documents-row-security", "0A000",
         "row security of tables of documents is not supported",
         "Grant rights on the table or on columns of it, or let a rule of the router's configuration refuse statements.";
-    /// FOR UPDATE and its kin of documents, where the lock would have to be there when the statement has ended.
+    /// FOR UPDATE and the like of documents, where the lock would have to be there when the statement has ended.
     DocumentsLocks = "documents-locks", "0A000",
         "these row locks on documents are not supported",
         "Lock documents of the outermost query, in a statement that is no part of a transaction; within one write a changed value to them, such as a counter's, which keeps others from writing them: an UPDATE that leaves a document as it is locks nothing.";
-    /// FOR UPDATE and its kin over several shards, where more rows or only some copies would be locked.
+    /// FOR UPDATE and the like over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
         "these row locks over several shards are not supported",
         "Lock sharded tables only (FOR UPDATE OF), in a subquery just one, with LIMIT not NOWAIT, or add an equality on the shard key.";
@@ -282,6 +282,10 @@ reasons! {
     InsertNullKey = "insert-null-key", "0A000",
         "the shard key of an inserted row is null",
         "Give a value for every shard key column.";
+    /// A write on several shards that fires a trigger for all of its rows at once.
+    StatementTrigger = "statement-trigger-over-shards", "0A000",
+        "a trigger is fired once for all rows of this statement, which are on several shards",
+        "Write rows of one shard with each statement, or let the trigger be fired FOR EACH ROW.";
     /// A key for which the map has no shard.
     NoOwner = "no-shard-for-key", "0A000",
         "no shard is declared for this key",
@@ -338,6 +342,14 @@ reasons! {
     MixedTables = "mixed-tables", "0A000",
         "tables that live in different places are named in one statement",
         "Use one statement per table.";
+    /// A bound of a partition is not the same on all shards.
+    BoundsDiffer = "bounds-differ", "0A000",
+        "the bounds of this partition are computed by each shard, and need not be the same",
+        "Give the bounds as constants.";
+    /// Shards would choose different names.
+    NameChosen = "name-differs", "0A000",
+        "PostgreSQL would choose a name here that is taken on the home shard only, so that shards would choose different ones",
+        "Name the constraint or index in the statement, or rename what has that name.";
     /// A unique constraint without the key.
     UnenforcedUnique = "unique-without-key", "0A000",
         "a unique constraint of a sharded table must contain the shard key",
@@ -402,6 +414,10 @@ reasons! {
     TimeHidden = "time-over-shards", "0A000",
         "a statement or transaction over several shards asks for the time where it cannot be made the same on all",
         "Call now() or CURRENT_TIMESTAMP in the statement itself, give the value as a parameter, or keep the transaction to one shard.";
+    /// The view of prepared transactions, of which each shard has its own.
+    PreparedOverShards = "prepared-over-shards", "0A000",
+        "pg_prepared_xacts would show the prepared transactions of one shard only",
+        "Finish a transaction by its name, COMMIT PREPARED finds its shard; or read the view on each shard's primary.";
     /// The number of the client's process is asked for where it cannot be put.
     ProcessHidden = "process-hidden", "0A000",
         "the number of the client's process cannot be told here",

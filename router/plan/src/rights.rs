@@ -1,17 +1,17 @@
-//! Whether a statement on documents may run at all.
+//! Checks whether the role has the privileges for a statement on MongoDB documents.
 //!
-//! PostgreSQL would check rights when it runs a statement, and MongoDB knows nothing of them. A plan is given as it is if the
-//! role certainly has what any statement of its kind needs, on the whole of each table of documents that the text may
-//! name. Else the home shard is asked first: it explains the statement, for which it checks rights as for a run, those on
-//! columns and those of owners of views among them.
+//! PostgreSQL checks privileges when it runs a statement; MongoDB does not know them. The plan is returned unchanged if the
+//! role certainly has the table privileges that a statement of this kind needs, on every document table that the query
+//! string may name. Otherwise the home shard runs EXPLAIN on the statement first. For EXPLAIN, PostgreSQL checks the same
+//! privileges as for execution, including column privileges and those of view owners.
 //!
-//! Names are looked for in the raw text, as `names` does: what is found too often is asked about once too often.
+//! Names are searched in the raw query string, as `names` does. A false match only costs one unnecessary EXPLAIN.
 
 use super::names::Names;
 use super::refuse::{Reason, Refusal};
 use super::{Guarded, Plan, PlanContext, Temporary, copy};
 use mothership_catalog::types::words;
-use mothership_catalog::{Held, Name};
+use mothership_catalog::{Name, TablePrivileges};
 use mothership_sql::effect::{self, Direction, Statement};
 use mothership_sql::lexer::{Kind, Lexer};
 use std::borrow::Cow;
@@ -19,7 +19,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The plan, if the statement may run; with the question before it, if that is not certain.
-pub fn guarded(names: &Names<'_>, sql: &str, context: &PlanContext, plan: Plan) -> Plan {
+pub fn with_privilege_check(
+    names: &Names<'_>,
+    sql: &str,
+    context: &PlanContext,
+    plan: Plan,
+) -> Plan {
     // What values are written into is planned again with them.
     if names.documents.is_empty()
         || matches!(
@@ -35,17 +40,17 @@ pub fn guarded(names: &Names<'_>, sql: &str, context: &PlanContext, plan: Plan) 
     let tables: Vec<&Name> = names
         .documents
         .keys()
-        .filter(|table| any || is_named(&lower, &table.name))
+        .filter(|table| any || may_mention(&lower, &table.name))
         .collect();
     let in_view = any
         || names
             .over_documents
             .iter()
-            .any(|view| is_named(&lower, view));
+            .any(|view| may_mention(&lower, view));
     if tables.is_empty() && !in_view {
         return plan;
     }
-    let Some(question) = question(names, sql, context) else {
+    let Some(question) = check_sql(names, sql, context) else {
         return plan;
     };
     let has_policies = |table: &&Name| {
@@ -58,7 +63,7 @@ pub fn guarded(names: &Names<'_>, sql: &str, context: &PlanContext, plan: Plan) 
         return Plan::Refuse(Refusal::of_table(Reason::DocumentsRowSecurity, table));
     }
     let rights = &names.catalog.rights;
-    let needed = needed(&lower, sql, context);
+    let needed = required_privileges(&lower, sql, context);
     let certain = !in_view
         && context.temporary != Temporary::Unclear
         && tables
@@ -73,8 +78,8 @@ pub fn guarded(names: &Names<'_>, sql: &str, context: &PlanContext, plan: Plan) 
     })
 }
 
-/// The names, in lower case, of views that may read documents.
-pub fn over_documents(names: &Names<'_>) -> BTreeSet<String> {
+/// The lower-case names of views that may read document tables, directly or through other views.
+pub fn views_over_documents(names: &Names<'_>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     if names.documents.is_empty() {
         return found;
@@ -89,8 +94,8 @@ pub fn over_documents(names: &Names<'_>) -> BTreeSet<String> {
             let reads = names
                 .documents
                 .keys()
-                .any(|table| is_named(&lower, &table.name))
-                || found.iter().any(|view: &String| is_named(&lower, view));
+                .any(|table| may_mention(&lower, &table.name))
+                || found.iter().any(|view: &String| may_mention(&lower, view));
             if reads {
                 found.insert(relation.name.name.to_lowercase());
             }
@@ -101,8 +106,8 @@ pub fn over_documents(names: &Names<'_>) -> BTreeSet<String> {
     }
 }
 
-/// Whether a text in lower case may have a name.
-fn is_named(lower: &str, name: &str) -> bool {
+/// Whether the lower-case query string may contain this name.
+fn may_mention(lower: &str, name: &str) -> bool {
     let name = name.to_lowercase();
     match words(&name).next() == Some(name.as_str()) {
         true => words(lower).any(|word| word == name),
@@ -111,7 +116,7 @@ fn is_named(lower: &str, name: &str) -> bool {
 }
 
 /// At least what a statement with these words needs. A condition, RETURNING and ON CONFLICT read.
-fn needed(lower: &str, sql: &str, context: &PlanContext) -> Held {
+fn required_privileges(lower: &str, sql: &str, context: &PlanContext) -> TablePrivileges {
     let has = |wanted: &[&str]| words(lower).any(|word| wanted.contains(&word));
     let strings = context.standard_conforming_strings;
     let copied_in = matches!(
@@ -121,17 +126,17 @@ fn needed(lower: &str, sql: &str, context: &PlanContext) -> Held {
             ..
         }
     );
-    Held {
+    TablePrivileges {
         select: true,
         insert: copied_in || has(&["insert", "merge"]),
-        // Row locks, too.
+        // SELECT ... FOR UPDATE and FOR SHARE also need the UPDATE privilege.
         update: has(&["update", "share", "merge"]),
         delete: has(&["delete", "merge"]),
     }
 }
 
-/// What the home shard is told to explain, in the place of a statement; `None` if it runs nothing that reads or writes.
-fn question(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Arc<str>> {
+/// The EXPLAIN statement with which the home shard checks the privileges. `None` if the statement neither reads nor writes rows.
+fn check_sql(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Arc<str>> {
     let strings = context.standard_conforming_strings;
     let statement = effect::analyse(sql.as_bytes(), strings).statement;
     let text: Cow<'_, str> = match statement {
@@ -141,11 +146,11 @@ fn question(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Arc<s
         | Statement::Delete
         | Statement::Merge => Cow::Borrowed(sql),
         Statement::Explain { inner, .. } => {
-            return question(names, sql.get(inner.start..inner.end)?, context);
+            return check_sql(names, sql.get(inner.start..inner.end)?, context);
         }
         // Planned when it is executed, with the words before it.
         Statement::Prepare { body, .. } => {
-            return question(names, sql.get(body.start..body.end)?, context);
+            return check_sql(names, sql.get(body.start..body.end)?, context);
         }
         Statement::Declare { query, .. } => Cow::Borrowed(sql.get(query.start..query.end)?),
         Statement::Copy {
@@ -164,7 +169,7 @@ fn question(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Arc<s
     Some(format!("EXPLAIN (COSTS OFF) {unbound}").into())
 }
 
-/// The text with NULL for each parameter, of the type that Parse has declared for it.
+/// The query string with each parameter replaced by NULL, cast to the type that Parse declared for the parameter.
 fn without_parameters(sql: &str, context: &PlanContext) -> String {
     let mut made = String::with_capacity(sql.len());
     let mut at = 0;

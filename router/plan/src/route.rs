@@ -1,4 +1,4 @@
-//! From a plan, the values of one Bind and what a rule asks for to shards.
+//! Routing: computes the shards for a plan, the values of one Bind, and the shard that a rule prescribes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -29,8 +29,7 @@ pub struct Route {
     pub role: Role,
     /// What makes one answer of several; None with one shard.
     pub merge: Option<Merge>,
-    /// The partition that holds the row, if there is only one. For `explain`, and for addressing it directly where
-    /// that is safe.
+    /// The partition that holds the row, if it is a single one. For EXPLAIN (ROUTE).
     pub leaf: Option<Name>,
     /// For a divided VALUES list on several shards: which rows go to which shard.
     pub rows: BTreeMap<ShardId, Vec<usize>>,
@@ -66,7 +65,7 @@ pub fn route(
     text: &TextContext,
     pin: Option<&Pin>,
 ) -> Result<Route, NoRoute> {
-    let route = by_keys(plan, params, map, text)?;
+    let route = route_without_rule(plan, params, map, text)?;
     let writes = route.gathered.is_none() && route.role != Role::Replica;
     if writes && route.shards.len() > 1 && map.has_documents(&route.shards) {
         return Err(Refusal::new(Reason::DocumentsShards).into());
@@ -90,21 +89,21 @@ pub fn route(
 
 /// Where one execution of a plan leads that only reads.
 #[derive(Debug, PartialEq)]
-pub enum Reading<'p> {
+pub enum ReadRoute<'p> {
     /// To one shard, as it is.
     One(ShardId),
     /// To several, as it is.
     Over(ShardSet, &'p Merge),
 }
 
-/// Where a plan leads that only reads, if these values leave no more to be decided than that, and each shard gets the
-/// client's own text. `None` says nothing: [`route`] does.
+/// The route of a read-only plan, if these values determine it completely and each shard gets the client's own query string.
+/// `None` means that this function does not know; call [`route`] then.
 pub fn reading<'p>(
     plan: &'p Plan,
     params: &Params<'_>,
     map: &ShardMap,
     text: &TextContext,
-) -> Option<Reading<'p>> {
+) -> Option<ReadRoute<'p>> {
     match plan {
         Plan::Single(single) if single.role == Role::Replica && single.unknown.is_empty() => {
             let shard = match &single.target {
@@ -115,14 +114,14 @@ pub fn reading<'p>(
                     _ => return None,
                 },
             };
-            Some(Reading::One(shard))
+            Some(ReadRoute::One(shard))
         }
         Plan::Scatter(scatter) if scatter.role == Role::Replica => {
             let shards = scattered(&scatter.target, params, map, text).ok()?;
             match (shards.single(), &scatter.merge) {
-                (Some(shard), _) => Some(Reading::One(shard)),
+                (Some(shard), _) => Some(ReadRoute::One(shard)),
                 (None, merge @ (Merge::Concat | Merge::Aggregates(_))) => {
-                    Some(Reading::Over(shards, merge))
+                    Some(ReadRoute::Over(shards, merge))
                 }
                 _ => None,
             }
@@ -131,8 +130,8 @@ pub fn reading<'p>(
     }
 }
 
-/// Where the plan leads without any rule.
-fn by_keys(
+/// The route without a rule.
+fn route_without_rule(
     plan: &Plan,
     params: &Params<'_>,
     map: &ShardMap,
@@ -140,10 +139,10 @@ fn by_keys(
 ) -> Result<Route, Refusal> {
     match plan {
         Plan::Refuse(refusal) => Err(refusal.clone()),
-        Plan::Guarded(guarded) => by_keys(&guarded.plan, params, map, text),
-        // Whoever can makes the values first.
+        Plan::Guarded(guarded) => route_without_rule(&guarded.plan, params, map, text),
+        // The caller must fill in the values first (`session/fill.rs`).
         Plan::Fill(fill) => Err(Refusal::of_table(Reason::InsertSequence, &fill.table)),
-        Plan::Local(_) => Ok(plain(
+        Plan::Local(_) => Ok(route_to(
             ShardSet::one(map.home()),
             Role::Primary("local".into()),
         )),
@@ -152,7 +151,7 @@ fn by_keys(
             let keyed = match &single.target {
                 Target::Keys(keyed) => keyed,
                 Target::Home | Target::AnyShard => {
-                    let home = plain(ShardSet::one(map.home()), single.role.clone());
+                    let home = route_to(ShardSet::one(map.home()), single.role.clone());
                     return Ok(Route { anywhere, ..home });
                 }
                 Target::AllShards => return Err(single.otherwise.clone()),
@@ -164,10 +163,10 @@ fn by_keys(
             ) {
                 (Ok((shard, leaf)), _, _) => Ok(Route {
                     leaf,
-                    ..plain(ShardSet::one(shard), single.role.clone())
+                    ..route_to(ShardSet::one(shard), single.role.clone())
                 }),
                 (Err(_), None, _) if let Some(gather) = &single.gather => {
-                    gathered(gather, params, map, text)
+                    route_gather(gather, params, map, text)
                 }
                 (Err(refusal), Some(merge), Some(root)) if refusal == single.otherwise => {
                     let shards = shards_of(root, params, text);
@@ -187,7 +186,7 @@ fn by_keys(
                             Ok(merged(shards, role, &merge, map))
                         }
                         None => match &sorted.otherwise {
-                            Ok(gather) => gathered(gather, params, map, text),
+                            Ok(gather) => route_gather(gather, params, map, text),
                             Err(refusal) => Err(refusal.clone()),
                         },
                     }
@@ -195,19 +194,22 @@ fn by_keys(
                 merge => Ok(merged(shards, role, merge, map)),
             }
         }
-        Plan::Split(split) => divide(split, params, map, text),
-        Plan::Gather(gather) => gathered(gather, params, map, text),
+        Plan::Split(split) => route_split(split, params, map, text),
+        Plan::Gather(gather) => route_gather(gather, params, map, text),
         Plan::Ddl(ddl) => {
             let shards = match ddl.place {
                 DdlPlace::AllShards | DdlPlace::OncePerCluster => map.all(),
                 DdlPlace::Home => ShardSet::one(map.home()),
             };
-            Ok(plain(shards, Role::Primary("changes definitions".into())))
+            Ok(route_to(
+                shards,
+                Role::Primary("changes definitions".into()),
+            ))
         }
     }
 }
 
-fn plain(shards: ShardSet, role: Role) -> Route {
+fn route_to(shards: ShardSet, role: Role) -> Route {
     Route {
         shards,
         anywhere: false,
@@ -219,24 +221,25 @@ fn plain(shards: ShardSet, role: Role) -> Route {
     }
 }
 
-/// Of a plan that gathers: one shard if it has all that matters, else the shards of each fragment.
-fn gathered(
+/// The route of a gather plan: a single shard if that shard has all the needed rows, otherwise the shards of each fragment.
+fn route_gather(
     gather: &Gather,
     params: &Params<'_>,
     map: &ShardMap,
     text: &TextContext,
 ) -> Result<Route, Refusal> {
     if let Ending::Write(Written::Owners(by)) = &gather.ending {
-        kept(by, params, text)?;
+        check_key_unchanged(by, params, text)?;
     }
     if let Ending::Change(change) = &gather.ending
         && change.by.sharded.shards.single().is_none()
     {
-        kept(&change.by, params, text)?;
+        check_key_unchanged(&change.by, params, text)?;
     }
     for fragment in gather.fragments.iter().filter(|fragment| fragment.writes) {
         if let Holders::Keys(keys) = &fragment.of {
-            keys.iter().try_for_each(|by| kept(by, params, text))?;
+            keys.iter()
+                .try_for_each(|by| check_key_unchanged(by, params, text))?;
         }
     }
     let all = |keyed: &[KeyedBy]| {
@@ -262,12 +265,12 @@ fn gathered(
     let changes = matches!(&gather.ending, Ending::Change(_));
     let apart = copies || elsewhere || makes || changes || gather.documents || gather.always;
     if shards.single().is_some() && !apart {
-        return Ok(plain(shards, role));
+        return Ok(route_to(shards, role));
     }
     let mut rows = BTreeMap::new();
     for (number, fragment) in gather.fragments.iter().enumerate() {
         if let Holders::Rows(listed) = &fragment.of {
-            rows.insert(number, by_shard(listed, params, text)?);
+            rows.insert(number, group_by_shard(listed, params, text)?);
         }
     }
     let mut locked = BTreeMap::new();
@@ -294,7 +297,7 @@ fn gathered(
         Ending::Write(Written::Home) => ShardSet::one(map.home()),
         Ending::Write(Written::Everywhere) => map.all(),
         Ending::Write(Written::Owners(by)) => match shards_of(by, params, text) {
-            // Any one gives columns and tag.
+            // No shard has rows. Any shard can return the column descriptions and the command tag.
             none if none.is_empty() => ShardSet::one(map.home()),
             some => some,
         },
@@ -311,12 +314,12 @@ fn gathered(
             locked,
             target,
         }),
-        ..plain(shards, role)
+        ..route_to(shards, role)
     })
 }
 
-/// Which shard stores each row.
-fn by_shard(
+/// Groups the rows by the shard that stores them.
+fn group_by_shard(
     listed: &ListedRows,
     params: &Params<'_>,
     text: &TextContext,
@@ -349,14 +352,14 @@ fn scattered(
     };
     let mut shards: Option<ShardSet> = None;
     for by in keyed {
-        kept(by, params, text)?;
+        check_key_unchanged(by, params, text)?;
         let own = shards_of(by, params, text);
         shards = Some(shards.map_or(own.clone(), |s| s.intersect(&own)));
     }
     Ok(at_least_one(shards.unwrap_or_default(), map))
 }
 
-/// If no shard has a matching row, any one gives columns, tag and aggregate row.
+/// If no shard can have a matching row, the home shard returns the columns, the command tag and the row of an aggregate.
 fn at_least_one(shards: ShardSet, map: &ShardMap) -> ShardSet {
     match shards.is_empty() {
         true => ShardSet::one(map.home()),
@@ -369,11 +372,11 @@ fn merged(shards: ShardSet, role: Role, merge: &Merge, map: &ShardMap) -> Route 
     let merge = (shards.len() > 1).then(|| merge.clone());
     Route {
         merge,
-        ..plain(shards, role)
+        ..route_to(shards, role)
     }
 }
 
-/// The only shard that all conditions lead to. Conditions that allow no key at all go along with any.
+/// The single shard that all conditions lead to. A condition that no key can satisfy is compatible with every shard.
 fn one_shard(
     keyed: &[KeyedBy],
     params: &Params<'_>,
@@ -383,7 +386,7 @@ fn one_shard(
 ) -> Result<(ShardId, Option<Name>), Refusal> {
     let mut found: Option<ShardId> = None;
     for by in keyed {
-        kept(by, params, text)?;
+        check_key_unchanged(by, params, text)?;
         let shards = shards_of(by, params, text);
         if shards.is_empty() {
             if by.stored.is_some() {
@@ -408,7 +411,11 @@ fn one_shard(
 }
 
 /// An UPDATE may set the key to the value that it has, which must be proven for this Bind.
-fn kept(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> Result<(), Refusal> {
+fn check_key_unchanged(
+    by: &KeyedBy,
+    params: &Params<'_>,
+    text: &TextContext,
+) -> Result<(), Refusal> {
     if by.kept.is_empty() {
         return Ok(());
     }
@@ -438,9 +445,9 @@ pub(super) fn types_of(sharded: &Sharded) -> Vec<KeyType> {
         .collect()
 }
 
-/// Every shard that may hold a row which the condition allows.
+/// All shards that may have a row that satisfies the condition.
 pub fn shards_of(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> ShardSet {
-    // Most statements have one key: the same as below, without its lists.
+    // Fast path for a condition with a single key value. The result is the same as below, without allocating lists.
     if let (
         Cond::In {
             column: 0,
@@ -459,11 +466,11 @@ pub fn shards_of(by: &KeyedBy, params: &Params<'_>, text: &TextContext) -> Shard
     let alternatives = evaluate(&by.cond, &types, params, text, by.stored.as_ref());
     let sets = alternatives
         .iter()
-        .map(|alternative| owners(&by.sharded, alternative));
+        .map(|alternative| shards_of_alternative(&by.sharded, alternative));
     sets.fold(ShardSet::empty(), |all, set| all.union(&set))
 }
 
-fn owners(sharded: &Sharded, alternative: &Alternative) -> ShardSet {
+fn shards_of_alternative(sharded: &Sharded, alternative: &Alternative) -> ShardSet {
     if let [Values::Range(low, high)] = alternative.as_slice() {
         return sharded.owners_between(low.as_ref(), high.as_ref());
     }
@@ -516,7 +523,7 @@ pub fn leaf_of(leaf: &LeafBy, params: &Params<'_>, text: &TextContext) -> Option
         .map(|(name, _, _)| name.clone())
 }
 
-fn divide(
+fn route_split(
     split: &Split,
     params: &Params<'_>,
     map: &ShardMap,
@@ -526,22 +533,39 @@ fn divide(
     let sharded = &split.sharded.0;
     match &split.rows {
         // Which shards take part is known when the rows come.
-        SplitRows::Copy { .. } => Ok(plain(sharded.shards.clone(), role)),
+        SplitRows::Copy { .. } => Ok(route_to(sharded.shards.clone(), role)),
         SplitRows::Values {
             rows,
             parameter_types,
             max_chars,
+            nulls,
             whole,
-            ..
         } => {
             let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+            let mut without_key = Vec::new();
             for (index, row) in rows.iter().enumerate() {
-                // A value that PostgreSQL refuses goes anywhere and fails everywhere.
-                let shard = match stored_key(&row.key, sharded, max_chars, params, text)? {
-                    Some(key) => owner(sharded, &key)?,
-                    None => map.home(),
+                // If PostgreSQL will reject the value, any shard may get the row: every shard returns the same error.
+                let shard = match stored_key(&row.key, sharded, max_chars, params, text) {
+                    Ok(Some(key)) => owner(sharded, &key)?,
+                    Ok(None) => map.home(),
+                    Err(refusal) if nulls.refuses(&refusal) => return Err(refusal),
+                    Err(refusal) => {
+                        without_key.push((index, refusal));
+                        continue;
+                    }
                 };
                 by_shard.entry(shard).or_default().push(index);
+            }
+            if let Some((_, refusal)) = without_key.first() {
+                // The row that comes first says what is wrong.
+                let shard = match by_shard.len() {
+                    0 => map.home(),
+                    1 => by_shard.keys().copied().next().unwrap_or(map.home()),
+                    _ => return Err(refusal.clone()),
+                };
+                let rows = by_shard.entry(shard).or_default();
+                rows.extend(without_key.iter().map(|(index, _)| *index));
+                rows.sort_unstable();
             }
             let shards: ShardSet = by_shard.keys().copied().collect();
             if shards.len() > 1 {
@@ -567,15 +591,15 @@ fn divide(
             };
             Ok(Route {
                 rows,
-                ..plain(shards, role)
+                ..route_to(shards, role)
             })
         }
     }
 }
 
 impl Split {
-    /// For each row of a divided VALUES list, which of the route's shards stores it.
-    pub fn order(&self, route: &Route) -> Option<Vec<usize>> {
+    /// For each row of a divided VALUES list: the index of its shard in the route.
+    pub fn shard_index_of_rows(&self, route: &Route) -> Option<Vec<usize>> {
         let SplitRows::Values { rows, .. } = &self.rows else {
             return None;
         };
@@ -602,7 +626,7 @@ pub fn stored_key(
         let about = |reason| Refusal::about(reason, format!("column \"{name}\""));
         match scalar.value(*key_type, params, text) {
             Value::Key(value) => {
-                // A longer one is an error, or its trailing spaces are cut off.
+                // PostgreSQL rejects a longer value, or cuts off its trailing spaces.
                 if !max_chars.take(position, &value) {
                     return Err(about(Reason::InsertKey));
                 }
@@ -624,7 +648,7 @@ pub fn owner(sharded: &Sharded, key: &[KeyBytes]) -> Result<ShardId, Refusal> {
     })
 }
 
-/// The text for one shard: the client's own, without the rows of other shards. `kept` are indices of
+/// The text for one shard: the client's own, without the rows of other shards. `check_key_unchanged` are indices of
 /// `rows`, whose spans are of `sql`. The parameters stay numbered as they are.
 pub fn part_of(sql: &str, rows: &[super::ValuesRow], kept: &[usize]) -> Option<String> {
     let (first, last) = (rows.first()?.span.start, rows.last()?.span.end);
@@ -641,7 +665,7 @@ pub fn part_of(sql: &str, rows: &[super::ValuesRow], kept: &[usize]) -> Option<S
     ))
 }
 
-/// How the text of [`part_of`] differs from the whole; `kept` in the order of the rows.
+/// How the text of [`part_of`] differs from the whole; `check_key_unchanged` in the order of the rows.
 pub fn changes_of(
     rows: &[super::ValuesRow],
     kept: impl Iterator<Item = usize>,

@@ -3,10 +3,10 @@
 //! Programs write a statement alike each time: the same words, the same spaces, other literals. A [`Sample`] is one
 //! text of a shape. Another text that has the same bytes between its literals, and in their places plain literals of
 //! the same kinds, consists of the same tokens, and so has the same shape, without being cut into tokens. Plain is an
-//! integer, or a string without quotes, backslashes and whatever else [`is_tame`](super::shaped::is_tame) looks twice
+//! integer, or a string without quotes, backslashes and whatever else [`has_only_plain_tokens`](super::shaped::has_only_plain_tokens) looks twice
 //! at. A text that is not like the sample may still be of its shape; [`shape`](mothership_sql::shape) says so.
 
-use super::shaped::is_harmless;
+use super::shaped::can_skip;
 use mothership_sql::cursor::Span;
 use mothership_sql::shape::{Literal, LiteralKind, Shape, integer_kind};
 use smallvec::SmallVec;
@@ -100,7 +100,7 @@ fn string(text: &[u8]) -> Option<usize> {
             // A second quote would go on with it.
             return (inner.get(at + 1) != Some(&b'\'')).then_some(at + 2);
         }
-        if byte == b'\\' || !is_harmless(before, byte) {
+        if byte == b'\\' || !can_skip(before, byte) {
             return None;
         }
         before = byte;

@@ -1,6 +1,6 @@
 //! What a sample recognises is what the lexer reads.
 
-use super::super::shaped::is_tame;
+use super::super::shaped::has_only_plain_tokens;
 use super::*;
 use crate::tests::vary::{statements, vary};
 use mothership_sql::shape::{Scratch, shape};
@@ -15,7 +15,7 @@ fn scratch() -> Scratch {
 fn sample(sql: &str, strings: bool) -> Option<Sample> {
     let mut scratch = scratch();
     let shape = shape(sql.as_bytes(), strings, &mut scratch)?;
-    let tame = is_tame(sql.as_bytes(), &shape, strings);
+    let tame = has_only_plain_tokens(sql.as_bytes(), &shape, strings);
     tame.then(|| Sample::of(sql.as_bytes(), strings, &shape))?
 }
 
@@ -34,7 +34,10 @@ fn recognises(sample: &Sample, origin: &str, sql: &str, strings: bool) -> bool {
         "{origin} | {sql}"
     );
     assert_eq!((own.literals, own.span), (&found[..], span), "{sql}");
-    assert!(is_tame(sql.as_bytes(), &own, strings), "{sql}");
+    assert!(
+        has_only_plain_tokens(sql.as_bytes(), &own, strings),
+        "{sql}"
+    );
     true
 }
 

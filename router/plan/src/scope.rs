@@ -81,7 +81,7 @@ pub struct Link {
     pub by_row: bool,
 }
 
-/// Which rows FOR UPDATE and its kin lock.
+/// Which rows FOR UPDATE and the like lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Locks {
     /// None.
@@ -99,12 +99,12 @@ pub enum Locks {
 
 /// What else the statement does.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct StatementFindings {
     /// The calls, with one example of each sort.
     pub calls: BTreeMap<Call, String>,
     /// A function in a subquery that gives another value on each call: PostgreSQL may call it once for all rows.
     pub once: Option<String>,
-    /// FOR UPDATE and its kin.
+    /// FOR UPDATE and the like.
     pub locks: Locks,
     /// It locks rows of a reference table as who writes them does, and waits for them.
     pub locks_copies: bool,
@@ -120,11 +120,13 @@ pub struct Seen {
     pub views: bool,
     /// Names that neither the catalog nor the map knows.
     pub unknown: BTreeSet<String>,
+    /// The refusal if the statement runs on several shards: it fires a trigger that is fired once for all rows.
+    pub fires_once: Option<Refusal>,
 }
 
-impl Seen {
+impl StatementFindings {
     /// What was seen of a part of the statement.
-    pub fn add(&mut self, part: Seen) {
+    pub fn add(&mut self, part: StatementFindings) {
         for (call, name) in part.calls {
             self.calls.entry(call).or_insert(name);
         }
@@ -137,6 +139,7 @@ impl Seen {
         self.not_on_replicas |= part.not_on_replicas;
         self.views |= part.views;
         self.unknown.extend(part.unknown);
+        self.fires_once = self.fires_once.take().or(part.fires_once);
     }
 }
 
@@ -153,7 +156,7 @@ pub struct Analysis<'n> {
     /// How knowledge travels.
     pub links: Vec<Link>,
     /// Effects.
-    pub seen: Seen,
+    pub seen: StatementFindings,
     /// Where identifiers stand that were understood.
     pub explained: HashSet<Location>,
     /// Uses of undeclared parameters whose type is certain: by place, the number and the type.
@@ -203,7 +206,7 @@ impl<'n> Analysis<'n> {
             instances: Vec::new(),
             facts: Vec::new(),
             links: Vec::new(),
-            seen: Seen::default(),
+            seen: StatementFindings::default(),
             explained: HashSet::new(),
             typed_uses: BTreeMap::new(),
             placeholders: Vec::new(),
@@ -415,8 +418,8 @@ impl Analysis<'_> {
         let mut level = Some(scopes);
         while let Some(scopes) = level {
             match self.resolve_here(parts, scopes.scope) {
-                Found::Column(node) => return node,
-                Found::Nothing => level = scopes.outer,
+                NameLookup::Column(node) => return node,
+                NameLookup::Nothing => level = scopes.outer,
             }
         }
         None
@@ -426,19 +429,19 @@ impl Analysis<'_> {
     pub fn has_column(&self, parts: &[String], scopes: &Scopes<'_>) -> bool {
         matches!(
             self.resolve_here(parts, scopes.scope),
-            Found::Column(Some(_))
+            NameLookup::Column(Some(_))
         )
     }
 
-    fn resolve_here(&self, parts: &[String], scope: &Scope) -> Found {
+    fn resolve_here(&self, parts: &[String], scope: &Scope) -> NameLookup {
         let (qualifier, column): (&[String], &str) = match parts {
-            [] => return Found::Column(None),
+            [] => return NameLookup::Column(None),
             [qualifier @ .., column] => (qualifier, column),
         };
         if qualifier.is_empty()
             && let Some((_, node)) = scope.merged.iter().find(|(name, _)| name == column)
         {
-            return Found::Column(*node);
+            return NameLookup::Column(*node);
         }
         let meant = |entry: &&Entry| match qualifier {
             [] => true,
@@ -463,19 +466,19 @@ impl Analysis<'_> {
             }
         }
         match found {
-            Some(_) if several => Found::Column(None),
-            Some(node) => Found::Column(Some(node)),
+            Some(_) if several => NameLookup::Column(None),
+            Some(node) => NameLookup::Column(Some(node)),
             None if incomplete
                 || !qualifier.is_empty() && scope.entries.iter().any(|e| meant(&e)) =>
             {
-                Found::Column(None)
+                NameLookup::Column(None)
             }
-            None => Found::Nothing,
+            None => NameLookup::Nothing,
         }
     }
 }
 
-enum Found {
+enum NameLookup {
     Column(Option<Node>),
     Nothing,
 }

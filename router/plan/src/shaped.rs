@@ -1,9 +1,10 @@
 //! Plans that serve every text of a shape.
 //!
-//! [`Planner::plan_shape`] plans a text twice: for itself, and without its literals (see `slots`). Only if the
-//! second is the first with slots for constants, and nothing was asked of a value, it is a plan of the shape. For
-//! another text it may be used after [`is_tame`], which looks for what planning would stumble over in that
-//! text, and [`Planner::serves`], which asks what the planning asked of the whole text. `session::shapes` keeps them.
+//! [`Planner::plan_shape`] plans a query string twice: as it is, and without its literals (see `slots`). The second plan is a
+//! plan for the whole shape only if it equals the first one with slots for the constants, and if planning did not need
+//! the value of a literal. Before the plan is used for another query string, two checks are needed. [`has_only_plain_tokens`] looks for
+//! tokens that could be read differently in that query string. [`Planner::is_valid_for`] repeats the questions that planning
+//! asked about the whole query string. `statements::shapes` caches the plans.
 
 use super::slots::{self, Literals, Looked, SlotKind, Text};
 use super::{Plan, SHORT, STACK};
@@ -14,7 +15,7 @@ use std::rc::Rc;
 
 /// A plan with slots for literals.
 #[derive(Debug)]
-pub struct ShapedPlan {
+pub struct GenericPlan {
     /// The plan; to be routed with the literals of a text.
     pub plan: Rc<Plan>,
     /// It holds for texts that mention no declared table.
@@ -25,8 +26,8 @@ pub struct ShapedPlan {
     no_triggers: bool,
 }
 
-impl ShapedPlan {
-    /// Whether it holds for every text of the shape, so that [`Planner::serves`] need not look at any.
+impl GenericPlan {
+    /// Whether it holds for every text of the shape, so that [`Planner::is_valid_for`] need not look at any.
     pub fn serves_every_text(&self) -> bool {
         !(self.no_tables || self.no_functions || self.no_triggers)
     }
@@ -34,16 +35,20 @@ impl ShapedPlan {
 
 /// What planning a text gave.
 #[derive(Debug)]
-pub struct Planned {
+pub struct PlanResult {
     /// Its own plan.
     pub own: Plan,
     /// The plan of its shape, if there is one.
-    pub shaped: Option<ShapedPlan>,
+    pub shaped: Option<GenericPlan>,
 }
 
 /// Whether a text has only what planning reads alike in all texts of a shape: literals in plain form,
 /// comments that are simple, no byte that readers of SQL disagree about. `shape` is that of `sql`.
-pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool) -> bool {
+pub fn has_only_plain_tokens(
+    sql: &[u8],
+    shape: &Shape<'_>,
+    standard_conforming_strings: bool,
+) -> bool {
     if shape.tight
         || !shape
             .literals
@@ -55,11 +60,11 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
     let mut unclear = false;
     let mut comment = false;
     for (at, byte) in sql.iter().enumerate() {
-        if !REMARKABLE[usize::from(*byte)] {
+        if !NEEDS_CHECK[usize::from(*byte)] {
             continue;
         }
         let before = at.checked_sub(1).map_or(b' ', |before| sql[before]);
-        if is_harmless(before, *byte) {
+        if can_skip(before, *byte) {
             continue;
         }
         match byte {
@@ -70,7 +75,7 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
             _ => unclear = true,
         }
     }
-    if comment && !comments_are_simple(sql) {
+    if comment && !has_no_nested_comments(sql) {
         return false;
     }
     if !unclear {
@@ -80,18 +85,18 @@ pub fn is_tame(sql: &[u8], shape: &Shape<'_>, standard_conforming_strings: bool)
         .is_ok_and(|sql| !misread::has_unclear_tokens(sql, standard_conforming_strings))
 }
 
-/// Whether a byte after this one is of no interest to [`is_tame`], wherever in a text.
-pub(super) fn is_harmless(before: u8, byte: u8) -> bool {
+/// Whether [`has_only_plain_tokens`] can skip `byte` if it follows `before`.
+pub(super) fn can_skip(before: u8, byte: u8) -> bool {
     match byte {
         b'-' => before != b'-',
         b'*' => before != b'/',
         b'p' | b'P' => before | 0x20 != b'o',
-        _ => !REMARKABLE[usize::from(byte)],
+        _ => !NEEDS_CHECK[usize::from(byte)],
     }
 }
 
-/// Bytes that [`is_tame`] has a look at, with the one before them. Few bytes of a text are.
-const REMARKABLE: [bool; 256] = {
+/// The bytes that [`has_only_plain_tokens`] must check together with the byte before them. They are rare.
+const NEEDS_CHECK: [bool; 256] = {
     let mut bytes = [false; 256];
     let mut byte = 0;
     while byte < bytes.len() {
@@ -104,8 +109,8 @@ const REMARKABLE: [bool; 256] = {
     bytes
 };
 
-/// No comment within a comment, even if one of them is in a string.
-fn comments_are_simple(sql: &[u8]) -> bool {
+/// Whether no `/*` comment contains another `/*`. It does not recognise strings, so it may return false without need.
+fn has_no_nested_comments(sql: &[u8]) -> bool {
     let find = |from: usize, what: &[u8]| {
         let found = sql.get(from..)?.windows(2).position(|two| two == what)?;
         Some(from + found + 2)
@@ -124,9 +129,9 @@ fn comments_are_simple(sql: &[u8]) -> bool {
 }
 
 impl Planner<'_> {
-    /// Plans a text for itself and, if that can be, for its shape. `literals` are those that the shape leaves out, by
-    /// their places in `sql`, which [`is_tame`].
-    pub fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> Planned {
+    /// Plans a query string and, if possible, its shape. `literals` are the literals that the shape leaves out, with their
+    /// positions in `sql`. The caller must have checked `sql` with [`has_only_plain_tokens`].
+    pub fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult {
         let own = self.plan(sql, context);
         let shaped = slots::blanked(sql, literals)
             .and_then(|(blank, slots)| self.without_literals(&blank, slots, context))
@@ -134,11 +139,11 @@ impl Planner<'_> {
                 let literals = Literals::new(sql.as_bytes(), literals);
                 shaped.plan.with_literals(&literals).as_ref() == Some(&own)
             });
-        Planned { own, shaped }
+        PlanResult { own, shaped }
     }
 
-    /// Whether a plan of its shape is the plan of this text, which [`is_tame`].
-    pub fn serves(&self, shaped: &ShapedPlan, sql: &str) -> bool {
+    /// Whether the generic plan is valid for this query string. The caller must have checked `sql` with [`has_only_plain_tokens`].
+    pub fn is_valid_for(&self, shaped: &GenericPlan, sql: &str) -> bool {
         !(shaped.no_tables && self.names.mentions(sql)
             || shaped.no_functions && read::runs_sql(&self.names, sql)
             || shaped.no_triggers && write::home_triggers(&self.names, sql).is_err())
@@ -149,7 +154,7 @@ impl Planner<'_> {
         blank: &str,
         slots: Vec<(usize, SlotKind)>,
         context: &PlanContext,
-    ) -> Option<ShapedPlan> {
+    ) -> Option<GenericPlan> {
         let strings = context.standard_conforming_strings;
         let text = Text::masked(blank, slots, strings);
         let decide = || match analyse(blank.as_bytes(), strings).statement {
@@ -167,7 +172,7 @@ impl Planner<'_> {
         };
         let plan = match decided {
             Ok(plan) => plan,
-            // Strings may matter to what is not understood.
+            // Why the parser does not understand a statement may depend on its string literals, so this is no result for the shape.
             Err(refusal) if refusal.reason == Reason::NotUnderstood => return None,
             Err(refusal) => Plan::Refuse(refusal),
         };
@@ -177,7 +182,7 @@ impl Planner<'_> {
             functions,
             triggers,
         } = &**text.looked();
-        (!value.get()).then(|| ShapedPlan {
+        (!value.get()).then(|| GenericPlan {
             plan: Rc::new(plan),
             no_tables: tables.get(),
             no_functions: functions.get(),

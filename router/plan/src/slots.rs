@@ -435,6 +435,7 @@ fn rows(rows: &SplitRows, literals: &Literals<'_>) -> Option<SplitRows> {
         rows,
         parameter_types,
         max_chars,
+        nulls,
         whole,
     } = rows
     else {
@@ -451,6 +452,7 @@ fn rows(rows: &SplitRows, literals: &Literals<'_>) -> Option<SplitRows> {
         rows: rows.iter().map(row).collect::<Option<_>>()?,
         parameter_types: parameter_types.clone(),
         max_chars: max_chars.clone(),
+        nulls: *nulls,
         whole: whole.clone(),
     })
 }

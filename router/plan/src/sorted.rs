@@ -1,8 +1,9 @@
-//! Queries whose rows the shards sort, and the router merges as they come: ORDER BY, LIMIT, DISTINCT.
+//! Sorted merge: the shards sort their rows and the router merges the sorted streams (ORDER BY, LIMIT, DISTINCT).
 //!
-//! Each shard gets the statement with the values that it sorts by as further columns before its own, and sorts by these
-//! columns; a limit goes with it. What comes out is for [`mothership_merge::SortedRows`]. Only what [`order_of`] knows is
-//! compared: anything else is gathered, and so is what a Bind's values do not allow (`otherwise`).
+//! Each shard gets the statement with the sort keys as extra columns before the client's columns, sorts by these columns
+//! and applies the limit. [`mothership_merge::SortedRows`] merges the results. The router compares only types that
+//! [`order_of`] knows. It gathers the rows of all other queries, and of queries whose Bind values do not allow a sorted
+//! merge (`otherwise`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,16 +30,16 @@ use mothership_catalog::Collation;
 use mothership_merge::{Order, Shape, SortKey, order_of};
 
 /// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`).
-const MOST_COLUMNS: usize = 1600;
+const MAX_COLUMNS: usize = 1600;
 
 /// So many rows at most are chosen over several shards while they are locked: each takes a round trip and a savepoint.
-const MOST_CHOSEN: u64 = 1_000;
+const MAX_LOCKED_ROWS: u64 = 1_000;
 
 /// A query whose rows the shards sort.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sorted {
+pub struct SortedMerge {
     /// The flow of its rows, without what the values of a Bind say of it.
-    flow: Flow,
+    flow: ShardQuery,
     /// OFFSET.
     offset: Option<Scalar>,
     /// LIMIT or FETCH FIRST.
@@ -50,11 +51,11 @@ pub struct Sorted {
 }
 
 // A gather is compared by what matters of it.
-impl Eq for Sorted {}
+impl Eq for SortedMerge {}
 
 /// What the shards are asked in one run, and what is made of their rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flow {
+pub struct ShardQuery {
     /// The statement.
     pub sql: String,
     /// How many columns the client gets.
@@ -63,13 +64,13 @@ pub struct Flow {
     pub shape: Shape,
 }
 
-impl Sorted {
-    /// Plans a query. `otherwise` answers it without this.
+impl SortedMerge {
+    /// Plans a query as a sorted merge. Returns `None` if that is not possible. `otherwise` is the plan without one.
     pub fn plan(
         analysis: &Analysis<'_>,
         query: &Query,
         otherwise: Result<Arc<Gather>, Refusal>,
-    ) -> Option<Sorted> {
+    ) -> Option<SortedMerge> {
         let SetExpr::Select(select) = &*query.body else {
             return None;
         };
@@ -122,7 +123,7 @@ impl Sorted {
                 for (item, _) in &items.list {
                     keys.add_equal(item)?;
                 }
-                // PostgreSQL refuses what it does not select.
+                // With SELECT DISTINCT, PostgreSQL requires ORDER BY expressions to be in the select list.
                 let selected = |key: &Key| items.list.iter().any(|(item, _)| same(item, &key.expr));
                 if !keys.found[..ordered].iter().all(selected) {
                     return None;
@@ -132,7 +133,7 @@ impl Sorted {
             Some(Distinct::On(list)) => {
                 let mut on: Vec<Expr> = Vec::new();
                 for expr in list {
-                    // A constant is in one group with every other.
+                    // A constant does not split the rows into groups, so it is skipped.
                     if let Some(meant) = items.sorted_by(&types, expr)?
                         && !on.iter().any(|known| same(known, &meant))
                     {
@@ -174,7 +175,7 @@ impl Sorted {
             Some(expr) => Some(Some(analysis.scalar(expr)?)),
             None => Some(None),
         };
-        if keys.found.len() + items.list.len() > MOST_COLUMNS {
+        if keys.found.len() + items.list.len() > MAX_COLUMNS {
             return None;
         }
         let texts = keys.found.iter().any(|key| key.is_text);
@@ -186,14 +187,15 @@ impl Sorted {
         let other_ties = ties.is_some_and(|ties| ties < keys.found.len());
         sql.push_str(&match limit {
             Some(_) if !other_ties => limit_of(query, false)?,
-            // It leaves out nothing there, but says which parameters they are.
-            _ => match named(limit, offset)? {
+            // This OFFSET is always 0. It mentions the LIMIT and OFFSET expressions, so that the server still infers the types of their
+            // parameters.
+            _ => match zero_expression(limit, offset)? {
                 amounts if amounts.is_empty() => String::new(),
                 amounts => format!(" OFFSET ({amounts})"),
             },
         });
-        Some(Sorted {
-            flow: Flow {
+        Some(SortedMerge {
+            flow: ShardQuery {
                 sql,
                 columns: items.list.len(),
                 shape: Shape {
@@ -212,13 +214,13 @@ impl Sorted {
         })
     }
 
-    /// The flow for the values of one Bind. `None` if they do not allow any.
-    pub fn with_values(&self, params: &Params<'_>, text: &TextContext) -> Option<Flow> {
+    /// The query and merge for the values of one Bind. `None` if these values do not allow a sorted merge.
+    pub fn with_values(&self, params: &Params<'_>, text: &TextContext) -> Option<ShardQuery> {
         if self.texts && text.encoding != Encoding::Utf8 {
             return None;
         }
-        let amount = |scalar: &Option<Scalar>| amount(scalar.as_ref(), params, text);
-        let flow = Flow {
+        let amount = |scalar: &Option<Scalar>| row_count(scalar.as_ref(), params, text);
+        let flow = ShardQuery {
             sql: slots::filled(&self.flow.sql, &params.literals)?.into_owned(),
             columns: self.flow.columns,
             shape: Shape {
@@ -231,13 +233,13 @@ impl Sorted {
     }
 
     /// With the literals of a text in its slots.
-    pub fn with_literals(&self, literals: &Literals<'_>) -> Option<Sorted> {
+    pub fn with_literals(&self, literals: &Literals<'_>) -> Option<SortedMerge> {
         let filled = |scalar: &Option<Scalar>| match scalar {
             Some(scalar) => Some(Some(slots::scalar(scalar, literals)?)),
             None => Some(None),
         };
-        Some(Sorted {
-            flow: Flow {
+        Some(SortedMerge {
+            flow: ShardQuery {
                 sql: slots::filled(&self.flow.sql, literals)?.into_owned(),
                 ..self.flow.clone()
             },
@@ -252,13 +254,13 @@ impl Sorted {
     }
 }
 
-impl Flow {
-    /// How many rows are locked one by one, because only so many of all are wanted. None if each shard locks all of its own.
-    pub fn chosen(&self) -> Option<u64> {
-        chosen(&self.shape)
+impl ShardQuery {
+    /// How many rows the router locks one by one, because of a LIMIT. `None` if each shard locks all its rows.
+    pub fn rows_to_lock(&self) -> Option<u64> {
+        rows_to_lock(&self.shape)
     }
 
-    /// The formats of all columns for those that a client asks of its own.
+    /// The format codes of all columns, sort keys included, for the format codes that the client has asked for.
     pub fn formats(&self, asked: &[i16]) -> Vec<i16> {
         let keys = std::iter::repeat_n(1, self.shape.keys.len());
         match asked {
@@ -271,13 +273,13 @@ impl Flow {
     }
 }
 
-impl fmt::Display for Sorted {
+impl fmt::Display for SortedMerge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.flow.fmt(f)
     }
 }
 
-impl fmt::Display for Flow {
+impl fmt::Display for ShardQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sorted({})", self.sql)
     }
@@ -314,7 +316,7 @@ impl<'t, 'a, 'n> Keys<'t, 'a, 'n> {
 }
 
 impl Keys<'_, '_, '_> {
-    /// One more, by which rows are sorted like this. `None` if the router does not know its order.
+    /// Adds a sort key with these options. `None` if the router cannot compare its type.
     pub fn add(&mut self, expr: &Expr, options: &OrderByOptions) -> Option<()> {
         let descending = match options.sort {
             None | Some(OrderBySort::Asc) => false,
@@ -336,7 +338,7 @@ impl Keys<'_, '_, '_> {
         Some(())
     }
 
-    /// One more value that tells rows apart, in whatever order.
+    /// Adds an expression by which DISTINCT compares rows; its sort order does not matter.
     fn add_equal(&mut self, expr: &Expr) -> Option<()> {
         if self.found.iter().any(|key| same(&key.expr, expr)) {
             return Some(());
@@ -373,7 +375,7 @@ impl Keys<'_, '_, '_> {
         Some(())
     }
 
-    /// The type of a column, if equal values of it have equal forms.
+    /// The type and collation of a column, if its collation is deterministic.
     fn column(&self, expr: &Expr) -> Option<(u32, &Collation)> {
         let analysis = self.types.analysis;
         let node = analysis.node(expr, &self.types.scopes)?;
@@ -434,10 +436,9 @@ impl Keys<'_, '_, '_> {
     }
 }
 
-/// A number of rows, for the values of one Bind; `Some(None)` where there is no limit. `None` if it is not known, or PostgreSQL
-/// refuses it.
+/// The value of LIMIT or OFFSET for one Bind. `Some(None)`: no limit. `None`: unknown, or PostgreSQL would raise an error.
 #[allow(clippy::option_option)]
-pub(super) fn amount(
+pub(super) fn row_count(
     scalar: Option<&Scalar>,
     params: &Params<'_>,
     text: &TextContext,
@@ -454,7 +455,7 @@ pub(super) fn amount(
 }
 
 /// How many rows are locked of all.
-fn chosen(shape: &Shape) -> Option<u64> {
+fn rows_to_lock(shape: &Shape) -> Option<u64> {
     // Rows before the offset are locked as well.
     shape
         .limit
@@ -467,7 +468,7 @@ fn chosen(shape: &Shape) -> Option<u64> {
 
 /// Whether so many rows may be chosen one by one, if it comes to that.
 pub(super) fn may_choose(shape: &Shape) -> bool {
-    shape.keys.is_empty() || chosen(shape).is_none_or(|rows| rows <= MOST_CHOSEN)
+    shape.keys.is_empty() || rows_to_lock(shape).is_none_or(|rows| rows <= MAX_LOCKED_ROWS)
 }
 
 fn same(a: &Expr, b: &Expr) -> bool {
@@ -495,8 +496,8 @@ pub(super) fn limits(query: &Query) -> Option<(Option<&Expr>, Option<&Expr>, boo
     })
 }
 
-/// A sum that is 0 and has both of them in it.
-fn named(limit: Option<&Expr>, offset: Option<&Expr>) -> Option<String> {
+/// An SQL expression with the value 0 that contains both expressions, to keep the types of their parameters.
+fn zero_expression(limit: Option<&Expr>, offset: Option<&Expr>) -> Option<String> {
     let none = |expr: &Expr| Some(format!("0 * {}::bigint", parens::expr(expr).ok()?));
     let parts = limit.into_iter().chain(offset).map(none);
     Some(parts.collect::<Option<Vec<String>>>()?.join(" + "))

@@ -46,7 +46,23 @@ fn map() -> ShardMap {
     }
     let id8 = [("id", KeyType::Int8)];
     for table in [
-        "t", "u", "p", "ser", "nokey", "trg", "trgbad", "rls", "rlsbad", "log_a",
+        "t",
+        "u",
+        "p",
+        "ser",
+        "nokey",
+        "trg",
+        "trgbad",
+        "trgrec",
+        "trgread",
+        "trgmod",
+        "trgall",
+        "trgsay",
+        "trgonce",
+        "trgnotify",
+        "rls",
+        "rlsbad",
+        "log_a",
     ] {
         builder.table("public", table, hash(&id8));
     }
@@ -69,6 +85,7 @@ fn map() -> ShardMap {
     builder.table("public", "d", hash(&[("id", KeyType::Date)]));
     builder.table("public", "dom", hash(&[("id", KeyType::Int4)]));
     builder.table("public", "absent", hash(&id8));
+    builder.table("public", "coming", hash(&id8));
     let cut = |n: i64| {
         vec![Cut::Value(
             KeyType::Int4.from_integer(n.into()).expect("fits"),
@@ -187,14 +204,14 @@ fn assert_reads_alike(
     assert_eq!(route.role, Role::Replica, "{plan}");
     assert!(route.gathered.is_none() && route.rows.is_empty(), "{plan}");
     match reading {
-        Reading::One(shard) => {
+        ReadRoute::One(shard) => {
             assert_eq!(
                 (route.shards.single(), &route.merge),
                 (Some(shard), &None),
                 "{plan}"
             );
         }
-        Reading::Over(shards, merge) => {
+        ReadRoute::Over(shards, merge) => {
             assert!(shards.len() > 1, "{plan}");
             assert_eq!(
                 (&route.shards, route.merge.as_ref()),

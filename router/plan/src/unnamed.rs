@@ -1,8 +1,9 @@
-//! Code that an expression runs without naming it: the functions of operators and casts, and the constraints of domains.
+//! Functions that an expression calls implicitly: the functions of operators and casts, and the CHECK constraints of domains.
 //!
-//! Whoever makes an operator, a cast or a domain of a function that reaches tables is refused, but the function may be
-//! made anew afterwards. Then what may use it is refused, by its symbol or name, and with a cast everything, because a
-//! cast need not be written. Nearly always there is nothing of the kind, and nothing is looked at.
+//! The router refuses to create an operator, cast or domain on a function that reads tables. But somebody may replace the
+//! function later (CREATE OR REPLACE). Then the router refuses every statement that contains the operator's symbol or the
+//! domain's name. With such a cast it refuses every statement, because casts can be implicit. Usually the catalog has no
+//! such operator, cast or domain, and the check costs nothing.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use super::names::{Names, Reach, named};
 
 /// What may run such code.
 #[derive(Debug, Default)]
-pub struct Unnamed {
+pub struct ImplicitCalls {
     /// Symbols of operators.
     operators: BTreeSet<String>,
     /// Some operator has a symbol for which the grammar has words: BETWEEN, IN, LIKE, ORDER BY and the like.
@@ -29,9 +30,9 @@ pub const OF_WORDS: [&str; 14] = [
     "=", "<>", "<", ">", "<=", ">=", "~~", "!~~", "~~*", "!~~*", "~", "!~", "+", "-",
 ];
 
-impl Unnamed {
+impl ImplicitCalls {
     /// Looks at all operators, casts and domains of a catalog.
-    pub fn of(names: &Names<'_>) -> Unnamed {
+    pub fn of(names: &Names<'_>) -> ImplicitCalls {
         let reaches = |function: &String| names.reach(function) > Some(Reach::Nothing);
         let operators = names.catalog.operators.iter();
         let operators = operators.filter(|(_, functions)| functions.iter().any(reaches));
@@ -41,7 +42,7 @@ impl Unnamed {
             TypeKind::Domain { checks, .. } => names.code_reach(checks) > Reach::Nothing,
             TypeKind::Enum(_) | TypeKind::Other => false,
         });
-        Unnamed {
+        ImplicitCalls {
             by_words: operators.iter().any(|one| OF_WORDS.contains(&one.as_str())),
             operators,
             domains: domains.map(|(name, _)| name.name.clone()).collect(),
@@ -49,8 +50,8 @@ impl Unnamed {
         }
     }
 
-    /// Whether a statement may run any of it.
-    pub fn is_called(&self, sql: &str, standard_conforming_strings: bool) -> bool {
+    /// Whether a statement may use one of these operators, domains or casts.
+    pub fn may_be_used_by(&self, sql: &str, standard_conforming_strings: bool) -> bool {
         if self.casts || self.by_words {
             return true;
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::defines::changes_all_shards;
 use super::gather::Gather;
-use super::names::Names;
+use super::names::{Names, Resolved};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::{Plan, PlanContext, Role, Single, Target, Touches};
 use mothership_catalog::types::words;
@@ -14,6 +14,19 @@ use mothership_sql::effect::{self, Object, Statement, Verb};
 use mothership_sql::lexer::{Kind, Lexer};
 use mothership_sql::name::{self, Name, Unread};
 use std::sync::Arc;
+
+/// Whether a text names the view or the function by which a server shows its prepared transactions. What follows of them
+/// may be kept or counted in any statement.
+pub fn shows_prepared(sql: &str, context: &PlanContext) -> bool {
+    const SHOWING: [&str; 2] = ["pg_prepared_xacts", "pg_prepared_xact"];
+    let lower = sql.to_ascii_lowercase();
+    lower.contains(SHOWING[1])
+        && Lexer::new(sql.as_bytes(), context.standard_conforming_strings).any(|token| {
+            let name = lower.get(token.start..token.end).unwrap_or_default();
+            matches!(token.kind, Kind::Word | Kind::QuotedIdent)
+                && SHOWING.contains(&name.trim_matches('"'))
+        })
+}
 
 /// The home shard's primary.
 pub fn home(why: &str) -> Plan {
@@ -27,6 +40,38 @@ pub fn home(why: &str) -> Plan {
         locks_copies: false,
         touches: Touches::Anything,
     })
+}
+
+/// A write that names no declared table, with the tables that it writes and the catalog does not have: somebody may have
+/// made them on all shards since.
+pub fn home_write(names: &Names<'_>, sql: &str, context: &PlanContext) -> Plan {
+    let mut unknown = Vec::new();
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    loop {
+        let writes = c.eat_all(&["insert", "into"])
+            || c.eat_all(&["delete", "from"])
+            || c.eat_all(&["merge", "into"])
+            || c.eat("update");
+        if writes {
+            c.eat("only");
+            unknown.extend(unknown_name(names, &mut c, context));
+        } else if c.bump().is_none() {
+            break;
+        }
+    }
+    match home("writes") {
+        Plan::Single(single) => Plan::Single(Single { unknown, ..single }),
+        plan => plan,
+    }
+}
+
+fn unknown_name(names: &Names<'_>, c: &mut Cursor<'_>, context: &PlanContext) -> Option<String> {
+    let path = c.path()?;
+    let parts: Option<Vec<String>> = path.iter().map(|n| n.as_str().map(str::to_owned)).collect();
+    match names.resolve(&parts?, context) {
+        Resolved::Unknown(name) => Some(name),
+        _ => None,
+    }
 }
 
 /// A plan that is refused with `reason` unless one shard can answer. For EXPLAIN; statements over several shards are

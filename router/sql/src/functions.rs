@@ -5,7 +5,7 @@
 //! server of a shard answers. Functions of users and of extensions are for the
 //! catalog to judge (`dblink` and a few that come with PostgreSQL are listed, because
 //! they are dangerous and known). Operators and casts call functions too: the planner
-//! looks at those. So does `x.f`, which calls `f(x)` if `x` has no column `f`.
+//! looks at those. So does `x.f`, which calls `f(x)` if `x` has no column `f` ([`acts_as_field`]).
 //!
 //! The volatile ones are those of PostgreSQL 15, by
 //! `SELECT DISTINCT proname FROM pg_proc WHERE provolatile = 'v' AND pronamespace = 'pg_catalog'::regnamespace
@@ -41,7 +41,7 @@ pub enum Trait {
     LockTransaction,
     /// Runs SQL that stands in its arguments, here or elsewhere.
     Opaque,
-    /// Makes a replication slot, perhaps a temporary one: those end with the backend.
+    /// Makes a replication slot, perhaps a temporary one, or begins a backup: those end with the backend.
     Slot,
     /// Changes the database, the server or another backend.
     Writes,
@@ -53,6 +53,16 @@ pub fn special(name: &[u8]) -> Option<Trait> {
         .binary_search_by(|(known, _)| known.as_bytes().cmp(name))
         .ok()?;
     Some(SPECIAL[at].1)
+}
+
+/// Whether `x.name` may be a call `name(x)` of a built-in function that does more than to answer. Functions that only
+/// tell something (`x.age`) are left out: columns have such names.
+pub fn acts_as_field(name: &[u8]) -> bool {
+    match special(name) {
+        // It takes three arguments.
+        None | Some(Trait::Value | Trait::Server | Trait::SetConfig) => false,
+        Some(_) => true,
+    }
 }
 
 /// Whether a call of this name is known to write nothing: a built-in function that is not
@@ -161,7 +171,7 @@ const SPECIAL: &[(&str, Trait)] = &[
     ("pg_available_extensions", Server),
     ("pg_available_wal_summaries", Server),
     ("pg_backend_pid", Session),
-    ("pg_backup_start", Writes),
+    ("pg_backup_start", Slot),
     ("pg_backup_stop", Writes),
     ("pg_blocking_pids", Server),
     ("pg_buffercache_pages", Server),
@@ -294,7 +304,7 @@ const SPECIAL: &[(&str, Trait)] = &[
     ("pg_sleep_for", Value),
     ("pg_sleep_until", Value),
     ("pg_split_walfile_name", Writes),
-    ("pg_start_backup", Writes),
+    ("pg_start_backup", Slot),
     ("pg_stat_clear_snapshot", Server),
     ("pg_stat_file", Server),
     ("pg_stat_force_next_flush", Server),

@@ -26,7 +26,7 @@ pub const MARK: &str = "mothership: number of a client: ";
 
 /// Where a name of PostgreSQL's tells or takes a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum ProcessReference {
     /// `pg_backend_pid()`
     Own,
     /// A view with a column `pid`.
@@ -53,33 +53,36 @@ enum What {
     Query,
 }
 
-const NAMES: [(&str, What); 23] = [
-    ("current_query", What::Query),
-    ("current_schemas", What::Schemas),
-    ("pg_backend_pid", What::Own),
-    ("pg_blocking_pids", What::List),
-    ("pg_cancel_backend", What::Signal),
-    ("pg_isolation_test_session_is_blocked", What::Takes),
-    ("pg_lock_status", What::RowsOf("pg_locks")),
-    ("pg_locks", What::View),
-    ("pg_log_backend_memory_contexts", What::Takes),
-    ("pg_my_temp_schema", What::TemporarySchema),
-    ("pg_safe_snapshot_blocking_pids", What::List),
-    ("pg_stat_activity", What::ViewWithLeader),
-    ("pg_stat_get_activity", What::Rows),
-    ("pg_stat_get_backend_pid", What::Gives),
-    ("pg_stat_gssapi", What::View),
-    ("pg_stat_progress_analyze", What::View),
-    ("pg_stat_progress_basebackup", What::View),
-    ("pg_stat_progress_cluster", What::View),
-    ("pg_stat_progress_copy", What::View),
-    ("pg_stat_progress_create_index", What::View),
-    ("pg_stat_progress_vacuum", What::View),
-    ("pg_stat_ssl", What::View),
-    ("pg_terminate_backend", What::Signal),
+const NAMES: [(&str, ProcessReference); 23] = [
+    ("current_query", ProcessReference::Query),
+    ("current_schemas", ProcessReference::Schemas),
+    ("pg_backend_pid", ProcessReference::Own),
+    ("pg_blocking_pids", ProcessReference::List),
+    ("pg_cancel_backend", ProcessReference::Signal),
+    (
+        "pg_isolation_test_session_is_blocked",
+        ProcessReference::Takes,
+    ),
+    ("pg_lock_status", ProcessReference::RowsOf("pg_locks")),
+    ("pg_locks", ProcessReference::View),
+    ("pg_log_backend_memory_contexts", ProcessReference::Takes),
+    ("pg_my_temp_schema", ProcessReference::TemporarySchema),
+    ("pg_safe_snapshot_blocking_pids", ProcessReference::List),
+    ("pg_stat_activity", ProcessReference::ViewWithLeader),
+    ("pg_stat_get_activity", ProcessReference::Rows),
+    ("pg_stat_get_backend_pid", ProcessReference::Gives),
+    ("pg_stat_gssapi", ProcessReference::View),
+    ("pg_stat_progress_analyze", ProcessReference::View),
+    ("pg_stat_progress_basebackup", ProcessReference::View),
+    ("pg_stat_progress_cluster", ProcessReference::View),
+    ("pg_stat_progress_copy", ProcessReference::View),
+    ("pg_stat_progress_create_index", ProcessReference::View),
+    ("pg_stat_progress_vacuum", ProcessReference::View),
+    ("pg_stat_ssl", ProcessReference::View),
+    ("pg_terminate_backend", ProcessReference::Signal),
 ];
 
-fn known(name: &[u8]) -> Option<(&'static str, What)> {
+fn known(name: &[u8]) -> Option<(&'static str, ProcessReference)> {
     if !name.starts_with(b"pg_") && !name.starts_with(b"curr") {
         return None;
     }
@@ -94,7 +97,7 @@ pub fn is_told_by(name: &[u8]) -> bool {
 
 /// What is true of a client and not of the process that works for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Own {
+pub struct ClientIdentity {
     /// The number of its process, as it was told.
     pub number: i32,
     /// It may have temporary tables. Without, those of the process were somebody else's.
@@ -103,7 +106,7 @@ pub struct Own {
 
 /// A text that was written anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct RewrittenQuery {
     /// The text.
     pub sql: Vec<u8>,
     /// How it differs.
@@ -118,9 +121,9 @@ pub struct Told {
 pub fn told(
     sql: &[u8],
     strings: bool,
-    own: Own,
+    own: ClientIdentity,
     is_resolved: bool,
-) -> Result<Option<Told>, String> {
+) -> Result<Option<RewrittenQuery>, String> {
     let mut edits = Vec::new();
     for part in split(sql, strings).filter(|part| !part.empty) {
         let text = part.span.of(sql);
@@ -163,7 +166,7 @@ pub fn told(
     }
     text.extend_from_slice(&sql[from..]);
     let changes = edits.iter().map(|e| Change::new(e.at.clone(), &e.put));
-    Ok(Some(Told {
+    Ok(Some(RewrittenQuery {
         sql: text,
         changes: changes.collect(),
     }))
@@ -250,7 +253,7 @@ fn calls_own(text: &[u8], strings: bool) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
     /// Which of the two.
-    pub deed: Deed,
+    pub action: ProcessAction,
     /// Whom it is for.
     pub target: Target,
     /// The call.
@@ -259,19 +262,19 @@ pub struct Signal {
 
 /// What is done to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum ProcessAction {
     /// Its statement is cancelled.
     Cancel,
     /// It is ended.
     Terminate,
 }
 
-impl Deed {
+impl ProcessAction {
     /// The function.
     pub fn function(self) -> &'static str {
         match self {
-            Deed::Cancel => "pg_cancel_backend",
-            Deed::Terminate => "pg_terminate_backend",
+            ProcessAction::Cancel => "pg_cancel_backend",
+            ProcessAction::Terminate => "pg_terminate_backend",
         }
     }
 }
@@ -288,21 +291,26 @@ pub enum Target {
 impl Signal {
     /// Reads a text.
     pub fn of(sql: &[u8], strings: bool) -> Option<Signal> {
-        let deeds = [Deed::Cancel, Deed::Terminate];
-        let behind = |_: Deed, cursor: &mut Cursor<'_>| {
+        let actions = [ProcessAction::Cancel, ProcessAction::Terminate];
+        let behind = |_: ProcessAction, cursor: &mut Cursor<'_>| {
             (!cursor.eat_kind(Kind::Comma) || cursor.eat_kind(Kind::Integer)).then_some(())
         };
-        let (deed, target, (), call) = lone_call(sql, strings, &deeds, Deed::function, behind)?;
-        Some(Signal { deed, target, call })
+        let (action, target, (), call) =
+            lone_call(sql, strings, &actions, ProcessAction::function, behind)?;
+        Some(Signal {
+            action,
+            target,
+            call,
+        })
     }
 
     /// The text of one that was carried out. It has the same parameters.
-    pub fn carried_out(&self, sql: &[u8]) -> Told {
-        instead_of_call(sql, self.call, self.target, self.deed.function(), "true")
+    pub fn carried_out(&self, sql: &[u8]) -> RewrittenQuery {
+        instead_of_call(sql, self.call, self.target, self.action.function(), "true")
     }
 }
 
-/// `SELECT pg_blocking_pids(...)` or one of its kin and nothing else, about a process whose number stands in the text
+/// `SELECT pg_blocking_pids(...)` or a similar function and nothing else, about a process whose number stands in the text
 /// or is a parameter. Only the router knows which process works for another client at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -373,7 +381,7 @@ impl Question {
     }
 
     /// The text with the numbers that the server knows. It has the same parameters.
-    pub fn asked(&self, sql: &[u8], processes: &Processes) -> Told {
+    pub fn asked(&self, sql: &[u8], processes: &Processes) -> RewrittenQuery {
         let function = self.ask.function();
         // No process has the number 0.
         let target = processes.target.unwrap_or(0);
@@ -458,7 +466,7 @@ fn instead_of_call(
     target: Target,
     function: &str,
     expression: &str,
-) -> Told {
+) -> RewrittenQuery {
     let from = match target {
         Target::Number(_) => String::new(),
         Target::Parameter(number) => {
@@ -467,7 +475,7 @@ fn instead_of_call(
     };
     let put = format!("(SELECT {expression} AS \"{function}\"{from})");
     let (before, behind) = (&sql[..call.start], &sql[call.end..]);
-    Told {
+    RewrittenQuery {
         sql: [before, put.as_bytes(), behind].concat(),
         changes: vec![Change::new(call.start..call.end, &put)],
     }
@@ -506,7 +514,7 @@ struct Writer<'a> {
 }
 
 /// A text that would grow by more than this is refused: each place may have the whole of it once more.
-const MOST_ADDED: usize = 1 << 20;
+const MAX_ADDED: usize = 1 << 20;
 
 const OWN: &str = "pg_catalog.pg_backend_pid()";
 
@@ -566,7 +574,7 @@ impl Writer<'_> {
         let mut next = Open::default();
         let mut at = 0;
         while at < self.tokens.len() {
-            if self.added > MOST_ADDED {
+            if self.added > MAX_ADDED {
                 return Err("the processes of the server too often".into());
             }
             let token = self.tokens[at];
@@ -634,7 +642,7 @@ impl Writer<'_> {
         let number = self.number;
         let own = format!("{number}::pg_catalog.int4");
         match what {
-            What::Own if empty && clause == Clause::From => {
+            ProcessReference::Own if empty && clause == Clause::From => {
                 let end = self.tokens[at + 2].end;
                 let alias = self.alias(at + 3, name);
                 self.replace(
@@ -643,7 +651,7 @@ impl Writer<'_> {
                 );
                 Ok(Some((Open::default(), at + 3)))
             }
-            What::Own if empty => {
+            ProcessReference::Own if empty => {
                 let end = self.tokens[at + 2].end;
                 let put = match (clause, self.manner) {
                     // PostgreSQL names a column after it as it does after the call.
@@ -653,7 +661,7 @@ impl Writer<'_> {
                 self.replace(start..end, put);
                 Ok(Some((Open::default(), at + 3)))
             }
-            What::View | What::ViewWithLeader if !called => {
+            ProcessReference::View | ProcessReference::ViewWithLeader if !called => {
                 let before = |back: usize| first.checked_sub(back);
                 let is_only = |at: Option<usize>| at.is_some_and(|at| self.is(at, "only"));
                 let in_parens = before(1).and_then(|at| self.kind(at)) == Some(Kind::LParen);
@@ -666,17 +674,21 @@ impl Writer<'_> {
                 }
                 Ok(self.view(first, at, clause, what))
             }
-            What::RowsOf(view) if empty && clause == Clause::From => {
+            ProcessReference::RowsOf(view) if empty && clause == Clause::From => {
                 let end = self.tokens[at + 2].end;
                 let alias = self.alias(at + 3, name);
-                let put = format!("{}{alias}", self.query_on(view, What::View));
+                let put = format!("{}{alias}", self.query_on(view, ProcessReference::View));
                 self.replace(start..end, put);
                 Ok(Some((Open::default(), at + 3)))
             }
-            What::List | What::Gives if called && clause == Clause::From => {
+            ProcessReference::List | ProcessReference::Gives
+                if called && clause == Clause::From =>
+            {
                 Err(format!("{name}() as a table"))
             }
-            What::List | What::Gives | What::Takes if called && self.is_own_call(at + 2) => {
+            ProcessReference::List | ProcessReference::Gives | ProcessReference::Takes
+                if called && self.is_own_call(at + 2) =>
+            {
                 // The argument is right as it stands.
                 let behind = self.enclose((first, start), name, what, clause);
                 if let Some(put) = behind {
@@ -684,9 +696,11 @@ impl Writer<'_> {
                 }
                 Ok(Some((Open::default(), at + 6)))
             }
-            What::List | What::Gives | What::Takes if called => {
+            ProcessReference::List | ProcessReference::Gives | ProcessReference::Takes
+                if called =>
+            {
                 let behind = self.enclose((first, start), name, what, clause);
-                if what == What::Gives {
+                if what == ProcessReference::Gives {
                     let open = Open {
                         behind,
                         ..Open::default()
@@ -700,15 +714,19 @@ impl Writer<'_> {
                 };
                 Ok(Some((open, at + 1)))
             }
-            What::Signal if called => self.signal(at).map(Some),
-            What::Schemas if called && !self.has_temporary && clause != Clause::From => {
+            ProcessReference::Signal if called => self.signal(at).map(Some),
+            ProcessReference::Schemas
+                if called && !self.has_temporary && clause != Clause::From =>
+            {
                 let open = Open {
                     behind: self.enclose((first, start), name, what, clause),
                     ..Open::default()
                 };
                 Ok(Some((open, at + 1)))
             }
-            What::TemporarySchema if empty && !self.has_temporary && clause != Clause::From => {
+            ProcessReference::TemporarySchema
+                if empty && !self.has_temporary && clause != Clause::From =>
+            {
                 let end = self.tokens[at + 2].end;
                 let none = "0::pg_catalog.oid";
                 let put = match (clause, self.manner) {
@@ -718,7 +736,7 @@ impl Writer<'_> {
                 self.replace(start..end, put);
                 Ok(Some((Open::default(), at + 3)))
             }
-            What::Query if empty && self.runs_now => {
+            ProcessReference::Query if empty && self.runs_now => {
                 let end = self.tokens[at + 2].end;
                 let text = literal(self.whole)?;
                 let put = match (clause, self.manner) {
@@ -732,7 +750,7 @@ impl Writer<'_> {
                 self.replace(start..end, put);
                 Ok(Some((Open::default(), at + 3)))
             }
-            What::Rows if called => Err(format!("{name}()")),
+            ProcessReference::Rows if called => Err(format!("{name}()")),
             _ => Ok(None),
         }
     }
@@ -793,22 +811,22 @@ impl Writer<'_> {
         &mut self,
         (first, start): (usize, usize),
         name: &str,
-        what: What,
+        what: ProcessReference,
         clause: Clause,
     ) -> Option<String> {
         let number = self.number;
         let (before, behind) = match what {
-            What::List => (
+            ProcessReference::List => (
                 "pg_catalog.array_replace(".to_owned(),
                 format!(", {OWN}, {number})"),
             ),
-            What::Schemas => (
+            ProcessReference::Schemas => (
                 "pg_catalog.array_remove(".to_owned(),
                 ", (SELECT mothership.nspname FROM pg_catalog.pg_namespace AS mothership \
                  WHERE mothership.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()))"
                     .to_owned(),
             ),
-            What::Gives => {
+            ProcessReference::Gives => {
                 self.put(
                     start,
                     format!(
@@ -839,7 +857,7 @@ impl Writer<'_> {
         first: usize,
         at: usize,
         clause: Clause,
-        what: What,
+        what: ProcessReference,
     ) -> Option<(Open, usize)> {
         let start = self.tokens[first].start;
         let end = self.tokens[at].end;
@@ -872,7 +890,7 @@ impl Writer<'_> {
     }
 
     /// A query on a view with the client's number in the row of the own process.
-    fn query_on(&self, view: &str, what: What) -> String {
+    fn query_on(&self, view: &str, what: ProcessReference) -> String {
         let number = self.number;
         let told = |column: &str| {
             format!(
@@ -881,7 +899,7 @@ impl Writer<'_> {
             )
         };
         let mut columns = told("pid");
-        if what == What::ViewWithLeader {
+        if what == ProcessReference::ViewWithLeader {
             columns = [columns, told("leader_pid")].join(", ");
             if let Some(text) = self.shown_text() {
                 columns += &format!(
@@ -986,7 +1004,7 @@ mod tests {
     use crate::places::{shows, sketched};
 
     fn text(sql: &str) -> Result<Option<String>, String> {
-        let own = Own {
+        let own = ClientIdentity {
             number: 777,
             has_temporary: false,
         };
@@ -1161,7 +1179,7 @@ mod tests {
             let signal = Signal::of(sql.as_bytes(), true)?;
             let done = signal.carried_out(sql.as_bytes());
             Some((
-                signal.deed,
+                signal.action,
                 signal.target,
                 String::from_utf8(done.sql).unwrap(),
             ))
@@ -1169,7 +1187,7 @@ mod tests {
         assert_eq!(
             read("SELECT pg_cancel_backend(5)"),
             Some((
-                Deed::Cancel,
+                ProcessAction::Cancel,
                 Target::Number(5),
                 "SELECT (SELECT true AS \"pg_cancel_backend\")".into()
             ))
@@ -1177,7 +1195,7 @@ mod tests {
         assert_eq!(
             read("select pg_catalog.pg_terminate_backend($1::int, 100) AS done;"),
             Some((
-                Deed::Terminate,
+                ProcessAction::Terminate,
                 Target::Parameter(1),
                 "select (SELECT true AS \"pg_terminate_backend\" FROM (SELECT $1::pg_catalog.int4) \
                  AS mothership_argument) AS done;"

@@ -26,7 +26,7 @@ pub struct Patience {
 
 /// Something prepared under a name of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct PreparedTransaction {
     /// Its name.
     pub gid: Gid,
     /// The role that may finish it, besides superusers.
@@ -85,7 +85,7 @@ pub enum Decider {
 
 /// Why something prepared is left as it is for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
+pub enum LeaveReason {
     /// Its router may be about to finish it.
     Young,
     /// The decider is on no site that this router knows.
@@ -100,7 +100,7 @@ pub enum Why {
     Busy,
 }
 
-impl Why {
+impl LeaveReason {
     /// For the console and logs.
     pub fn text(self) -> &'static str {
         match self {
@@ -118,7 +118,7 @@ impl Why {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Leave it, and look again.
-    Wait(Why),
+    Wait(LeaveReason),
     /// Commit it (true) or roll it back.
     Finish(bool),
     /// Make the outcome final first.
@@ -126,11 +126,11 @@ pub enum Verdict {
 }
 
 /// Judges something prepared.
-pub fn judge(held: &Held, decider: Decider, patience: &Patience) -> Verdict {
+pub fn judge(held: &PreparedTransaction, decider: Decider, patience: &Patience) -> Verdict {
     let Decider::Seen { outcome, alive } = decider else {
         return Verdict::Wait(match decider {
-            Decider::Unknown => Why::DeciderUnknown,
-            _ => Why::DeciderUnreachable,
+            Decider::Unknown => LeaveReason::DeciderUnknown,
+            _ => LeaveReason::DeciderUnreachable,
         });
     };
     let limit = match outcome.is_none() && alive {
@@ -138,7 +138,7 @@ pub fn judge(held: &Held, decider: Decider, patience: &Patience) -> Verdict {
         false => patience.short,
     };
     if held.age < limit {
-        return Verdict::Wait(Why::Young);
+        return Verdict::Wait(LeaveReason::Young);
     }
     outcome.map_or(Verdict::Fence, Verdict::Finish)
 }
@@ -158,7 +158,7 @@ pub struct SeenSite {
     /// The rows of its decision table, or some of them.
     pub decisions: Vec<Decision>,
     /// All that is prepared under our names in the whole cluster, asked after all decisions were read.
-    pub held: Vec<Held>,
+    pub held: Vec<PreparedTransaction>,
 }
 
 impl Look {
@@ -169,7 +169,7 @@ impl Look {
     }
 
     /// Everything that is to be judged, with its site.
-    pub fn held(&self) -> impl Iterator<Item = (&Site, &Held)> {
+    pub fn held(&self) -> impl Iterator<Item = (&Site, &PreparedTransaction)> {
         let of = |(site, seen)| own(seen).map(move |held| (site, held));
         self.seen.iter().flat_map(of)
     }
@@ -206,7 +206,7 @@ impl Look {
     }
 }
 
-fn own(seen: &SeenSite) -> impl Iterator<Item = &Held> {
+fn own(seen: &SeenSite) -> impl Iterator<Item = &PreparedTransaction> {
     seen.held.iter().filter(|held| held.here)
 }
 

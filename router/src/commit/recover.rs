@@ -11,7 +11,8 @@ use super::doubt::{Doubts, Site};
 use super::errand::{Servers, Trouble, ask, field, finish, reading};
 use super::gid::{Backend, Gid, Place, TransactionId};
 use super::judge::{
-    Decider, Decision, Held, Look, Participants, Patience, SeenSite, Verdict, Why, ids, judge,
+    Decider, Decision, LeaveReason, Look, Participants, Patience, PreparedTransaction, SeenSite,
+    Verdict, ids, judge,
 };
 use super::schema::guard;
 use super::text::{self, transaction};
@@ -81,7 +82,7 @@ pub struct InDoubt {
     /// Since it was prepared.
     pub age: Duration,
     /// Why it was left.
-    pub why: Why,
+    pub why: LeaveReason,
 }
 
 /// What one sweep has found and done.
@@ -290,7 +291,7 @@ impl<S: Servers> Recovery<S> {
     }
 
     /// What is prepared under names of ours in the whole cluster.
-    async fn held(&self, site: &Site) -> Result<Vec<Held>, Trouble> {
+    async fn held(&self, site: &Site) -> Result<Vec<PreparedTransaction>, Trouble> {
         if self.servers.has_documents(site) {
             return Ok(Vec::new());
         }
@@ -302,7 +303,7 @@ impl<S: Servers> Recovery<S> {
         );
         let rows = self.ask(site, &[&sql]).await?;
         let held = rows.iter().filter_map(|row| {
-            let held = Held {
+            let held = PreparedTransaction {
                 // A name that only begins like ours is not ours.
                 gid: Gid::parse(row.get(0)?)?,
                 owner: row.get(1)?.to_owned(),
@@ -416,19 +417,19 @@ impl<S: Servers> Recovery<S> {
             .into_iter()
             .map(|(site, keys)| self.fence(site, keys));
         let fenced: HashMap<_, _> = join_all(fencing).await.into_iter().flatten().collect();
-        let mut work: BTreeMap<&Site, Vec<(&Held, bool)>> = BTreeMap::new();
+        let mut work: BTreeMap<&Site, Vec<(&PreparedTransaction, bool)>> = BTreeMap::new();
         for (site, held, verdict) in verdicts {
             let verdict = match verdict {
                 Verdict::Fence => fenced
                     .get(&(held.gid.id, held.gid.backend))
                     .copied()
-                    .unwrap_or(Verdict::Wait(Why::Deciding)),
+                    .unwrap_or(Verdict::Wait(LeaveReason::Deciding)),
                 other => other,
             };
             match verdict {
                 Verdict::Finish(commit) => work.entry(site).or_default().push((held, commit)),
                 Verdict::Wait(why) => sweep.left.push(in_doubt(site, held, why)),
-                Verdict::Fence => sweep.left.push(in_doubt(site, held, Why::Deciding)),
+                Verdict::Fence => sweep.left.push(in_doubt(site, held, LeaveReason::Deciding)),
             }
         }
         let mut finished: HashMap<Site, HashSet<TransactionId>> = HashMap::new();
@@ -463,10 +464,12 @@ impl<S: Servers> Recovery<S> {
                 Ok(rows) => match rows.first().and_then(|row| row.get(0)) {
                     Some("commit") => Verdict::Finish(true),
                     Some("abort") => Verdict::Finish(false),
-                    _ => Verdict::Wait(Why::DeciderUnreachable),
+                    _ => Verdict::Wait(LeaveReason::DeciderUnreachable),
                 },
-                Err(trouble) if trouble.sqlstate().is_some() => Verdict::Wait(Why::Deciding),
-                Err(_) => Verdict::Wait(Why::DeciderUnreachable),
+                Err(trouble) if trouble.sqlstate().is_some() => {
+                    Verdict::Wait(LeaveReason::Deciding)
+                }
+                Err(_) => Verdict::Wait(LeaveReason::DeciderUnreachable),
             };
             ((id, backend), verdict)
         };
@@ -477,13 +480,18 @@ impl<S: Servers> Recovery<S> {
     async fn finish_all<'a>(
         &self,
         site: &'a Site,
-        work: Vec<(&'a Held, bool)>,
-    ) -> Vec<(&'a Site, &'a Held, bool, Result<(), Why>)> {
+        work: Vec<(&'a PreparedTransaction, bool)>,
+    ) -> Vec<(
+        &'a Site,
+        &'a PreparedTransaction,
+        bool,
+        Result<(), LeaveReason>,
+    )> {
         let mut outcomes = Vec::new();
         let mut away = false;
         for (held, commit) in work {
             let outcome = match away {
-                true => Err(Why::Busy),
+                true => Err(LeaveReason::Busy),
                 false => self.finish_one(site, held, commit, &mut away).await,
             };
             outcomes.push((site, held, commit, outcome));
@@ -494,10 +502,10 @@ impl<S: Servers> Recovery<S> {
     async fn finish_one(
         &self,
         site: &Site,
-        held: &Held,
+        held: &PreparedTransaction,
         commit: bool,
         away: &mut bool,
-    ) -> Result<(), Why> {
+    ) -> Result<(), LeaveReason> {
         let limit = self.settings.timeout;
         let Err(trouble) = finish(&self.servers, site, limit, &held.gid, commit).await else {
             tracing::info!(shard = site.shard, gid = %held.gid, commit, "finished by recovery");
@@ -509,11 +517,11 @@ impl<S: Servers> Recovery<S> {
             Some(sqlstate::INSUFFICIENT_PRIVILEGE) => {
                 tracing::error!(shard = site.shard, gid = %held.gid, owner = held.owner,
                     "the control role may not finish a prepared transaction");
-                Err(Why::Denied)
+                Err(LeaveReason::Denied)
             }
             code => {
                 *away |= code.is_none();
-                Err(Why::Busy)
+                Err(LeaveReason::Busy)
             }
         }
     }
@@ -565,7 +573,7 @@ impl<S: Servers> Recovery<S> {
 /// Keys in one message.
 const CHUNK: usize = 1_000;
 
-fn in_doubt(site: &Site, held: &Held, why: Why) -> InDoubt {
+fn in_doubt(site: &Site, held: &PreparedTransaction, why: LeaveReason) -> InDoubt {
     InDoubt {
         site: site.clone(),
         gid: held.gid.clone(),

@@ -19,19 +19,19 @@ const QUERY: &str = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid \
 settings! {
     /// How clients log in.
     pub struct Auth {
-        /// Users without a [[user]] log in with the verifier that the servers have for them. It has to be the same on all of them.
+        /// Users without a [[user]] entry log in with their PostgreSQL password; the router reads the verifier from the servers. It must be the same on all servers.
         reload passthrough: bool = true;
-        /// The question for it. `$1` is the user; the answer has the columns name and verifier; an empty one refuses.
+        /// The query that reads the verifier. `$1` is the user name. The result has the columns name and verifier. If it has no row, the router refuses the login.
         reload query: String = QUERY.to_owned();
-        /// The role that asks; the control role when it is not set.
+        /// The role that runs `query`. Default: the control role.
         reload query_user: Option<Name>;
         /// Its password.
         reload query_password: Option<Secret>;
         /// The database in which it asks, on the primary of the home shard; that of the control role when it is not set.
         reload query_database: Option<Name>;
-        /// An answer is used again for so long.
+        /// How long the router caches a result of `query`.
         reload cache: Duration = Duration::from_secs(10), Duration::ZERO..=Duration::from_secs(3_600);
-        /// Answers that are kept.
+        /// Maximum number of cached results.
         reload cache_entries: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Tried in order; the first that fits decides. Without any, everyone needs `scram-sha-256`. When there are some and none fits, the login is refused.
         reload rule: Vec<AuthRule>;
@@ -39,7 +39,7 @@ settings! {
 }
 
 settings! {
-    /// One rule of login, like a line of `pg_hba.conf`. What is left out fits everything.
+    /// One authentication rule, like a line of `pg_hba.conf`. A setting that is left out matches everything.
     pub struct AuthRule {
         /// Networks of the client.
         reload network: Vec<Network>;
@@ -110,7 +110,7 @@ settings! {
         reload name: At<Name>;
         /// The password of clients, also used on the servers unless `server_password` is set.
         reload password: Option<Secret>;
-        /// In its place a verifier as in `pg_authid`: `SCRAM-SHA-256$...` or `md5...`.
+        /// Instead of the password: a verifier as in `pg_authid`, `SCRAM-SHA-256$...` or `md5...`.
         reload verifier: Option<Secret>;
         /// The role on the servers, when it has another name there.
         reload server_user: Option<Name>;

@@ -17,7 +17,7 @@ settings! {
         restart sql_type: At<String>;
         /// The field of the document, such as `_id` or `address.city`; the column's name when it is not set.
         restart path: Option<At<String>>;
-        /// It has all fields that no other column has, as a jsonb object; `path`, `not_null` and `default` do not go with it.
+        /// This column holds all fields that no other column holds, as a jsonb object. You cannot combine it with `path`, `not_null` or `default`.
         restart rest: bool = false;
         /// NULL is an error.
         restart not_null: bool = false;

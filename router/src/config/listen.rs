@@ -29,21 +29,21 @@ settings! {
         reload max_clients: NonZeroU32 = nonzero(10_000), nonzero(1)..=nonzero(1_000_000);
         /// Connections that may be in TLS handshake or login at once; they do not count as clients.
         reload max_logins: NonZeroU32 = nonzero(1_000), nonzero(1)..=nonzero(1_000_000);
-        /// From accept to the end of the login, TLS included, as one deadline.
+        /// The maximum time from accept to the end of the login, including TLS.
         reload login_timeout: Duration = Duration::from_secs(15), Duration::from_millis(100)..=Duration::from_secs(3600);
-        /// A client that sends nothing for so long, outside of a transaction, is disconnected.
+        /// The router disconnects a client that sends nothing for this time outside of a transaction.
         reload idle_timeout: Option<Duration> = None, Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
         /// A client that has begun a message has to send all of it within so long; else it is disconnected. One row of COPY is a message, a statement with its parameters another.
         reload message_timeout: Option<Duration> = Some(Duration::from_secs(300)), Duration::from_millis(100)..=Duration::from_secs(86_400);
         /// TCP keepalive: probes start after so long without traffic; unanswered for as long again, the connection has ended.
         reload keepalive: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);
-        /// A client that acknowledges nothing for so long is gone (`TCP_USER_TIMEOUT`).
+        /// The connection is closed if the client acknowledges no data for this time (`TCP_USER_TIMEOUT`).
         reload unacknowledged_timeout: Option<Duration> = Some(Duration::from_secs(60)), Duration::from_secs(1)..=Duration::from_secs(86_400);
         /// After SIGTERM clients may finish their transactions for so long; then they are disconnected with 57P01.
         reload drain_timeout: Duration = Duration::from_secs(30), Duration::ZERO..=Duration::from_secs(86_400);
-        /// After SIGTERM `/ready` says no for so long before the ports are closed and clients are let go, so that whoever balances between routers sends nobody here any more.
+        /// After SIGTERM `/health/ready` returns 503 for this time before the router closes its ports and disconnects clients. So load balancers can stop sending clients to this router.
         reload drain_delay: Duration = Duration::ZERO, Duration::ZERO..=Duration::from_secs(3600);
-        /// Path of a unix socket at which a new process, of the same user, takes over the ports of this one; by default there is none.
+        /// Path of the Unix socket through which a new router process takes over the listening ports of this process. The new process must run as the same user. By default there is none.
         restart takeover: Option<PathBuf>;
         /// After a takeover the old process serves the clients that it has for so long; then it drains as after SIGTERM. `"off"`: until they leave.
         reload handover_timeout: Option<Duration> = Some(Duration::from_secs(3600)), Duration::ZERO..=Duration::from_secs(30 * 86_400);
@@ -128,14 +128,14 @@ pub enum Workers {
 
 impl Workers {
     /// The most that can be asked for: cancel keys name the worker in 10 bits.
-    const MOST: u32 = 1_024;
+    const MAX: u32 = 1_024;
 }
 
 impl Value for Workers {
     type Bound = ();
 
     fn kind() -> String {
-        format!("\"auto\" or a whole number, from 1 to {}", Workers::MOST)
+        format!("\"auto\" or a whole number, from 1 to {}", Workers::MAX)
     }
 
     fn read(node: &Node<'_>, path: &str, reader: &mut Reader<'_>) -> Option<Self> {
@@ -147,8 +147,8 @@ impl Value for Workers {
             return None;
         }
         let count = NonZeroU32::read(node, path, reader)?;
-        if count.get() > Workers::MOST {
-            let fix = format!("from 1 to {}", Workers::MOST);
+        if count.get() > Workers::MAX {
+            let fix = format!("from 1 to {}", Workers::MAX);
             reader.wrong(
                 node.span().start,
                 format!("`{path}` = {count} is out of range"),

@@ -17,6 +17,7 @@ mod listen;
 mod observe;
 mod pool;
 mod rules;
+pub mod shape;
 
 mod shards;
 mod tables;
@@ -42,8 +43,10 @@ mod problem;
 mod section;
 mod value;
 
+use mothership_documents::Collection;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use mothership_shardmap::{KeyType, KnownTable, Label, TablePattern};
 
@@ -59,7 +62,7 @@ pub use observe::{Console, LogFormat, LogLevel, LogStatements, Logging, Metrics}
 pub use pool::{Balance, Freshness, Pool, PoolMode, Reads};
 pub use problem::{ConfigError, Problem, Problems};
 pub use reference::reference;
-pub use rules::{Action, Caps, Level, Origin, Rule, RulePool, StatementKind, When};
+pub use rules::{Action, Caps, Level, Origin, Rule, RuleConditions, RulePool, StatementKind};
 pub use secret::Secret;
 pub use section::{Applies, Entries, Group, Process, Setting, Shown, Surroundings};
 pub use shards::{
@@ -233,6 +236,21 @@ impl Config {
     /// Whether there is a shard of PostgreSQL; without one the router stands for the home shard itself.
     pub fn has_postgres(&self) -> bool {
         !self.home().is_router
+    }
+
+    /// Whether any table is declared, so that statements must be planned.
+    pub fn declares_tables(&self) -> bool {
+        !self.tables.declared.is_empty() || self.tables.default == DefaultTable::Auto
+    }
+
+    /// The tables of documents that are declared.
+    pub fn collections(&self) -> Vec<&Arc<Collection>> {
+        let declared = self.tables.declared.iter();
+        let collections = declared.filter_map(|table| match &table.place {
+            Place::Documents { collection, .. } => Some(collection),
+            Place::Home | Place::Reference | Place::Sharded { .. } => None,
+        });
+        collections.collect()
     }
 
     /// How many shards are of PostgreSQL, or stand for it; they come before the others.

@@ -11,7 +11,7 @@ const HEAD: &str = "\
 
 This page is generated from the code by `mothership config-reference`; do not edit it.
 
-The configuration is one TOML file. A key that is not listed here is refused, as is a value of the wrong type or out of range; every problem of a file is reported in one run, with its line. `mothership check-config --config FILE` does so without starting anything. `docs/mothership.example.toml` is an annotated example.
+The configuration is one TOML file. The router rejects unknown settings, values of the wrong type and values out of range. It reports all errors of a file at once, with line numbers. `mothership check-config --config FILE` does so without starting anything. `docs/mothership.example.toml` is an annotated example.
 
 - Times are text with a unit: `\"200ms\"`, `\"5s\"`, `\"1h\"`; units are us, ms, s, min, h, d.
 - Sizes likewise: `\"64KiB\"`; units are B, KiB, MiB, GiB.

@@ -19,7 +19,7 @@ pub struct Rule {
     /// For `SHOW RULES`, metrics and `explain`.
     pub name: Label,
     /// When it fits.
-    pub when: When,
+    pub when: RuleConditions,
     /// Who then serves it, or that nobody does.
     pub action: Action,
     /// A statement without tables runs on this shard; all others are refused when they belong elsewhere.
@@ -76,7 +76,7 @@ impl Caps {
 
 /// What a rule looks at; what is empty fits everything.
 #[derive(Debug, Clone, PartialEq)]
-pub struct When {
+pub struct RuleConditions {
     /// Users.
     pub users: Vec<Name>,
     /// Databases, by the names that clients use.
@@ -89,7 +89,7 @@ pub struct When {
     pub kinds: Vec<StatementKind>,
     /// Tables that the statement names, any of them.
     pub tables: Vec<TablePattern>,
-    /// Shapes of the statement, any of them; see [`crate::rules::shape`].
+    /// Shapes of the statement, any of them; see [`crate::config::shape`].
     pub statements: Vec<String>,
     /// Times of the week, any of them.
     pub times: Vec<TimeOfWeek>,
@@ -110,7 +110,7 @@ pub struct Origin<'a> {
     pub address: Option<IpAddr>,
 }
 
-impl When {
+impl RuleConditions {
     /// Does every request of an origin that fits do so?
     pub fn fits_all(&self) -> bool {
         self.times.is_empty() && !self.looks_at_statements() && self.statements.is_empty()

@@ -123,7 +123,7 @@ settings! {
         restart engine: At<Engine> = At { value: Engine::Postgresql, offset: 0 };
         /// The slots of hashed keys that it owns. Left out for all shards, they are divided evenly in the order of the file.
         restart slots: Option<Vec<At<SlotRange>>>;
-        /// Tables that are not declared live on the home shard. The first shard is it when none says so.
+        /// This shard is the home shard, where undeclared tables are. If no shard has `home = true`, the first shard is the home shard.
         restart home: Option<At<bool>>;
         /// In place of [control] user.
         restart control_user: Option<Name>;
@@ -147,7 +147,7 @@ settings! {
         /// member's tag `dc: "eu"` is the label `dc-eu`. A rule with `reads`, or with the action `replica` or `group`,
         /// says otherwise.
         reload label: Option<At<Label>>;
-        /// What its reads must find on a replica, in place of `balance.freshness`. A rule's and a session's word go before it.
+        /// How fresh a replica must be for reads of this shard; replaces `balance.freshness`. Rules and session settings override it.
         reload freshness: Option<Freshness>;
         /// Of `freshness = "bounded"`: how old it may be, in place of `balance.max_lag`, which drops what is older.
         reload max_lag: Option<At<Duration>>, Duration::from_millis(1)..=Duration::from_secs(86_400);
@@ -161,7 +161,7 @@ words! {
     pub enum Engine {
         /// PostgreSQL.
         Postgresql = "postgresql",
-        /// A replica set of MongoDB: it has the tables of kind "documents" that name it, and nothing else.
+        /// A MongoDB replica set. It stores only the `documents` tables that name it in `shards`.
         Mongodb = "mongodb",
     }
 }
@@ -173,7 +173,7 @@ settings! {
         reload address: At<ServerAddress>;
         /// Its role in the shard.
         reload role: At<Role>= At { value: Role::Auto, offset: 0 };
-        /// Its part of the reads relative to the other servers of the shard; 0 takes none while another can.
+        /// The server's share of the reads, relative to the other servers of the shard. A server with weight 0 gets reads only if no other server can serve them.
         reload weight: u32 = 100, 0..=10_000;
         /// How much TLS the connection needs.
         reload tls: ServerTls = ServerTls::Prefer;
@@ -189,7 +189,7 @@ settings! {
         reload tls_direct: bool = false;
         /// Whether the login has to be bound to the TLS connection (SCRAM-SHA-256-PLUS).
         reload channel_binding: ChannelBinding = ChannelBinding::Prefer;
-        /// Words by which rules choose servers.
+        /// Labels by which rules and `label` select servers.
         reload labels: Vec<Label>;
     }
 }
@@ -286,7 +286,7 @@ settings! {
     pub struct WrittenDatabase {
         /// The name that clients use.
         reload name: At<Name>;
-        /// Its name on the servers, when it is another. Clients do not reach it by that one.
+        /// The name of the database on the servers, if it differs from `name`. Clients cannot use this name.
         restart server_name: Option<Name>;
         /// Its name on single shards: `on = { s1 = "app_1", s2 = "app_2" }`. Shards may so be databases of one server.
         restart on: At<BTreeMap<String, Name>> = At { value: BTreeMap::new(), offset: 0 };

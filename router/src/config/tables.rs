@@ -77,7 +77,7 @@ pub enum Place {
 }
 
 settings! {
-    /// All tables, and those that nothing is said about.
+    /// Settings for all tables, and for tables that are not declared.
     pub struct TableDefaults {
         /// What becomes of them.
         restart default: DefaultTable = DefaultTable::Home;
@@ -107,7 +107,7 @@ words! {
 }
 
 settings! {
-    /// One table, or a pattern of tables; also for tables that are created later. A table's own entry goes before patterns, and patterns count in their order.
+    /// One table, or a pattern of tables; also for tables that are created later. A table's own entry takes precedence over patterns. If several patterns match, the first one applies.
     pub struct WrittenTable {
         /// `orders` (in schema public), `shop.orders`, `shop.*`.
         restart name: At<TablePattern>;
@@ -115,19 +115,19 @@ settings! {
         restart kind: Option<At<TableKind>>;
         /// The column of the key, or a list of columns.
         restart key: Vec<At<Name>>;
-        /// The type of each key column. Without it the catalog is asked; with it the catalog has to agree.
+        /// The type of each key column. If it is not set, the router reads the type from the catalog. If it is set, the catalog must have the same type.
         restart key_type: Vec<At<KeyType>>;
         /// A [[strategy]]; without it, the slots of the shards.
         restart strategy: Option<At<Label>>;
         /// Rows with the same key live on the same shard as those of this table.
         restart colocate: Option<At<TablePattern>>;
-        /// Accept UNIQUE, PRIMARY KEY, EXCLUDE and foreign keys that sharding cannot enforce; `SHOW MAP` lists them.
+        /// Accept UNIQUE, PRIMARY KEY, EXCLUDE and foreign key constraints that the shards cannot enforce. `SHOW MAP` lists them.
         reload allow_unenforced_unique: bool = false;
         /// Of kind "documents": shards of MongoDB; the slots are divided evenly among them, in this order.
         restart shards: Vec<At<Label>>;
         /// Of kind "documents": the name of the collection; the table's own when it is not set.
         restart collection: Option<String>;
-        /// Of kind "documents": the role that owns the table on the home shard, and so grants rights on it; the control role when it is not set, or whoever was made the owner.
+        /// Of kind "documents": the role that owns the table on the home shard, and so grants rights on it; If it is not set: the role that owns the table by now (ALTER TABLE ... OWNER TO), initially the control role.
         restart owner: Option<String>;
         /// Of kind "documents": how NULL is written.
         restart nulls: NullsWord = NullsWord::Store;

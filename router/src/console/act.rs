@@ -3,11 +3,12 @@
 //! The state that must outlive the command (which databases are paused or disabled)
 //! is set first, so that pools made meanwhile obey it too.
 
-use super::command::{Act, Argument, Deed};
+use super::command::{Act, AdminAction, Argument};
 use super::servers;
 use crate::config::Change;
-use crate::core::{Core, Entry, Life, Order, PoolKey, Shared, Topology};
+use crate::core::{Core, Life, Order, Shared};
 use crate::failover::switchover::switchover;
+use crate::topology::{PoolKey, Topology};
 use mothership_pool::pool::PoolFigures;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
@@ -39,20 +40,20 @@ pub async fn act(
         _ => None,
     };
     tracing::info!(command = act.word, database, server, user = %by, "console command");
-    let done = match act.deed {
-        Deed::Pause => pause(shared, database).await,
-        Deed::Resume => resume(shared, database).await,
-        Deed::Disable | Deed::Enable => {
+    let done = match act.action {
+        AdminAction::Pause => pause(shared, database).await,
+        AdminAction::Resume => resume(shared, database).await,
+        AdminAction::Disable | AdminAction::Enable => {
             if let Some(name) = database {
                 let disabled = &mut shared.gates.write().disabled;
-                match act.deed {
-                    Deed::Disable => disabled.insert(name.to_owned()),
+                match act.action {
+                    AdminAction::Disable => disabled.insert(name.to_owned()),
                     _ => disabled.remove(name),
                 };
             }
             Ok(())
         }
-        Deed::Reconnect => {
+        AdminAction::Reconnect => {
             let database = owned(database);
             let reconnect = move |core: &Rc<Core>| {
                 // What sessions begin with is asked of a new connection, too.
@@ -62,14 +63,14 @@ pub async fn act(
             shared.ask(reconnect).await;
             Ok(())
         }
-        Deed::Kill => kill(shared, database).await,
-        Deed::KillClient => match argument {
+        AdminAction::Kill => kill(shared, database).await,
+        AdminAction::KillClient => match argument {
             Argument::Client(id) => kill_client(shared, *id).await,
             _ => Ok(()),
         },
-        Deed::Suspend => suspend(shared).await,
-        Deed::Reload => return reload(shared).await,
-        Deed::Shutdown => {
+        AdminAction::Suspend => suspend(shared).await,
+        AdminAction::Reload => return reload(shared).await,
+        AdminAction::Shutdown => {
             let life = match argument {
                 Argument::WaitForServers => Life::Draining,
                 Argument::WaitForClients => Life::Closing,
@@ -77,11 +78,11 @@ pub async fn act(
             };
             order(shared, Order::Shutdown(life))
         }
-        Deed::WaitClose => {
+        AdminAction::WaitClose => {
             wait(shared, database, |figures| figures.stale).await;
             Ok(())
         }
-        Deed::Switchover => match argument {
+        AdminAction::Switchover => match argument {
             Argument::Shard(shard, to) => {
                 let done = switchover(shared, shard, to.as_deref()).await;
                 done.map(drop)
@@ -89,23 +90,23 @@ pub async fn act(
             }
             _ => Ok(()),
         },
-        Deed::Promoted => match argument {
+        AdminAction::Promoted => match argument {
             Argument::Shard(shard, _) => promoted(shared, shard).await,
             _ => Ok(()),
         },
-        Deed::DisableServer
-        | Deed::EnableServer
-        | Deed::DrainServer
-        | Deed::WeightServer
-        | Deed::ResetServer
-        | Deed::ResetServers => servers::act(shared, act.deed, argument, by).await,
+        AdminAction::DisableServer
+        | AdminAction::EnableServer
+        | AdminAction::DrainServer
+        | AdminAction::WeightServer
+        | AdminAction::ResetServer
+        | AdminAction::ResetServers => servers::act(shared, act.action, argument, by).await,
     };
     done.map(|()| None)
 }
 
 /// Undoes what a command that did not come to its end has done.
 pub async fn undo(shared: &Arc<Shared>, act: &Act, argument: &Argument) {
-    if act.deed != Deed::Pause {
+    if act.action != AdminAction::Pause {
         return;
     }
     let database = match argument {
@@ -144,7 +145,7 @@ fn owned(database: Option<&str>) -> Option<String> {
     database.map(str::to_owned)
 }
 
-type Pool = Rc<mothership_pool::pool::Pool<crate::session::notes::Notes>>;
+type Pool = Rc<mothership_pool::pool::Pool<crate::core::notes::Notes>>;
 
 /// Does something to the pools of a database, or to all.
 fn pools(core: &Core, database: Option<&str>, mut each: impl FnMut(&Pool)) {
@@ -251,12 +252,6 @@ async fn suspend(shared: &Arc<Shared>) -> Result<(), Report> {
 }
 
 /// Disconnects a session; its servers are closed if they are in the middle of something.
-pub(crate) fn end(entry: &Entry) {
-    entry.killed.set(true);
-    entry.cancel_wait();
-    entry.wake();
-}
-
 async fn kill(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report> {
     {
         let mut gates = shared.gates.write();
@@ -276,7 +271,7 @@ async fn kill(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report
                 .as_ref()
                 .is_none_or(|name| **name == *entry.who.database);
             if is_meant && !entry.who.is_console {
-                end(entry);
+                entry.terminate();
             }
         }
     };
@@ -288,7 +283,7 @@ async fn kill_client(shared: &Arc<Shared>, id: u64) -> Result<(), Report> {
     let end_one = move |core: &Rc<Core>| {
         let sessions = core.sessions.borrow();
         let found = sessions.iter().find(|entry| entry.who.number == id);
-        found.map(|entry| end(entry)).is_some()
+        found.map(|entry| entry.terminate()).is_some()
     };
     match shared.ask(end_one).await.contains(&true) {
         true => Ok(()),

@@ -77,7 +77,7 @@ pub enum Block {
 /// What a SHOW command shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The words are the commands.
-pub enum What {
+pub enum ShowTopic {
     Stats,
     StatsTotals,
     StatsAverages,
@@ -113,7 +113,7 @@ pub enum What {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Show {
     /// What it shows.
-    pub what: What,
+    pub what: ShowTopic,
     /// Its word.
     pub word: &'static str,
     /// Who may give it.
@@ -129,7 +129,9 @@ impl Show {
     /// Its columns.
     pub fn columns(&self, with_logins: bool) -> Vec<Column> {
         let all = match self.what {
-            What::Sockets | What::ActiveSockets => [columns::SOCKET, columns::SOCKET_MORE].concat(),
+            ShowTopic::Sockets | ShowTopic::ActiveSockets => {
+                [columns::SOCKET, columns::SOCKET_MORE].concat()
+            }
             _ => self.columns.to_vec(),
         };
         let is_login = |name: &str| name.ends_with("client_login_count");
@@ -140,7 +142,7 @@ impl Show {
 }
 
 const fn theirs(
-    what: What,
+    what: ShowTopic,
     word: &'static str,
     columns: &'static [Column],
     about: &'static str,
@@ -156,7 +158,7 @@ const fn theirs(
 }
 
 const fn ours(
-    what: What,
+    what: ShowTopic,
     word: &'static str,
     columns: &'static [Column],
     about: &'static str,
@@ -170,168 +172,178 @@ const fn ours(
 /// Every SHOW command but HELP.
 pub const SHOWS: &[Show] = &[
     theirs(
-        What::Stats,
+        ShowTopic::Stats,
         "STATS",
         columns::STATS,
         "Totals since the start and averages of the last minute, for each database. Times are in microseconds. Averages: counts and bytes a second, times for each transaction, query or assignment.",
     ),
     theirs(
-        What::StatsTotals,
+        ShowTopic::StatsTotals,
         "STATS_TOTALS",
         columns::STATS_TOTALS,
         "The totals alone.",
     ),
     theirs(
-        What::StatsAverages,
+        ShowTopic::StatsAverages,
         "STATS_AVERAGES",
         columns::STATS_AVERAGES,
         "The averages alone.",
     ),
     theirs(
-        What::Totals,
+        ShowTopic::Totals,
         "TOTALS",
         columns::TOTALS,
         "The same over all databases, one number a row.",
     ),
     theirs(
-        What::Pools,
+        ShowTopic::Pools,
         "POOLS",
         columns::POOLS,
-        "Clients and server connections of each database and server role, over all servers and workers. `cl_active` counts idle clients too; `maxwait` is how long the oldest client that waits now has waited.",
+        "Clients and server connections per database and PostgreSQL role, summed over all servers and workers. `cl_active` also counts idle clients. `maxwait` is the longest time that a currently waiting client has waited.",
     ),
     theirs(
-        What::Databases,
+        ShowTopic::Databases,
         "DATABASES",
         columns::DATABASES,
         "Databases by the clients' names. Host and port are those of the home shard's primary.",
     ),
     theirs(
-        What::Clients,
+        ShowTopic::Clients,
         "CLIENTS",
         columns::SOCKET,
         "Each client. `id` is what KILL_CLIENT takes; `link` is the `ptr` of its server connection.",
     ),
     theirs(
-        What::Servers,
+        ShowTopic::Servers,
         "SERVERS",
         columns::SOCKET,
         "Each server connection.",
     ),
     theirs(
-        What::Sockets,
+        ShowTopic::Sockets,
         "SOCKETS",
         columns::SOCKET,
-        "Both. The positions in buffers are always 0.",
+        "Client and server connections. The buffer positions are always 0.",
     ),
     theirs(
-        What::ActiveSockets,
+        ShowTopic::ActiveSockets,
         "ACTIVE_SOCKETS",
         columns::SOCKET,
         "Those in use.",
     ),
     theirs(
-        What::Lists,
+        ShowTopic::Lists,
         "LISTS",
         columns::LISTS,
-        "How many there are of what.",
+        "The number of databases, users, pools, clients, servers and other objects.",
     ),
     theirs(
-        What::Config,
+        ShowTopic::Config,
         "CONFIG",
         columns::CONFIG,
         "Every setting by its own name, and those that PgBouncer has by PgBouncer's. Secrets are `***`.",
     ),
     theirs(
-        What::Users,
+        ShowTopic::Users,
         "USERS",
         columns::USERS,
         "Users that are declared or connected.",
     ),
     theirs(
-        What::Peers,
+        ShowTopic::Peers,
         "PEERS",
         columns::PEERS,
-        "Empty: there are no peers.",
+        "Always empty: the router has no PgBouncer peers.",
     ),
-    theirs(What::PeerPools, "PEER_POOLS", columns::PEER_POOLS, "Empty."),
+    theirs(
+        ShowTopic::PeerPools,
+        "PEER_POOLS",
+        columns::PEER_POOLS,
+        "Empty.",
+    ),
     Show {
         needs: Role::Admin,
         ..theirs(
-            What::Fds,
+            ShowTopic::Fds,
             "FDS",
             columns::FDS,
             "Empty: sockets are not handed over, and cancel keys and passwords are not shown.",
         )
     },
     theirs(
-        What::Mem,
+        ShowTopic::Mem,
         "MEM",
         columns::MEM,
         "What the router keeps of clients, servers and statements, in bytes.",
     ),
     theirs(
-        What::DnsHosts,
+        ShowTopic::DnsHosts,
         "DNS_HOSTS",
         columns::DNS_HOSTS,
-        "Empty: names are resolved by the system.",
+        "Always empty: the system's resolver looks up host names, and this table does not list the addresses that the router remembers (`pool.resolve_interval`).",
     ),
-    theirs(What::DnsZones, "DNS_ZONES", columns::DNS_ZONES, "Empty."),
     theirs(
-        What::Version,
+        ShowTopic::DnsZones,
+        "DNS_ZONES",
+        columns::DNS_ZONES,
+        "Empty.",
+    ),
+    theirs(
+        ShowTopic::Version,
         "VERSION",
         columns::VERSION,
-        "The version of PgBouncer that this console is like, and our own. The setting is `console.version`.",
+        "The PgBouncer version that the console emulates (`console.version`), and the router's own version.",
     ),
     theirs(
-        What::State,
+        ShowTopic::State,
         "STATE",
         columns::STATE,
         "Whether everything is active, paused or suspended.",
     ),
     ours(
-        What::Shards,
+        ShowTopic::Shards,
         "SHARDS",
         columns::SHARDS,
         "The shards: their slots, servers and connections.",
     ),
     ours(
-        What::Map,
+        ShowTopic::Map,
         "MAP",
         columns::MAP,
-        "Where the rows of tables live. First what is declared, without a database; `*` is what becomes of all other tables. Then the tables that each database has, with their colocation group, the slots or rows of each shard, constraints that no shard can enforce, and what differs between the shards.",
+        "Where the rows of tables live. The first rows are the declared tables; their `database` is NULL, and `*` stands for all undeclared tables. The next rows are the existing tables of each database, with their colocation group, the slots or rows of each shard, the constraints that no shard can enforce, and the differences between the shards.",
     ),
     ours(
-        What::Endpoints,
+        ShowTopic::Endpoints,
         "ENDPOINTS",
         columns::ENDPOINTS,
         "Each server: its role, health, lag and load. NULL is what is not known.",
     ),
     ours(
-        What::Rules,
+        ShowTopic::Rules,
         "RULES",
         columns::RULES,
-        "The rules in their order; the first that fits decides. Empty fits everything. `matched` counts the requests that each decided about.",
+        "The rules in order; the first matching rule applies. An empty column matches everything. `matched` counts the requests to which the rule was applied.",
     ),
     ours(
-        What::Pins,
+        ShowTopic::Pins,
         "PINS",
         columns::PINS,
         "Clients that keep their server connection, since when and why.",
     ),
     ours(
-        What::Plans,
+        ShowTopic::Plans,
         "PLANS",
         columns::PLANS,
         "Cached plans by the shape of the statement, without any value.",
     ),
     ours(
-        What::Transactions,
+        ShowTopic::Transactions,
         "TRANSACTIONS",
         columns::TRANSACTIONS,
-        "Parts of transactions over several shards that are decided or prepared and not finished, and why.",
+        "Unfinished branches of transactions over several shards. `decision` shows the decision, or why a prepared branch is not finished yet.",
     ),
     ours(
-        What::PoolsExtended,
+        ShowTopic::PoolsExtended,
         "POOLS_EXTENDED",
         columns::POOLS_EXTENDED,
         "Each pool of each worker by server, with database and user as the server knows them.",
@@ -341,7 +353,7 @@ pub const SHOWS: &[Show] = &[
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The words are the commands.
-pub enum Deed {
+pub enum AdminAction {
     Pause,
     Resume,
     Disable,
@@ -365,7 +377,7 @@ pub enum Deed {
 
 /// What may follow a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum Arguments {
     /// Nothing.
     Nothing,
     /// A database, or nothing for all.
@@ -390,11 +402,11 @@ pub enum Takes {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Act {
     /// What it does.
-    pub deed: Deed,
+    pub action: AdminAction,
     /// Its word.
     pub word: &'static str,
     /// What may follow.
-    pub takes: Takes,
+    pub takes: Arguments,
     /// For the documentation.
     pub about: &'static str,
 }
@@ -402,117 +414,117 @@ pub struct Act {
 /// Every command that does something, but SET.
 pub const ACTS: &[Act] = &[
     Act {
-        deed: Deed::Pause,
+        action: AdminAction::Pause,
         word: "PAUSE",
-        takes: Takes::MaybeDatabase,
+        takes: Arguments::MaybeDatabase,
         about: "No server connection is lent any more; clients wait. Connections are closed as they are given back, and the command returns when none is left. A cancel of the command, or the end of its client, resumes.",
     },
     Act {
-        deed: Deed::Resume,
+        action: AdminAction::Resume,
         word: "RESUME",
-        takes: Takes::MaybeDatabase,
+        takes: Arguments::MaybeDatabase,
         about: "Ends PAUSE, KILL and SUSPEND.",
     },
     Act {
-        deed: Deed::Disable,
+        action: AdminAction::Disable,
         word: "DISABLE",
-        takes: Takes::Database,
+        takes: Arguments::Database,
         about: "New clients of the database are refused.",
     },
     Act {
-        deed: Deed::Enable,
+        action: AdminAction::Enable,
         word: "ENABLE",
-        takes: Takes::Database,
+        takes: Arguments::Database,
         about: "Ends DISABLE.",
     },
     Act {
-        deed: Deed::Reconnect,
+        action: AdminAction::Reconnect,
         word: "RECONNECT",
-        takes: Takes::MaybeDatabase,
+        takes: Arguments::MaybeDatabase,
         about: "Closes each server connection as it is given back, so that new ones are opened.",
     },
     Act {
-        deed: Deed::Kill,
+        action: AdminAction::Kill,
         word: "KILL",
-        takes: Takes::MaybeDatabase,
+        takes: Arguments::MaybeDatabase,
         about: "Disconnects clients and servers at once and pauses.",
     },
     Act {
-        deed: Deed::KillClient,
+        action: AdminAction::KillClient,
         word: "KILL_CLIENT",
-        takes: Takes::Client,
+        takes: Arguments::Client,
         about: "Disconnects one client with 57P01, and its servers.",
     },
     Act {
-        deed: Deed::Suspend,
+        action: AdminAction::Suspend,
         word: "SUSPEND",
-        takes: Takes::Nothing,
+        takes: Arguments::Nothing,
         about: "No request is taken from clients; what is under way is finished. Ended by RESUME.",
     },
     Act {
-        deed: Deed::Reload,
+        action: AdminAction::Reload,
         word: "RELOAD",
-        takes: Takes::Nothing,
-        about: "Reads the configuration again. A wrong one is refused with all that is wrong in the detail, and the old one stays. A warning names the settings that only a restart changes and that stay as they were.",
+        takes: Arguments::Nothing,
+        about: "Reads the configuration again. If the new file has errors, the router keeps the old configuration and lists all errors in the DETAIL field. A warning names the settings that only a restart changes and that stay as they were.",
     },
     Act {
-        deed: Deed::Shutdown,
+        action: AdminAction::Shutdown,
         word: "SHUTDOWN",
-        takes: Takes::Manner,
+        takes: Arguments::Manner,
         about: "Ends at once; with WAIT_FOR_SERVERS when transactions have ended (as SIGTERM); with WAIT_FOR_CLIENTS when all clients have left by themselves.",
     },
     Act {
-        deed: Deed::WaitClose,
+        action: AdminAction::WaitClose,
         word: "WAIT_CLOSE",
-        takes: Takes::MaybeDatabase,
+        takes: Arguments::MaybeDatabase,
         about: "Returns when RECONNECT or RELOAD has replaced all server connections.",
     },
     Act {
-        deed: Deed::Switchover,
+        action: AdminAction::Switchover,
         word: "SWITCHOVER",
-        takes: Takes::ShardAndServer,
-        about: "Makes a replica the primary of the shard: the one at this address, or the one that is the least behind. What begins waits, transactions that are open may end within `failover.drain`, then the old primary refuses writes from anybody, and the replica is promoted with all that was written. If anything goes wrong before, nothing has changed. docs/failover.md says which rights the control role needs.",
+        takes: Arguments::ShardAndServer,
+        about: "Makes a replica the primary of the shard: the one at this address, or the one that is the least behind. New transactions wait, and open ones may finish within `failover.drain`. Then the old primary refuses all writes, and the router promotes the replica after it has replayed all WAL. If anything fails before the promotion, nothing has changed. docs/failover.md says which rights the control role needs.",
     },
     Act {
-        deed: Deed::Promoted,
+        action: AdminAction::Promoted,
         word: "PROMOTED",
-        takes: Takes::Shard,
+        takes: Arguments::Shard,
         about: "Asks the servers of the shard for their roles at once, after somebody else has promoted one, and returns when there is a primary.",
     },
     Act {
-        deed: Deed::DisableServer,
+        action: AdminAction::DisableServer,
         word: "DISABLE SERVER",
-        takes: Takes::Server,
+        takes: Arguments::Server,
         about: "The server gets nothing new from clients, in every shard that has its address. What is under way there goes on. See below.",
     },
     Act {
-        deed: Deed::DrainServer,
+        action: AdminAction::DrainServer,
         word: "DRAIN SERVER",
-        takes: Takes::Server,
+        takes: Arguments::Server,
         about: "The same, and returns when nothing is under way there any more; then its connections are closed. A cancel of the command, or the end of its client, puts back what was before.",
     },
     Act {
-        deed: Deed::EnableServer,
+        action: AdminAction::EnableServer,
         word: "ENABLE SERVER",
-        takes: Takes::Server,
+        takes: Arguments::Server,
         about: "Ends DISABLE SERVER and DRAIN SERVER.",
     },
     Act {
-        deed: Deed::WeightServer,
+        action: AdminAction::WeightServer,
         word: "WEIGHT SERVER",
-        takes: Takes::ServerAndWeight,
+        takes: Arguments::ServerAndWeight,
         about: "The server's part of the reads, from 0 to 10000, in place of the `weight` of the configuration; 0 takes none while another can.",
     },
     Act {
-        deed: Deed::ResetServer,
+        action: AdminAction::ResetServer,
         word: "RESET SERVER",
-        takes: Takes::Server,
+        takes: Arguments::Server,
         about: "Undoes all that was set of the server by hand.",
     },
     Act {
-        deed: Deed::ResetServers,
+        action: AdminAction::ResetServers,
         word: "RESET SERVERS",
-        takes: Takes::Nothing,
+        takes: Arguments::Nothing,
         about: "The same for all servers.",
     },
 ];
@@ -559,7 +571,7 @@ pub const DRIVER_SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// As `weight` in the configuration.
-const MOST_WEIGHT: u32 = 10_000;
+const MAX_WEIGHT: u32 = 10_000;
 
 /// Reads one statement, without its semicolon.
 pub fn parse(text: &str) -> Result<Command, Report> {
@@ -601,7 +613,7 @@ fn of_servers<'w, 'a>(verb: &str, rest: &'w [Word<'a>]) -> Option<(&'static Act,
     let (second, rest) = rest.split_first()?;
     let word = format!("{verb} {}", second.keyword()?);
     let act = ACTS.iter().find(|act| act.word == word)?;
-    (act.takes == Takes::Nothing || !rest.is_empty()).then_some((act, rest))
+    (act.takes == Arguments::Nothing || !rest.is_empty()).then_some((act, rest))
 }
 
 fn show(rest: &[Word<'_>]) -> Option<Command> {
@@ -658,17 +670,17 @@ fn set(rest: &[Word<'_>]) -> Option<Command> {
     }
 }
 
-fn argument(takes: Takes, rest: &[Word<'_>]) -> Option<Argument> {
-    if let (Takes::ShardAndServer, [shard, server]) = (takes, rest)
+fn argument(takes: Arguments, rest: &[Word<'_>]) -> Option<Argument> {
+    if let (Arguments::ShardAndServer, [shard, server]) = (takes, rest)
         && ![shard, server].contains(&&Word::Equals)
     {
         let server = Some(server.text().to_owned());
         return Some(Argument::Shard(shard.text().to_owned(), server));
     }
-    if let (Takes::ServerAndWeight, [server, weight]) = (takes, rest)
+    if let (Arguments::ServerAndWeight, [server, weight]) = (takes, rest)
         && *server != Word::Equals
     {
-        let weight = weight.text().parse().ok().filter(|w| *w <= MOST_WEIGHT)?;
+        let weight = weight.text().parse().ok().filter(|w| *w <= MAX_WEIGHT)?;
         return Some(Argument::Weight(server.text().to_owned(), weight));
     }
     let one = match rest {
@@ -677,28 +689,30 @@ fn argument(takes: Takes, rest: &[Word<'_>]) -> Option<Argument> {
         _ => return None,
     };
     match (takes, one) {
-        (Takes::Nothing | Takes::MaybeDatabase | Takes::Manner, None) => Some(Argument::None),
-        (Takes::MaybeDatabase | Takes::Database, Some(name)) => {
+        (Arguments::Nothing | Arguments::MaybeDatabase | Arguments::Manner, None) => {
+            Some(Argument::None)
+        }
+        (Arguments::MaybeDatabase | Arguments::Database, Some(name)) => {
             Some(Argument::Database(name.text().to_owned()))
         }
-        (Takes::Client, Some(id)) => id.text().parse().ok().map(Argument::Client),
-        (Takes::Manner, Some(word)) => match &*word.keyword()? {
+        (Arguments::Client, Some(id)) => id.text().parse().ok().map(Argument::Client),
+        (Arguments::Manner, Some(word)) => match &*word.keyword()? {
             "WAIT_FOR_SERVERS" => Some(Argument::WaitForServers),
             "WAIT_FOR_CLIENTS" => Some(Argument::WaitForClients),
             _ => None,
         },
-        (Takes::Shard | Takes::ShardAndServer, Some(name)) => {
+        (Arguments::Shard | Arguments::ShardAndServer, Some(name)) => {
             Some(Argument::Shard(name.text().to_owned(), None))
         }
-        (Takes::Server, Some(address)) => Some(Argument::Server(address.text().to_owned())),
-        (Takes::Nothing | Takes::ServerAndWeight, Some(_)) => None,
+        (Arguments::Server, Some(address)) => Some(Argument::Server(address.text().to_owned())),
+        (Arguments::Nothing | Arguments::ServerAndWeight, Some(_)) => None,
         (
-            Takes::Database
-            | Takes::Client
-            | Takes::Shard
-            | Takes::ShardAndServer
-            | Takes::Server
-            | Takes::ServerAndWeight,
+            Arguments::Database
+            | Arguments::Client
+            | Arguments::Shard
+            | Arguments::ShardAndServer
+            | Arguments::Server
+            | Arguments::ServerAndWeight,
             None,
         ) => None,
     }
@@ -787,8 +801,8 @@ fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
 mod tests {
     use super::*;
 
-    fn act(deed: Deed, argument: Argument) -> Command {
-        let act = ACTS.iter().find(|act| act.deed == deed).unwrap();
+    fn act(action: AdminAction, argument: Argument) -> Command {
+        let act = ACTS.iter().find(|act| act.action == action).unwrap();
         Command::Act(act, argument)
     }
 
@@ -839,47 +853,65 @@ mod tests {
             ("BEGIN READ ONLY", Command::Block(Block::Begin)),
             ("start transaction", Command::Block(Block::Begin)),
             ("END", Command::Block(Block::Commit)),
-            ("pause", act(Deed::Pause, Argument::None)),
-            ("PAUSE my-db", act(Deed::Pause, database("my-db"))),
-            ("Pause \"My \"\"Db\"", act(Deed::Pause, database("My \"Db"))),
+            ("pause", act(AdminAction::Pause, Argument::None)),
+            ("PAUSE my-db", act(AdminAction::Pause, database("my-db"))),
+            (
+                "Pause \"My \"\"Db\"",
+                act(AdminAction::Pause, database("My \"Db")),
+            ),
             (
                 "-- x\n/* y */ KILL /* z */ a",
-                act(Deed::Kill, database("a")),
+                act(AdminAction::Kill, database("a")),
             ),
             (
                 "KILL_CLIENT 12",
-                act(Deed::KillClient, Argument::Client(12)),
+                act(AdminAction::KillClient, Argument::Client(12)),
             ),
             (
                 "SWITCHOVER s1 db1b:5432",
                 act(
-                    Deed::Switchover,
+                    AdminAction::Switchover,
                     Argument::Shard("s1".to_owned(), Some("db1b:5432".to_owned())),
                 ),
             ),
             (
                 "promoted \"s 1\"",
-                act(Deed::Promoted, Argument::Shard("s 1".to_owned(), None)),
+                act(
+                    AdminAction::Promoted,
+                    Argument::Shard("s 1".to_owned(), None),
+                ),
             ),
             (
                 "disable server db1:5432",
-                act(Deed::DisableServer, server("db1:5432")),
+                act(AdminAction::DisableServer, server("db1:5432")),
             ),
-            ("DISABLE server", act(Deed::Disable, database("server"))),
+            (
+                "DISABLE server",
+                act(AdminAction::Disable, database("server")),
+            ),
             (
                 "DRAIN SERVER '[::1]:5432'",
-                act(Deed::DrainServer, server("[::1]:5432")),
+                act(AdminAction::DrainServer, server("[::1]:5432")),
             ),
             (
                 "weight server db1 0",
-                act(Deed::WeightServer, Argument::Weight("db1".to_owned(), 0)),
+                act(
+                    AdminAction::WeightServer,
+                    Argument::Weight("db1".to_owned(), 0),
+                ),
             ),
-            ("RESET SERVER db1", act(Deed::ResetServer, server("db1"))),
-            ("RESET SERVERS", act(Deed::ResetServers, Argument::None)),
+            (
+                "RESET SERVER db1",
+                act(AdminAction::ResetServer, server("db1")),
+            ),
+            (
+                "RESET SERVERS",
+                act(AdminAction::ResetServers, Argument::None),
+            ),
             ("RESET ALL", Command::SetDriverSetting),
             (
                 "SHUTDOWN wait_for_clients",
-                act(Deed::Shutdown, Argument::WaitForClients),
+                act(AdminAction::Shutdown, Argument::WaitForClients),
             ),
         ] {
             assert_eq!(parse(text).as_ref(), Ok(&command), "{text}");

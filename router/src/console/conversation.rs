@@ -5,12 +5,15 @@
 //! answered and mean nothing, but a failed block stays failed, as drivers expect.
 
 use super::act::{act, undo};
-use super::command::{ACTS, Act, Argument, Block, Command, Role, SHOWS, Takes, What, parse};
+use super::command::{
+    ACTS, Act, Argument, Arguments, Block, Command, Role, SHOWS, ShowTopic, parse,
+};
 use super::show;
 use super::table::{Column, Row, put_columns, put_row, row};
 use super::{POOL_USER, columns};
-use crate::core::{ClientNumber, Core, Entry, Life, Who};
-use crate::session::login::{Place, limited, say_goodbye, secret};
+use crate::core::goodbye::say_goodbye;
+use crate::core::place::{Place, limited, secret};
+use crate::core::{ClientNumber, Core, Entry, Life, SessionIdentity};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Next};
@@ -28,11 +31,11 @@ use std::time::Instant;
 
 /// Consoles open at once; they do not count as clients, so that an administrator
 /// comes in when there are too many.
-const MOST_CONSOLES: u32 = 100;
+const MAX_CONSOLES: u32 = 100;
 /// Bytes of one message.
-const LONGEST_MESSAGE: usize = 64 * 1024;
+const MAX_MESSAGE: usize = 64 * 1024;
 /// Prepared statements, and portals, of one console.
-const MOST_NAMES: usize = 1_000;
+const MAX_NAMES: usize = 1_000;
 /// Bytes that wait for a client before it is given no more.
 const UNREAD: usize = 256 * 1024;
 
@@ -75,7 +78,7 @@ struct Conversation {
 
 pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup, role: Role) {
     let shared = Arc::clone(&core.shared);
-    let Some(_counted) = limited(&shared.consoles, MOST_CONSOLES) else {
+    let Some(_counted) = limited(&shared.consoles, MAX_CONSOLES) else {
         let message = "sorry, too many consoles already";
         return say_goodbye(
             &shared,
@@ -84,7 +87,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
         )
         .await;
     };
-    let who = Who {
+    let who = SessionIdentity {
         number: shared.session_number(),
         user: startup.user.as_str().into(),
         server_user: POOL_USER.into(),
@@ -117,7 +120,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
     }
     let version = shared.topology().config.console.version.clone();
     let number = ClientNumber {
-        process: core.shared.kin.process,
+        process: core.shared.other_process.process,
         core: core.index,
         slot: place.slot,
     };
@@ -161,7 +164,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
 impl Conversation {
     /// Answers one message, or waits for more.
     async fn turn(&mut self) -> Result<(), End> {
-        let message = match frame::next(self.client.input(), LONGEST_MESSAGE) {
+        let message = match frame::next(self.client.input(), MAX_MESSAGE) {
             Ok(Next::Whole(frame)) => frame.bytes.to_vec(),
             Ok(Next::Partial { .. }) => return self.wait().await,
             Err(error) => {
@@ -328,8 +331,8 @@ impl Conversation {
             let message = format!("prepared statement \"{name}\" already exists");
             return Err(Report::error(sqlstate::DUPLICATE_STATEMENT, message).into());
         }
-        if self.statements.len() >= MOST_NAMES {
-            let message = format!("a console may have {MOST_NAMES} prepared statements");
+        if self.statements.len() >= MAX_NAMES {
+            let message = format!("a console may have {MAX_NAMES} prepared statements");
             return Err(Report::error(sqlstate::LIMIT_EXCEEDED, message).into());
         }
         self.statements.insert(name.to_vec(), statement);
@@ -346,8 +349,8 @@ impl Conversation {
             );
             return Err(Report::error(sqlstate::PROTOCOL_VIOLATION, message).into());
         }
-        if self.portals.len() >= MOST_NAMES {
-            let message = format!("a console may have {MOST_NAMES} portals");
+        if self.portals.len() >= MAX_NAMES {
+            let message = format!("a console may have {MAX_NAMES} portals");
             return Err(Report::error(sqlstate::LIMIT_EXCEEDED, message).into());
         }
         let portal = Portal {
@@ -449,7 +452,7 @@ impl Conversation {
         Ok(Ok(match command {
             Command::Show(what) => {
                 let mut facts = show::gather(&self.core.shared).await;
-                if what.what == What::Plans {
+                if what.what == ShowTopic::Plans {
                     facts.plans = super::view::plans(&self.core.shared).await;
                 }
                 let columns = what.columns(show::with_logins(&facts.topology.config.console));
@@ -472,10 +475,10 @@ impl Conversation {
             },
             Command::Set { key, .. } => return Ok(Err(cannot_set(&self.core, key))),
             Command::Block(block) => self.block(*block),
-            Command::Act(deed, argument) => match self.act(deed, argument).await? {
+            Command::Act(action, argument) => match self.act(action, argument).await? {
                 Ok(notice) => Answer {
                     notice,
-                    ..done(deed.word)
+                    ..done(action.word)
                 },
                 Err(report) => return Ok(Err(report)),
             },
@@ -497,7 +500,7 @@ impl Conversation {
     /// what waits.
     async fn act(
         &mut self,
-        deed: &Act,
+        action: &Act,
         argument: &Argument,
     ) -> Result<Result<Option<Report>, Report>, End> {
         enum Stop {
@@ -509,7 +512,7 @@ impl Conversation {
         entry.begin_wait();
         let result = {
             let by = Arc::from(&*entry.who.user);
-            let mut doing = pin!(act(&shared, deed, argument, by));
+            let mut doing = pin!(act(&shared, action, argument, by));
             let client = &mut self.client;
             poll_fn(|cx| {
                 entry.watch(cx);
@@ -519,7 +522,7 @@ impl Conversation {
                 if entry.is_wait_cancelled() {
                     return Poll::Ready(Err(Stop::Cancelled));
                 }
-                while client.input().len() < LONGEST_MESSAGE {
+                while client.input().len() < MAX_MESSAGE {
                     match client.poll_fill(cx) {
                         Poll::Pending => break,
                         Poll::Ready(Ok(n)) if n > 0 => {}
@@ -535,7 +538,7 @@ impl Conversation {
             Ok(result) => return Ok(result),
             Err(stop) => stop,
         };
-        undo(&shared, deed, argument).await;
+        undo(&shared, action, argument).await;
         match stop {
             Stop::Gone => Err(End::Gone),
             Stop::Cancelled => {
@@ -618,15 +621,15 @@ fn help() -> Report {
     text.push_str("\tSHOW HELP\n");
     for act in ACTS {
         let takes = match act.takes {
-            Takes::Nothing => "",
-            Takes::MaybeDatabase => " [<db>]",
-            Takes::Database => " <db>",
-            Takes::Client => " <client_id>",
-            Takes::Shard => " <shard>",
-            Takes::ShardAndServer => " <shard> [<address>]",
-            Takes::Server => " <address>",
-            Takes::ServerAndWeight => " <address> <weight>",
-            Takes::Manner => " [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
+            Arguments::Nothing => "",
+            Arguments::MaybeDatabase => " [<db>]",
+            Arguments::Database => " <db>",
+            Arguments::Client => " <client_id>",
+            Arguments::Shard => " <shard>",
+            Arguments::ShardAndServer => " <shard> [<address>]",
+            Arguments::Server => " <address>",
+            Arguments::ServerAndWeight => " <address> <weight>",
+            Arguments::Manner => " [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
         };
         text.push_str(&format!("\t{}{takes}\n", act.word));
     }

@@ -24,8 +24,6 @@ mod conversation;
 
 pub mod reference;
 
-pub(crate) use act::end;
-
 use crate::config;
 use crate::core::Core;
 use command::Role;

@@ -1,6 +1,6 @@
 //! `docs/console.md`, made from the tables of commands and columns.
 
-use super::command::{ACTS, Role, SHOWS, Show, Takes};
+use super::command::{ACTS, Arguments, Role, SHOWS, Show};
 use std::fmt::Write;
 
 const HEAD: &str = "\
@@ -17,12 +17,12 @@ is to show beside them has commands of its own. `SELECT` means SHOW. Names of da
 Several commands may stand in one query, and the extended protocol is understood too. SET of what drivers set is
 accepted and ignored; settings of the router are changed in its file, followed by RELOAD.
 
-What is shown is gathered from all workers, each at a moment of its own.
+Each table combines the data of all workers. The workers report at slightly different times.
 
 ";
 
 const SERVERS: &str = "
-## Servers by hand
+## Taking servers out of use
 
 ```
 mothership=> WEIGHT SERVER 'db1b.example.com:5432' 10;
@@ -42,7 +42,7 @@ server that is out of use, and may be given while the primary is. Transactions t
 their server, go on; DRAIN SERVER waits for both. What the router itself asks goes on: probes, verifiers of logins, the
 catalog, and the ends of transactions over several shards.
 
-`DISABLE server`, with one word, is about a database of that name.
+`DISABLE x` with a single word disables the database `x`, even if the word is `server`.
 ";
 
 /// The page as Markdown.
@@ -51,15 +51,15 @@ pub fn reference() -> String {
     page.push_str("## Commands\n\nAll of them need `admin_users`.\n\n| Command | |\n|---|---|\n");
     for act in ACTS {
         let takes = match act.takes {
-            Takes::Nothing => "",
-            Takes::MaybeDatabase => " [database]",
-            Takes::Database => " database",
-            Takes::Client => " id",
-            Takes::Shard => " shard",
-            Takes::ShardAndServer => " shard [address]",
-            Takes::Server => " address",
-            Takes::ServerAndWeight => " address weight",
-            Takes::Manner => " [WAIT_FOR_SERVERS \\| WAIT_FOR_CLIENTS]",
+            Arguments::Nothing => "",
+            Arguments::MaybeDatabase => " [database]",
+            Arguments::Database => " database",
+            Arguments::Client => " id",
+            Arguments::Shard => " shard",
+            Arguments::ShardAndServer => " shard [address]",
+            Arguments::Server => " address",
+            Arguments::ServerAndWeight => " address weight",
+            Arguments::Manner => " [WAIT_FOR_SERVERS \\| WAIT_FOR_CLIENTS]",
         };
         let _ = writeln!(page, "| `{}`{takes} | {} |", act.word, act.about);
     }
@@ -69,7 +69,7 @@ pub fn reference() -> String {
         .iter()
         .filter(|s| s.is_pgbouncers)
         .for_each(|s| section(s, &mut page));
-    page.push_str("\n`SHOW HELP` lists the commands in a notice.\n\n## Tables of our own\n");
+    page.push_str("\n`SHOW HELP` lists the commands in a notice.\n\n## The router's own tables\n");
     SHOWS
         .iter()
         .filter(|s| !s.is_pgbouncers)

@@ -5,8 +5,9 @@
 //! if it is dropped.
 
 use super::act::{AGAIN, wrong_state};
-use super::command::{Argument, Deed};
-use crate::core::{Shared, Topology};
+use super::command::{AdminAction, Argument};
+use crate::core::Shared;
+use crate::topology::Topology;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::health::{Hand, Out};
 use mothership_proto::report::{Report, sqlstate};
@@ -19,7 +20,7 @@ type Place = (usize, usize);
 
 pub(super) async fn act(
     shared: &Arc<Shared>,
-    deed: Deed,
+    action: AdminAction,
     argument: &Argument,
     by: Arc<str>,
 ) -> Result<(), Report> {
@@ -35,16 +36,16 @@ pub(super) async fn act(
             hand.by.clone_from(&by);
         });
     };
-    match (deed, argument) {
-        (Deed::DisableServer, _) => set(&|hand| hand.out = Some(Out::Disabled)),
-        (Deed::EnableServer, _) => set(&|hand| hand.out = None),
-        (Deed::WeightServer, Argument::Weight(_, weight)) => {
+    match (action, argument) {
+        (AdminAction::DisableServer, _) => set(&|hand| hand.out = Some(Out::Disabled)),
+        (AdminAction::EnableServer, _) => set(&|hand| hand.out = None),
+        (AdminAction::WeightServer, Argument::Weight(_, weight)) => {
             set(&|hand| hand.weight = Some(*weight));
         }
-        (Deed::ResetServer | Deed::ResetServers, _) => {
+        (AdminAction::ResetServer | AdminAction::ResetServers, _) => {
             set_all(&topology, &places, |hand| *hand = Hand::default());
         }
-        (Deed::DrainServer, _) => {
+        (AdminAction::DrainServer, _) => {
             let draining = Draining::begin(&topology, places.clone(), by);
             return drain(shared, &topology, draining).await;
         }

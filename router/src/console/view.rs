@@ -3,7 +3,8 @@
 //! Copies that may travel to the core whose console asked. Taken in one go, so that
 //! what one core shows is of one moment; the moments of two cores differ a little.
 
-use crate::core::{Core, PoolKey, Topology, Who};
+use crate::core::{Core, SessionIdentity};
+use crate::topology::{PoolKey, Topology};
 use mothership_pool::pool::PoolFigures;
 use mothership_pool::wire::Address;
 use mothership_sql::effect::Pins;
@@ -36,7 +37,7 @@ impl ClientState {
 #[derive(Clone, Debug)]
 pub struct ClientView {
     /// Who it is.
-    pub who: Who,
+    pub who: SessionIdentity,
     /// What it does.
     pub state: ClientState,
     /// The application name as it is now.
@@ -197,7 +198,7 @@ pub fn servers(core: &Core) -> Vec<ServerView> {
 
 /// Everything that the larger SHOW commands need, of all cores.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub struct ConsoleView {
     /// The clients.
     pub clients: Vec<ClientView>,
     /// The pools.
@@ -209,27 +210,27 @@ pub struct World {
 }
 
 /// Asks every core for everything but the histograms.
-pub async fn world(shared: &Arc<crate::core::Shared>) -> World {
+pub async fn console_view(shared: &Arc<crate::core::Shared>) -> ConsoleView {
     let mut answers = shared
         .ask(|core| {
             let counted = core.metrics.counters();
             (clients(core), pools(core), servers(core), counted)
         })
         .await;
-    let mut world = World::default();
+    let mut view = ConsoleView::default();
     for (clients, pools, servers, counted) in answers.drain(..) {
-        world.clients.extend(clients);
-        world.pools.extend(pools);
-        world.servers.extend(servers);
-        world.counted.add(counted);
+        view.clients.extend(clients);
+        view.pools.extend(pools);
+        view.servers.extend(servers);
+        view.counted.add(counted);
     }
-    world.clients.sort_by_key(|client| client.who.number);
-    world.servers.sort_by_key(|server| server.number);
-    world
+    view.clients.sort_by_key(|client| client.who.number);
+    view.servers.sort_by_key(|server| server.number);
+    view
 }
 
 /// The shapes that every core remembers.
-pub async fn plans(shared: &Arc<crate::core::Shared>) -> Vec<crate::session::shapes::PlanView> {
+pub async fn plans(shared: &Arc<crate::core::Shared>) -> Vec<crate::statements::shapes::PlanView> {
     let answers = shared.ask(|core| core.shapes.views()).await;
     answers.into_iter().flatten().collect()
 }

@@ -9,8 +9,8 @@ use mothership_pool::health::ControlTls;
 use std::cell::Cell;
 use std::ops::Deref;
 use std::time::Duration;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 
 /// A control connection; dropped, it goes back to its pool once nothing is under way on it.
 pub struct Lent {
@@ -73,10 +73,18 @@ impl Lent {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         self.ask(async {
-            let statement = self.object().prepare_cached(sql).await?;
+            let statement = self.prepare_once(sql).await?;
             self.query(&statement, parameters).await
         })
         .await
+    }
+
+    /// A statement that this connection prepares once, however often it is asked for.
+    ///
+    /// # Errors
+    /// The server refuses it, or the connection is lost.
+    pub async fn prepare_once(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        self.object().prepare_cached(sql).await
     }
 
     fn object(&self) -> &Object {

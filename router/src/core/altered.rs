@@ -1,24 +1,30 @@
-//! What roles and databases begin with (ALTER ROLE ... SET, ALTER DATABASE ... SET), and that it was changed.
+//! What roles and databases begin with (ALTER ROLE ... SET, ALTER DATABASE ... SET), who may connect, and that it was
+//! changed.
 //!
-//! A server gives a connection these defaults when it is opened. So connections of before a change serve nobody who comes
-//! after it: they are closed as they are given back. A change through this router counts at once; the catalog of the home
-//! shard is looked at for all others once in `balance.probe_interval`.
+//! A server checks the right to connect, and gives a connection these defaults, when it is opened. So connections of before
+//! a change serve nobody who comes after it: they are closed as they are given back. A change through this router counts at
+//! once; the catalog of the home shard is looked at for all others once in `balance.probe_interval`.
 
-use super::{Core, Topology};
+use super::Core;
 use crate::log::Chain;
+use crate::topology::Topology;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Changes that are remembered by name; beyond, what is forgotten counts for everybody.
-const MOST: usize = 1_000;
+const MAX_ENTRIES: usize = 1_000;
 
-/// Every setting of a role, a database or both; one text for each.
-const QUESTION: &str = "SELECT COALESCE(d.datname::pg_catalog.text, ''), COALESCE(r.rolname::pg_catalog.text, ''), \
-    pg_catalog.md5(s.setconfig::pg_catalog.text) FROM pg_catalog.pg_db_role_setting s \
+/// Every setting of a role, a database or both, and who may connect to a database; one text for each.
+const QUESTION: &str = "SELECT u.database, u.role, \
+    pg_catalog.md5(pg_catalog.string_agg(u.value, '|' ORDER BY u.kind)) FROM ( \
+    SELECT COALESCE(d.datname::pg_catalog.text, '') AS database, COALESCE(r.rolname::pg_catalog.text, '') AS role, \
+        s.setconfig::pg_catalog.text AS value, 1 AS kind FROM pg_catalog.pg_db_role_setting s \
     LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase \
-    LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole LIMIT 20000";
+    LEFT JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) s.setrole \
+    UNION ALL SELECT d.datname::pg_catalog.text, '', d.datacl::pg_catalog.text, 2 FROM pg_catalog.pg_database d \
+    WHERE d.datacl IS NOT NULL) u GROUP BY u.database, u.role LIMIT 20000";
 
 /// A role and a database; none stands for all.
 type Concerned = (Option<String>, Option<String>);
@@ -41,7 +47,7 @@ impl Altered {
     pub fn note(&self, role: Option<&str>, database: Option<&str>) {
         let mut last = self.last.lock().expect("nobody panics while holding it");
         let number = self.count.load(Ordering::Acquire) + 1;
-        if last.len() >= MOST {
+        if last.len() >= MAX_ENTRIES {
             last.clear();
             last.insert((None, None), number);
         }
@@ -186,7 +192,7 @@ mod tests {
             (altered.last("bob", "app"), altered.last("bob", "x")),
             (2, 3)
         );
-        for number in 0..MOST {
+        for number in 0..MAX_ENTRIES {
             altered.note(Some(&number.to_string()), None);
         }
         // What was forgotten may concern anybody.

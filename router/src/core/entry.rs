@@ -1,9 +1,8 @@
 //! A session as others on its core see it.
 
+use super::clock::Pulse;
 use crate::commit::mark::Mark;
-use crate::deadlock::Attempt;
 use crate::metrics::tally::Seen;
-use crate::session::clock::Pulse;
 use mothership_pool::connection::CancelTarget;
 use mothership_pool::endpoint::Endpoint;
 use smallvec::SmallVec;
@@ -11,10 +10,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 /// Who a session is; does not change while it lives.
 #[derive(Clone, Debug)]
-pub struct Who {
+pub struct SessionIdentity {
     /// Its number, by which KILL_CLIENT names it.
     pub number: u64,
     /// The user who logged in.
@@ -46,19 +46,34 @@ pub struct Queued {
     pub since: std::time::Instant,
 }
 
+/// What somebody does who can undo it without its client's noticing. It is the first to give way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number, so that nobody undoes another one than was looked at.
+    pub number: u64,
+    /// When it began.
+    pub began: Instant,
+    /// So often the statement was undone before.
+    pub undone: u8,
+    /// It is a part of a transaction, whose earlier statements stay.
+    pub is_part: bool,
+    /// It has asked all its shards at once. The next attempt will not.
+    pub at_once: bool,
+}
+
 /// Whether a session can undo what it does and do it again without its client's noticing. Then it gives way where others
 /// and it wait for each other.
 #[derive(Debug, Default)]
 pub struct Yielding {
     /// Counts attempts, so that nobody is asked to undo another one than was looked at.
     attempt: Cell<Option<Attempt>>,
-    state: Cell<Way>,
+    state: Cell<UndoState>,
     /// The shard on which the attempt waits that was asked to give way.
     waited: Cell<Option<u16>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Way {
+enum UndoState {
     /// What it does cannot be undone unseen.
     #[default]
     Goes,
@@ -73,26 +88,26 @@ impl Yielding {
     pub fn begin(&self, attempt: impl FnOnce(u64) -> Attempt) {
         let number = self.attempt.get().map_or(0, |last| last.number + 1);
         self.attempt.set(Some(attempt(number)));
-        self.state.set(Way::MayGive);
+        self.state.set(UndoState::MayGive);
         self.waited.set(None);
     }
 
     /// It has ended, or can be undone no longer.
     pub fn end(&self) {
-        self.state.set(Way::Goes);
+        self.state.set(UndoState::Goes);
     }
 
     /// The attempt under way, if it can be undone.
     pub fn attempt(&self) -> Option<Attempt> {
         let attempt = self.attempt.get();
-        attempt.filter(|_| self.state.get() != Way::Goes)
+        attempt.filter(|_| self.state.get() != UndoState::Goes)
     }
 
     /// Asks the session to give way, if it is still at this attempt, in which it waits on this shard; whether it is.
     pub fn ask(&self, attempt: u64, shard: usize) -> bool {
         let same = self.attempt().is_some_and(|now| now.number == attempt);
         if same {
-            self.state.set(Way::Gives);
+            self.state.set(UndoState::Gives);
             self.waited.set(u16::try_from(shard).ok());
         }
         same
@@ -105,7 +120,7 @@ impl Yielding {
 
     /// Whether it was asked to.
     pub fn is_asked(&self) -> bool {
-        self.state.get() == Way::Gives
+        self.state.get() == UndoState::Gives
     }
 }
 
@@ -152,7 +167,7 @@ pub struct Entry {
     /// What it waits for.
     pub pulse: Pulse,
     /// Who it is.
-    pub who: Who,
+    pub who: SessionIdentity,
     /// What it does.
     pub seen: Rc<Seen>,
     /// Its task, when it waits for its client.
@@ -161,7 +176,7 @@ pub struct Entry {
 
 impl Entry {
     /// A session with this secret, which has done nothing yet.
-    pub fn new(secret: Box<[u8]>, who: Who) -> Rc<Self> {
+    pub fn new(secret: Box<[u8]>, who: SessionIdentity) -> Rc<Self> {
         Rc::new(Self {
             who,
             seen: Rc::default(),
@@ -218,6 +233,13 @@ impl Entry {
             Some(known) => known.clone_from(cx.waker()),
             None => *waker = Some(cx.waker().clone()),
         }
+    }
+
+    /// Ends the session, whatever it does.
+    pub fn terminate(&self) {
+        self.killed.set(true);
+        self.cancel_wait();
+        self.wake();
     }
 
     /// Makes the session look at what it was told.

@@ -3,7 +3,7 @@
 //! Written by the console and read where a pool is made and where a client logs
 //! in, so never once per query. Pools that exist are told by the console itself.
 
-use super::{PoolKey, Topology};
+use crate::topology::{PoolKey, Topology};
 use std::collections::BTreeSet;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

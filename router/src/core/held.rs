@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What waits, over all cores.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct WaitingTotals {
     requests: AtomicU64,
     bytes: AtomicU64,
 }
@@ -23,11 +23,11 @@ pub struct Full {
 /// A request that waits; it does no longer when this is dropped.
 #[derive(Debug)]
 pub struct Holding {
-    held: Arc<Held>,
+    held: Arc<WaitingTotals>,
     bytes: u64,
 }
 
-impl Held {
+impl WaitingTotals {
     /// Lets a request of so many bytes wait.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_may_and_room_comes_back() {
-        let held = Arc::new(Held::default());
+        let held = Arc::new(WaitingTotals::default());
         let limits = Failover {
             requests: 2,
             size: ByteSize::mib(1),

@@ -4,13 +4,13 @@
 //! have changed definitions past this router, is read again without anybody waiting: so a server that cannot be asked
 //! for a while, as in a failover, holds up nobody whose statement does not need it.
 //!
-//! If a shard cannot be asked for longer than that, the others go on without it (`world/away.rs`). It is asked again
+//! If a shard cannot be asked for longer than that, the others go on without it (`model/away.rs`). It is asked again
 //! and again meanwhile, without anybody waiting.
 
 use super::Core;
 use crate::commit::doubt::Site;
 use crate::log::Chain;
-use crate::world::{Ask, How, World, WorldError, catalog_of, read};
+use crate::model::{Ask, DatabaseModel, How, ModelError, catalog_of, read};
 use futures_util::future::join_all;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Age {
     }
 }
 
-impl World {
+impl DatabaseModel {
     /// How good it is `now` for a session that saw changes of definitions up to `epoch`, if it may be so old.
     pub fn age(&self, epoch: u64, most: Duration, now: Instant) -> Age {
         if self.epoch < epoch || self.is_superseded() {
@@ -68,18 +68,18 @@ impl Core {
     ///
     /// # Errors
     /// When nothing can be planned by what the shards say.
-    pub async fn read_world(
+    pub async fn read_model(
         &self,
         database: &str,
         ask: Ask,
-    ) -> Result<Arc<World>, Arc<WorldError>> {
+    ) -> Result<Arc<DatabaseModel>, Arc<ModelError>> {
         // What changes from here on may be missing in it.
         let begun = Instant::now();
         let epoch = self.shared.schema_epoch.load(Ordering::SeqCst);
         let doubts = self.shared.doubts.none_since();
         // Behind the epoch, which goes up after a new configuration is in force: what was read by an older one is old.
         let topology = self.shared.topology();
-        let before = self.shared.world(database);
+        let before = self.shared.model(database);
         let site = |shard: usize| Site {
             shard: topology.shards[shard].name.clone(),
             database: topology.database_on(database, shard),
@@ -94,31 +94,31 @@ impl Core {
             before: before.as_deref(),
             was_seen: &|shard| self.shared.has_seen(&site(shard)),
         };
-        let mut world = read(&self.control, &topology, database, &how).await?;
-        world.read = begun;
-        world.doubts = doubts;
-        let world = Arc::new(world);
+        let mut model = read(&self.control, &topology, database, &how).await?;
+        model.read = begun;
+        model.doubts = doubts;
+        let model = Arc::new(model);
         let shards = 0..topology.postgres;
-        let seen = shards.filter(|shard| world.why_away(*shard).is_none());
+        let seen = shards.filter(|shard| model.why_away(*shard).is_none());
         self.shared.see(seen.map(site));
         let most = topology.config.catalog.refresh_interval;
-        let lacks = |before: &Arc<World>| {
-            world.lacks_more_than(before) && before.age(epoch, most, Instant::now()) != Age::Over
+        let lacks = |before: &Arc<DatabaseModel>| {
+            model.lacks_more_than(before) && before.age(epoch, most, Instant::now()) != Age::Over
         };
         // Another core may have asked a shard meanwhile that was passed over here, because it was away.
-        let known = self.shared.world(database);
-        let is_newer = |known: &Arc<World>| {
+        let known = self.shared.model(database);
+        let is_newer = |known: &Arc<DatabaseModel>| {
             before
                 .as_ref()
                 .is_none_or(|before| before.version < known.version)
         };
         if let Some(known) = known.filter(|known| is_newer(known) && lacks(known)) {
-            world.supersede();
+            model.supersede();
             return Ok(known);
         }
         match before.as_ref().filter(|before| lacks(before)) {
             Some(before) => {
-                for (shard, error) in world.away() {
+                for (shard, error) in model.away() {
                     let shard = &topology.shards[shard].name;
                     let (age, error) = (before.read.elapsed(), Chain(error).to_string());
                     tracing::warn!(
@@ -129,15 +129,15 @@ impl Core {
                         "the catalog could not be read again; what is known serves for a while"
                     );
                 }
-                self.shared.stand_by(database, Arc::clone(&world));
+                self.shared.stand_by(database, Arc::clone(&model));
             }
-            None => self.shared.set_world(database, Arc::clone(&world)),
+            None => self.shared.set_model(database, Arc::clone(&model)),
         }
-        Ok(world)
+        Ok(model)
     }
 
-    /// Does so soon in place of a world that is due, if nobody of this core does or has done just now.
-    pub fn read_world_soon(self: &Rc<Self>, database: &str, due: &Arc<World>) {
+    /// Does so soon in place of a model that is due, if nobody of this core does or has done just now.
+    pub fn read_model_soon(self: &Rc<Self>, database: &str, due: &Arc<DatabaseModel>) {
         let mut ahead = self.ahead.borrow_mut();
         let too_soon = |at: &Option<Instant>| at.is_none_or(|at| at.elapsed() < PAUSE);
         if ahead.get(database).is_some_and(too_soon) {
@@ -147,14 +147,14 @@ impl Core {
         drop(ahead);
         let (core, database, due) = (Rc::clone(self), database.to_owned(), Arc::clone(due));
         tokio::task::spawn_local(async move {
-            core.read_world_now(&database, &due).await;
+            core.read_model_now(&database, &due).await;
             core.ahead
                 .borrow_mut()
                 .insert(database, Some(Instant::now()));
         });
     }
 
-    async fn read_world_now(&self, database: &str, due: &World) {
+    async fn read_model_now(&self, database: &str, due: &DatabaseModel) {
         let most = self.shared.topology().config.catalog.refresh_interval;
         // Before anybody has to wait for this core to have read.
         let ask = match self.is_back(database, due).await {
@@ -171,14 +171,14 @@ impl Core {
             (Ask::Known, Err(_)) => return,
         };
         // Another core may have read it, and asked all of them.
-        let known = self.shared.world(database);
-        let will_do = |known: Arc<World>| {
+        let known = self.shared.model(database);
+        let will_do = |known: Arc<DatabaseModel>| {
             known.version > due.version && (ask == Ask::Known || !known.is_partial())
         };
         if known.is_some_and(will_do) {
             return;
         }
-        if let Err(error) = self.read_world(database, ask).await {
+        if let Err(error) = self.read_model(database, ask).await {
             let error = Chain(&error).to_string();
             tracing::warn!(
                 database,
@@ -190,20 +190,20 @@ impl Core {
     }
 
     /// Whether a shard can be asked again that is away, and more is known then.
-    async fn is_back(&self, database: &str, world: &World) -> bool {
+    async fn is_back(&self, database: &str, model: &DatabaseModel) -> bool {
         let topology = self.shared.topology();
         let (home, count) = (topology.home, topology.postgres);
-        let without_home = world.why_away(home).is_some();
-        let asked = |(shard, why): &(usize, &Arc<WorldError>)| {
+        let without_home = model.why_away(home).is_some();
+        let asked = |(shard, why): &(usize, &Arc<ModelError>)| {
             // One that was asked waits for another one, and without the home shard nothing can be made of the others.
-            let waits = matches!(***why, WorldError::Undecided { .. });
+            let waits = matches!(***why, ModelError::Undecided { .. });
             *shard < count && !waits && (*shard == home || !without_home)
         };
         let ask = async |(shard, _)| {
             let asked = catalog_of(&self.control, &topology, shard, database).await;
             asked.is_ok()
         };
-        let asked = world.away().filter(asked).map(ask);
+        let asked = model.away().filter(asked).map(ask);
         join_all(asked).await.contains(&true)
     }
 }

@@ -11,8 +11,6 @@ mod held;
 
 mod roles;
 
-mod topology;
-
 mod cancels;
 mod entry;
 pub mod gates;
@@ -24,30 +22,40 @@ mod sessions;
 
 mod pools;
 
+pub mod primaries;
+
+pub mod clock;
+pub mod code;
+pub mod goodbye;
+pub mod lists;
+pub mod notes;
+pub mod place;
+pub mod welcomes;
+
 mod knowledge;
 
-mod worlds;
+mod models;
 
+use self::clock::{Overdue, Verdict};
+use self::lists::Lists;
+use self::notes::Notes;
+use self::welcomes::Welcomes;
 use crate::config;
 use crate::control::Control;
 use crate::metrics::Metrics;
+use crate::model::DatabaseModel;
 use crate::rules::RuleSet;
 use crate::rules::survey::Survey;
-use crate::session::clock::{Overdue, Verdict};
-use crate::session::environment::Environments;
-use crate::session::inbox::Lists;
-use crate::session::login::Welcomes;
-use crate::session::names::Interner;
-use crate::session::notes::Notes;
-use crate::session::shapes::Shapes;
+use crate::statements::environment::Environments;
+use crate::statements::names::Interner;
+use crate::statements::shapes::Shapes;
 use crate::throttle::CancelTicket;
-use crate::world::World;
+use crate::topology::PoolKey;
 use mothership_plan::PlanContext;
-use mothership_pool::endpoint::EndpointId;
 use mothership_pool::pool::Pool;
 use mothership_proto::auth::KeyCache;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -55,36 +63,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use cancels::{cancel_each, cancel_entry};
-pub use entry::{Entry, Queued, Who, Working, Yielding};
-pub use held::{Full, Held, Holding};
+pub use entry::{Attempt, Entry, Queued, SessionIdentity, Working, Yielding};
+pub use held::{Full, Holding, WaitingTotals};
 pub use knowledge::Age;
 pub use notifiers::{Notifier, Notifiers};
 pub use number::{ClientNumber, same_secret};
 pub use roles::watch_roles;
 pub use sessions::Sessions;
 pub use shared::{Changing, Shared};
-#[cfg(feature = "mongo")]
-pub use topology::member;
-pub use topology::{Server, ShardServers, Topology, TopologyError, keepalive};
 
 /// A server connection on loan to a session.
 pub type Lease = mothership_pool::pool::Lease<Notes>;
 
 /// Buffers and lists that a core keeps for the next request.
 const KEPT: usize = 8;
-
-/// Which pool: one server, one user, one database.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PoolKey {
-    /// The server.
-    pub endpoint: EndpointId,
-    /// The role on the server.
-    pub user: String,
-    /// The database on the server.
-    pub database: String,
-    /// The name that a rule gives to pools of their own.
-    pub label: Option<config::Label>,
-}
 
 /// What the process is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +139,7 @@ pub enum Order {
     Shutdown(Life),
 }
 
-/// The numbers of a set of rules and of a world, and what they come to together.
+/// The numbers of a set of rules and of a model, and what they come to together.
 type Surveyed = ((u64, u64), Rc<Survey>);
 
 /// The state of one core.
@@ -188,6 +180,8 @@ pub struct Core {
     pub suspended: Cell<bool>,
     /// What plans of its sessions depend on: equal ones are one, which is compared faster.
     contexts: RefCell<Vec<Weak<PlanContext>>>,
+    /// Settings of the application's own that statements have named, the newest last: servers list them nowhere.
+    pub custom_settings: RefCell<VecDeque<String>>,
     scratch: RefCell<Vec<Vec<u8>>>,
     /// Lists of inboxes that nobody uses.
     lists: RefCell<Vec<Lists>>,
@@ -224,6 +218,7 @@ impl Core {
             life: Cell::new(Life::Serving),
             left: tokio::sync::Notify::new(),
             contexts: RefCell::default(),
+            custom_settings: RefCell::default(),
             scratch: RefCell::default(),
             lists: RefCell::default(),
             pools: RefCell::default(),
@@ -238,19 +233,19 @@ impl Core {
         Rc::clone(loading.entry(database.to_owned()).or_default())
     }
 
-    /// What the catalog of a world says about rules.
-    pub fn survey(&self, rules: &RuleSet, world: &World) -> Rc<Survey> {
+    /// What the catalog of a model says about rules.
+    pub fn survey(&self, rules: &RuleSet, model: &DatabaseModel) -> Rc<Survey> {
         /// Databases and their catalogs that sessions use at the same time.
         const KEPT: usize = 16;
         let mut surveys = self.surveys.borrow_mut();
-        let key = (rules.number, world.version);
+        let key = (rules.number, model.version);
         if let Some((_, known)) = surveys.iter().find(|(known, _)| *known == key) {
             return Rc::clone(known);
         }
         if surveys.len() >= KEPT {
             surveys.remove(0);
         }
-        let survey = Rc::new(Survey::new(rules, world.catalog()));
+        let survey = Rc::new(Survey::new(rules, model.catalog()));
         surveys.push((key, Rc::clone(&survey)));
         survey
     }
@@ -258,7 +253,7 @@ impl Core {
     /// The one of its sessions' contexts that is equal to this.
     pub fn share_context(&self, context: PlanContext) -> Rc<PlanContext> {
         /// Beyond, sessions have their own.
-        const MOST: usize = 64;
+        const MAX_CONTEXTS: usize = 64;
         let mut contexts = self.contexts.borrow_mut();
         let mut known = contexts.iter().filter_map(Weak::upgrade);
         if let Some(known) = known.find(|known| **known == context) {
@@ -266,7 +261,7 @@ impl Core {
         }
         let context = Rc::new(context);
         contexts.retain(|known| known.strong_count() > 0);
-        if contexts.len() < MOST {
+        if contexts.len() < MAX_CONTEXTS {
             contexts.push(Rc::downgrade(&context));
         }
         context

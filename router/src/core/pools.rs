@@ -1,8 +1,9 @@
 //! The pools of one core: made when first asked for, forgotten when nobody uses them.
 
-use super::{Core, Life, Mail, PoolKey, Server, Topology};
+use super::notes::Notes;
+use super::{Core, Life, Mail};
 use crate::proofs::Proof;
-use crate::session::notes::Notes;
+use crate::topology::{PoolKey, Server, Topology};
 use mothership_pool::open::Opener;
 use mothership_pool::pool::Pool;
 use mothership_proto::auth::{Credentials, Password};

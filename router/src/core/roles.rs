@@ -1,7 +1,8 @@
 //! What becomes of a core's connections when the servers of a shard change their roles.
 
-use super::{Core, Topology};
-use crate::session::notes::Notes;
+use super::Core;
+use super::notes::Notes;
+use crate::topology::Topology;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::pool::Pool;
 use std::collections::HashMap;

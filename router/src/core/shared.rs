@@ -1,20 +1,21 @@
 //! What all cores share: limits, the configuration in force, what is known of each database, and a mailbox for each
 //! core.
 
+use super::code::{Behind, Code};
 use super::gates::Gates;
-use super::{Core, Held, Life, Mail, Order, PoolKey, Topology};
+use super::{Core, Life, Mail, Order, WaitingTotals};
 use crate::commit::doubt::{Doubts, Site};
 use crate::commit::finishing::Finishing;
 use crate::commit::recover::Sweep;
 use crate::config;
 use crate::contention::Contention;
+use crate::model::DatabaseModel;
+use crate::other_process::OtherProcess;
 use crate::pressure::Pressure;
 use crate::proofs::Proofs;
 use crate::sequences::Sequences;
-use crate::session::code::{Behind, Code};
-use crate::takeover::kin::Kin;
 use crate::throttle::{Buckets, Cancels, Crowds, Throttle, WrongPasswords};
-use crate::world::World;
+use crate::topology::{PoolKey, Topology};
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::health::Prober;
 use mothership_pool::limit::Limit;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub crowds: Crowds,
     /// Goes up with every change of definitions that went through this router.
     pub schema_epoch: AtomicU64,
+    /// Counts the changes of roles that went through this router: a password may be another one.
+    pub role_changes: AtomicU64,
     /// Goes up with those of them that may change which names have code behind them.
     pub code_epoch: AtomicU64,
     /// What is known of the code in each database, by the clients' name.
@@ -67,7 +70,7 @@ pub struct Shared {
     /// What the process is told to do.
     pub life: watch::Receiver<Life>,
     /// The other process, while one takes over from another.
-    pub kin: Kin,
+    pub other_process: OtherProcess,
     /// This router's part in the names of prepared transactions.
     pub router: config::Label,
     /// Committed parts that their shards have not finished.
@@ -75,17 +78,17 @@ pub struct Shared {
     /// Commits over several shards that are under way.
     pub finishing: Arc<Finishing>,
     /// Requests that wait for a primary.
-    pub held: Arc<Held>,
+    pub held: Arc<WaitingTotals>,
     /// What is known of each database, by the clients' name.
-    pub(super) worlds: Mutex<HashMap<String, Arc<World>>>,
-    /// What takes the place of a world that is too old, if all that can be read is one in which a shard is away.
-    pub(super) standing_by: Mutex<HashMap<String, Arc<World>>>,
+    pub(super) models: Mutex<HashMap<String, Arc<DatabaseModel>>>,
+    /// What takes the place of a model that is too old, if all that can be read is one in which a shard is away.
+    pub(super) standing_by: Mutex<HashMap<String, Arc<DatabaseModel>>>,
     /// Where something was known at any time.
     pub(super) seen: Mutex<HashSet<Site>>,
     /// What the log was told of each database, so that it is told once.
     pub(super) told: Mutex<HashMap<String, Vec<String>>>,
     /// Answers for new clients that any core knows.
-    pub welcomes: Arc<Mutex<crate::session::login::Known>>,
+    pub welcomes: Arc<Mutex<super::welcomes::Known>>,
     /// Values that were taken from sequences.
     pub sequences: Sequences,
     /// What recovery found when it looked last.
@@ -165,7 +168,7 @@ impl Shared {
         mail: Vec<mpsc::UnboundedSender<Mail>>,
         life: watch::Receiver<Life>,
         orders: mpsc::UnboundedSender<Order>,
-        kin: Kin,
+        other_process: OtherProcess,
     ) -> Arc<Self> {
         let given = topology.config.transactions.router_id.clone();
         let router = given.unwrap_or_else(|| {
@@ -189,6 +192,7 @@ impl Shared {
             pressure: Pressure::default(),
             crowds: Crowds::default(),
             schema_epoch: AtomicU64::new(0),
+            role_changes: AtomicU64::new(0),
             code_epoch: AtomicU64::new(0),
             code: Mutex::default(),
             altered: Default::default(),
@@ -199,12 +203,12 @@ impl Shared {
             shed_clients: AtomicU64::new(0),
             mail,
             life,
-            kin,
+            other_process,
             router,
             doubts,
             finishing: Arc::default(),
             held: Arc::default(),
-            worlds: Mutex::default(),
+            models: Mutex::default(),
             standing_by: Mutex::default(),
             seen: Mutex::default(),
             told: Mutex::default(),
@@ -261,7 +265,7 @@ impl Shared {
             // Whoever still works by the old configuration knows what was known last.
             drop(before);
         }
-        self.forget_worlds();
+        self.forget_models();
         self.reloads.send_modify(|count| *count += 1);
         for core in &self.mail {
             // A core that is gone needs no configuration.

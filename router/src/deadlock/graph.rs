@@ -6,6 +6,7 @@
 //! order in which they see them.
 
 use crate::commit::mark::Mark;
+use crate::core::Attempt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
@@ -50,21 +51,6 @@ pub enum Age {
     Hidden,
     /// When its first part began, in seconds, and what other routers know it by.
     Since(f64, Mark),
-}
-
-/// What somebody does who can undo it without its client's noticing. It is the first to give way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Its number, so that nobody undoes another one than was looked at.
-    pub number: u64,
-    /// When it began.
-    pub began: Instant,
-    /// So often the statement was undone before.
-    pub undone: u8,
-    /// It is a part of a transaction, whose earlier statements stay.
-    pub is_part: bool,
-    /// It has asked all its shards at once. The next attempt will not.
-    pub at_once: bool,
 }
 
 impl Age {

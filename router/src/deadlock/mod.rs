@@ -4,7 +4,7 @@
 //! Servers are asked only while some session holds connections to several shards: a few
 //! times within `transactions.deadlock_timeout`, and at once where a statement over several
 //! shards has waited for a moment ([`Shared::stuck`]). It is also asked which backends belong to
-//! transactions of other routers ([`mark`]), and [`graph`] looks for cycles. Each shard was
+//! transactions of other routers ([`crate::commit::mark`]), and [`graph`] looks for cycles. Each shard was
 //! asked at another moment, so what was found is looked at once more, at once: where the
 //! same statements still wait for the same locks, it does not end by itself.
 //!
@@ -24,14 +24,15 @@ mod queue;
 use crate::commit::gid::Gid;
 use crate::commit::mark::Mark;
 use crate::control::{Control, ControlError};
-use crate::core::{self, Shared, Topology};
+use crate::core::{self, Attempt, Shared};
 use crate::log::Chain;
-pub use graph::Attempt;
+use crate::topology::Topology;
 use graph::{Age, Node, Wait, deadlocks, detail};
 use mothership_pool::connection::CancelGuard;
 use mothership_pool::endpoint::{Address, Endpoint};
 use questions::{CANCEL, MARKS, PREPARED, WAITING};
 use queue::Queued;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -144,6 +145,8 @@ struct Watch {
     transactions: Transactions,
     queued: Vec<Queued>,
     queued_at: Option<Instant>,
+    /// By session: the last attempt that was asked to give way, and since when.
+    asked: RefCell<HashMap<u64, (u64, Instant)>>,
 }
 
 impl Watch {
@@ -187,6 +190,27 @@ impl Watch {
         self.transactions.retain(|_, (_, last)| now - *last < KEPT);
     }
 
+    /// An attempt was asked to give way. It does so at its next wait.
+    fn note_asked(&self, session: u64, attempt: u64) {
+        let mut asked = self.asked.borrow_mut();
+        let known = asked.entry(session).or_insert((attempt, Instant::now()));
+        if known.0 != attempt {
+            *known = (attempt, Instant::now());
+        }
+    }
+
+    /// Who has not given way for so long, waits where it cannot: the cycle has to end in another way.
+    fn forget_deaf(&self, known: &mut Known, limit: Duration) {
+        let mut asked = self.asked.borrow_mut();
+        asked.retain(|_, (_, since)| since.elapsed() < KEPT);
+        known.attempts.retain(|node, attempt| match node {
+            Node::Session(session) => asked
+                .get(session)
+                .is_none_or(|(number, since)| *number != attempt.number || since.elapsed() < limit),
+            _ => true,
+        });
+    }
+
     async fn end_cycles(
         &self,
         shared: &Shared,
@@ -195,6 +219,7 @@ impl Watch {
         known: &mut Known,
     ) -> bool {
         let control = &self.control;
+        self.forget_deaf(known, topology.config.transactions.deadlock_timeout);
         // Of sessions of this router that can undo what they do nothing more need be known.
         let strange = !known.knows_all(waiting);
         if strange {
@@ -243,6 +268,9 @@ impl Watch {
                     let asked = ask_to_yield(shared, number, attempt.number, victim.shard).await;
                     tracing::debug!(session = number, asked, ?cycle, "gives way to others");
                     found |= asked;
+                    if asked {
+                        self.note_asked(number, attempt.number);
+                    }
                 }
                 _ if !cycle.iter().any(|wait| long(wait)) => {}
                 (_, Node::Session(_)) => {

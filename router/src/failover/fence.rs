@@ -6,7 +6,7 @@
 //! so: what it does is done again on the new primary, where the transaction is prepared still.
 
 use super::switchover::{AGAIN, ENDING, SwitchoverError, connect, of};
-use crate::core::{Server, Topology};
+use crate::topology::{Server, Topology};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 

@@ -1,4 +1,5 @@
-//! Changes of a shard's primary that somebody orders. What happens by itself is `health`'s to find out.
+//! Planned switchover: an administrator makes another server the primary of a shard. The module `health` detects unplanned
+//! failovers.
 
 mod fence;
 

@@ -8,11 +8,12 @@
 //! takes nothing more either.
 
 use super::fence;
-use crate::control::asking;
-use crate::core::{Core, Server, ShardServers, Shared, Topology};
+use crate::core::{Core, Shared};
+use crate::topology::asking;
+use crate::topology::{Server, ShardServers, Topology};
 use mothership_pool::endpoint::{Address, EndpointId};
 use mothership_pool::health::{self, ControlTls, Health, Hold, Role, ServerSnapshot, State};
-use mothership_pool::patroni::{Cluster, MemberRole, Patroni, PatroniError};
+use mothership_pool::patroni::{Cluster, MemberRole, PatroniClient, PatroniError};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -168,29 +169,29 @@ async fn take_over(
     hold: Hold,
 ) -> Result<(usize, Duration), SwitchoverError> {
     let servers = &topology.shards[shard].servers;
-    let (primary, heir) = (&servers[from], &servers[to]);
+    let (primary, candidate) = (&servers[from], &servers[to]);
     let health = &topology.health;
     if let Some(order) = order {
-        catch_up((&old, primary), (&new, heir)).await?;
+        catch_up((&old, primary), (&new, candidate)).await?;
         let begun = Instant::now();
-        let now = order.carry_out(health, (shard, from), heir).await?;
+        let now = order.carry_out(health, (shard, from), candidate).await?;
         // What waits goes on, at the new primary.
         drop(hold);
         return Ok((now, begun.elapsed()));
     }
     let patience = topology.config.failover.drain;
     let ready = match fence::erect(&old, &topology, (shard, primary), patience).await {
-        Ok(()) => catch_up((&old, primary), (&new, heir)).await,
+        Ok(()) => catch_up((&old, primary), (&new, candidate)).await,
         Err(error) => Err(error),
     };
     let begun = Instant::now();
     let promoted = match ready {
-        Ok(()) => promote(&new, heir).await,
+        Ok(()) => promote(&new, candidate).await,
         Err(error) => Err(Unpromoted::Surely(error)),
     };
     match promoted {
         Ok(()) => {
-            seen(health, shard, (to, heir)).await?;
+            seen(health, shard, (to, candidate)).await?;
             drop(hold);
             Ok((to, begun.elapsed()))
         }
@@ -251,7 +252,7 @@ struct Members {
 
 /// By the first that answers; none where there is no Patroni.
 async fn members(
-    patroni: &[Patroni],
+    patroni: &[PatroniClient],
     servers: &[Server],
 ) -> Result<Option<Members>, SwitchoverError> {
     let mut why = None;
@@ -271,13 +272,13 @@ async fn members(
 }
 
 impl Members {
-    async fn of(cluster: &Cluster, patroni: &[Patroni], servers: &[Server]) -> Members {
+    async fn of(cluster: &Cluster, patroni: &[PatroniClient], servers: &[Server]) -> Members {
         let addresses = servers.iter().map(|s| s.endpoint.address.clone());
         let addresses: Vec<Address> = addresses.collect();
         let leader = cluster.leader();
         let first = leader.and_then(|leader| {
             let mut sources = patroni.iter();
-            sources.position(|source| leader.is_asked_at(&source.0.url))
+            sources.position(|source| leader.has_api_url(&source.0.url))
         });
         let mut members = Members {
             names: vec![None; servers.len()],
@@ -299,7 +300,7 @@ impl Members {
     /// What is asked of Patroni.
     fn order(
         &self,
-        patroni: &[Patroni],
+        patroni: &[PatroniClient],
         (from, to): (usize, usize),
         servers: &[Server],
     ) -> Result<Order, SwitchoverError> {
@@ -322,7 +323,7 @@ impl Members {
 #[derive(Debug)]
 struct Order {
     /// Every member takes it; the leader itself, which is the first, acts at once.
-    patroni: Vec<Patroni>,
+    patroni: Vec<PatroniClient>,
     leader: String,
     candidate: String,
 }

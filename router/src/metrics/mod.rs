@@ -4,7 +4,7 @@
 //! Each core counts for itself, without locks and without allocating for a request
 //! ([`tally::Tally`] belongs to one session). Whoever wants to know asks every core
 //! for a [`Snapshot`] and adds them up: the console's SHOW STATS and the page for
-//! Prometheus ([`http`], [`page`]). The names on that page stand in one table,
+//! Prometheus ([`crate::exporter`], [`page`]). The names on that page stand in one table,
 //! [`names::FAMILIES`].
 
 pub mod traffic;
@@ -16,10 +16,6 @@ pub mod tally;
 pub mod names;
 
 pub mod page;
-
-mod scrape;
-
-pub mod http;
 
 use latency::{Latencies, LatencyKey, Spans};
 use std::cell::{Cell, RefCell};

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// Characters of one label value.
-const LONGEST_LABEL: usize = 128;
+const MAX_LABEL: usize = 128;
 
 /// Limits of the buckets in microseconds.
 const BUCKETS: [u64; 17] = [
@@ -63,7 +63,7 @@ impl Page {
         let both = family.labels.iter().zip(labels);
         both.map(|(name, value)| {
             let known = self.labels.entry(name).or_default();
-            let value: String = value.chars().take(LONGEST_LABEL).collect();
+            let value: String = value.chars().take(MAX_LABEL).collect();
             if known.contains(&value) {
                 return value;
             }

@@ -22,7 +22,7 @@ use mongodb::SessionCursor;
 use mongodb::bson::{RawDocumentBuf, doc, rawdoc};
 use mothership_documents::Collection;
 use mothership_documents::snapshot;
-use mothership_documents::translate::{Command, Given, Output, Source, Translated};
+use mothership_documents::translate::{BoundValue, Command, Output, Source, Translated};
 use mothership_documents::value::Forms;
 use mothership_pool::wire::{Pipe, Watch};
 use mothership_proto::backend::{self, TxStatus};
@@ -521,14 +521,14 @@ impl Conversation {
             Some(translated) => {
                 self.settings.check()?;
                 forms = self.settings.forms()?;
-                let given: Vec<Given<'_>> = values
+                let given: Vec<BoundValue<'_>> = values
                     .iter()
                     .map(|(format, value)| match (format, value) {
-                        (_, None) => Ok(Given::Null),
-                        (0, Some(text)) => Ok(Given::Text(
+                        (_, None) => Ok(BoundValue::Null),
+                        (0, Some(text)) => Ok(BoundValue::Text(
                             std::str::from_utf8(text).map_err(|_| not_utf8())?,
                         )),
-                        (_, Some(bytes)) => Ok(Given::Binary(bytes)),
+                        (_, Some(bytes)) => Ok(BoundValue::Binary(bytes)),
                     })
                     .collect::<Result<_, Stop>>()?;
                 if given.len() != translated.parameters.len() {

@@ -6,7 +6,7 @@
 
 use super::conversation::{self, Party};
 use super::decisions::Decisions;
-use super::direct::{Direct, Way};
+use super::direct::{Direct, DirectOptions};
 use mongodb::Client;
 use mongodb::bson::Document;
 use mongodb::options::{ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
@@ -49,7 +49,7 @@ pub struct Member {
     host: String,
     collections: Arc<[Arc<Collection>]>,
     decisions: Decisions,
-    way: Option<Arc<Way>>,
+    way: Option<Arc<DirectOptions>>,
     clients: Mutex<HashMap<ThreadId, Client>>,
     running: Running,
 }
@@ -121,7 +121,7 @@ impl Member {
     }
 
     /// Reads of a few documents go this way, past the driver.
-    pub fn with(mut self, way: Way) -> Member {
+    pub fn with(mut self, way: DirectOptions) -> Member {
         self.way = Some(Arc::new(way));
         self
     }

@@ -33,5 +33,5 @@ mod text;
 mod work;
 
 pub use alone::Alone;
-pub use direct::Way;
+pub use direct::DirectOptions;
 pub use member::{Encryption, Login, Member};

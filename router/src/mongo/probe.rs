@@ -95,7 +95,7 @@ fn system(set: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mothership_pool::health::report::{Report, Says};
+    use mothership_pool::health::report::{Report, ReportedRole};
 
     #[test]
     fn tags_are_labels() {
@@ -122,14 +122,14 @@ mod tests {
             let row = row(&hello(primary)).expect("it is a member");
             Report::parse(|at| row[at].as_deref()).expect("it can be read")
         };
-        let Says::Primary { timeline, written } = report(true).says else {
+        let ReportedRole::Primary { timeline, written } = report(true).says else {
             panic!("it is the primary");
         };
         assert_eq!(
             (timeline, written.to_string()),
             (7, "60000001/2".to_owned())
         );
-        let Says::Replica {
+        let ReportedRole::Replica {
             timeline, replayed, ..
         } = report(false).says
         else {

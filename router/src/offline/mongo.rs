@@ -5,9 +5,9 @@
 
 use super::{OfflineError, databases, runtime};
 use crate::config::{Config, ConfigError, Engine, Place, Shard};
-use crate::core::member;
 use crate::mongo::hello;
 use crate::mongo::look::{Found, LookError, Seen};
+use crate::topology::member;
 use mothership_documents::drift::{self, Finding, Traits, Weight};
 use mothership_documents::index::{Index, Kept, fields, keeper};
 use mothership_documents::infer::{Subject, infer as propose};

@@ -7,8 +7,8 @@
 //! [`survey`](super::survey) of a catalog knows.
 
 use super::kinds::Kinds;
-use super::shape::shape;
 use crate::config::StatementKind as Kind;
+use crate::config::shape::shape;
 use mothership_sql::cursor::Cursor;
 use mothership_sql::effect::{
     CopyEnd, CopySource, Direction, Effects, Object, Other, Statement, Verb, Writes, analyse,

@@ -11,8 +11,6 @@ pub mod facts;
 
 pub mod survey;
 
-pub mod shape;
-
 pub mod meter;
 
 use crate::config::{Action, Caps, Config, Label, Level, Origin, Reads, Rule, StatementKind};
@@ -97,7 +95,7 @@ pub struct Refusal {
 
 /// Whether a rule fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fit {
+pub enum RuleMatch {
     /// It does not.
     No,
     /// It cannot be told.
@@ -116,9 +114,9 @@ pub struct RequestFacts {
     /// What it may be besides.
     pub perhaps: Kinds,
     /// For each rule whether the statement names one of its tables; yes for rules without.
-    pub tables: Vec<Fit>,
+    pub tables: Vec<RuleMatch>,
     /// For each rule whether the statement is of one of its shapes; empty where no rule speaks of them.
-    pub shapes: Vec<Fit>,
+    pub shapes: Vec<RuleMatch>,
 }
 
 /// Seconds since 1970, as rules count time.
@@ -245,15 +243,19 @@ impl RuleSet {
                 continue;
             }
             let of_kind = match kinds {
-                kinds if kinds.is_empty() || kinds.meets(request.kinds) => Fit::Yes,
-                kinds if kinds.meets(request.perhaps) => Fit::Perhaps,
-                _ => Fit::No,
+                kinds if kinds.is_empty() || kinds.meets(request.kinds) => RuleMatch::Yes,
+                kinds if kinds.meets(request.perhaps) => RuleMatch::Perhaps,
+                _ => RuleMatch::No,
             };
-            let of_table = request.tables.get(at).copied().unwrap_or(Fit::Perhaps);
-            let of_shape = request.shapes.get(at).copied().unwrap_or(Fit::Yes);
+            let of_table = request
+                .tables
+                .get(at)
+                .copied()
+                .unwrap_or(RuleMatch::Perhaps);
+            let of_shape = request.shapes.get(at).copied().unwrap_or(RuleMatch::Yes);
             let fit = of_kind.min(of_table).min(of_shape);
             let refuses = matches!(rule.action, Action::Refuse { .. });
-            if fit == Fit::Yes || (fit == Fit::Perhaps && refuses) {
+            if fit == RuleMatch::Yes || (fit == RuleMatch::Perhaps && refuses) {
                 return RuleOutcome {
                     limit: *limit,
                     ..outcome(at, rule, fit)
@@ -301,14 +303,14 @@ fn limit_of<'r>(pool: &Label, rules: impl IntoIterator<Item = &'r Rule>) -> Opti
 }
 
 /// Whether a statement names a table of this rule, when it cannot be seen which it names.
-fn unseen(rule: &Rule) -> Fit {
+fn unseen(rule: &Rule) -> RuleMatch {
     match rule.when.tables.is_empty() {
-        true => Fit::Yes,
-        false => Fit::Perhaps,
+        true => RuleMatch::Yes,
+        false => RuleMatch::Perhaps,
     }
 }
 
-fn outcome(at: usize, rule: &Rule, fit: Fit) -> RuleOutcome {
+fn outcome(at: usize, rule: &Rule, fit: RuleMatch) -> RuleOutcome {
     let mut outcome = RuleOutcome {
         rule: Some(at),
         priority: rule.priority,
@@ -326,7 +328,7 @@ fn outcome(at: usize, rule: &Rule, fit: Fit) -> RuleOutcome {
             outcome.refusal = Some(Refusal {
                 rule: rule.name.clone(),
                 message: message.clone(),
-                is_certain: fit == Fit::Yes,
+                is_certain: fit == RuleMatch::Yes,
             });
         }
     }
@@ -348,12 +350,12 @@ impl RequestFacts {
 }
 
 /// For each rule whether a statement is of one of its shapes.
-pub(crate) fn shapes(facts: &Facts, rules: &RuleSet) -> Vec<Fit> {
+pub(crate) fn shapes(facts: &Facts, rules: &RuleSet) -> Vec<RuleMatch> {
     let fit = |rule: &Rule| match &facts.shape {
-        _ if rule.when.statements.is_empty() => Fit::Yes,
-        None => Fit::Perhaps,
-        Some(shape) if rule.when.statements.contains(shape) => Fit::Yes,
-        Some(_) => Fit::No,
+        _ if rule.when.statements.is_empty() => RuleMatch::Yes,
+        None => RuleMatch::Perhaps,
+        Some(shape) if rule.when.statements.contains(shape) => RuleMatch::Yes,
+        Some(_) => RuleMatch::No,
     };
     match rules.has_shapes {
         true => rules.rules().map(fit).collect(),

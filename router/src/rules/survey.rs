@@ -8,7 +8,7 @@
 
 use super::facts::{Facts, Path};
 use super::kinds::Kinds;
-use super::{Fit, RequestFacts, RuleSet};
+use super::{RequestFacts, RuleMatch, RuleSet};
 use crate::config::{StatementKind, TablePattern};
 use mothership_catalog::types::words;
 use mothership_catalog::{Catalog, Function, Name, TypeKind, Volatility, is_system_schema};
@@ -195,11 +195,11 @@ impl Survey {
             || found.iter().any(|m| m.among(&self.dark_relations));
         let tables = rules.rules().zip(&self.leads).map(|(rule, leads)| {
             if rule.when.tables.is_empty() {
-                return Fit::Yes;
+                return RuleMatch::Yes;
             }
             let named = self.named(&rule.when.tables, leads, facts, &found, scope);
-            if named == Fit::No && (dark || self.may_hide(rule, facts, &found, scope)) {
-                return Fit::Perhaps;
+            if named == RuleMatch::No && (dark || self.may_hide(rule, facts, &found, scope)) {
+                return RuleMatch::Perhaps;
             }
             named
         });
@@ -219,15 +219,15 @@ impl Survey {
         facts: &Facts,
         found: &[Meaning],
         scope: &Scope,
-    ) -> Fit {
+    ) -> RuleMatch {
         if facts.calls.iter().any(|c| calls(c, &leads.functions)) {
-            return Fit::Yes;
+            return RuleMatch::Yes;
         }
         if let Some(code) = &facts.code {
             return match leads.mentioned(code) {
-                true => Fit::Yes,
-                false if runs_text(code, &self.dark) => Fit::Perhaps,
-                false => Fit::No,
+                true => RuleMatch::Yes,
+                false if runs_text(code, &self.dark) => RuleMatch::Perhaps,
+                false => RuleMatch::No,
             };
         }
         let of_schema = |schema: &String| leads.relations.iter().any(|r| r.schema == *schema);
@@ -237,20 +237,20 @@ impl Survey {
             leads.has_cast || uses(facts, &leads.operators) || facts.names.iter().any(named)
         };
         let mut fit = match facts.schemas.iter().any(of_schema) || unnamed() {
-            true => Fit::Perhaps,
-            false => Fit::No,
+            true => RuleMatch::Perhaps,
+            false => RuleMatch::No,
         };
         for (path, meaning) in facts.relations.iter().zip(found) {
             fit = fit.max(match meaning {
-                Meaning::Relation(name) if leads.relations.contains(name) => Fit::Yes,
+                Meaning::Relation(name) if leads.relations.contains(name) => RuleMatch::Yes,
                 // The role's own path may lead elsewhere than ours.
                 Meaning::Relation(_) if path.schema.is_none() && !scope.is_path_known => {
                     match leads.relations.iter().any(|r| r.name == path.name) {
-                        true => Fit::Perhaps,
-                        false => Fit::No,
+                        true => RuleMatch::Perhaps,
+                        false => RuleMatch::No,
                     }
                 }
-                Meaning::Relation(_) | Meaning::System => Fit::No,
+                Meaning::Relation(_) | Meaning::System => RuleMatch::No,
                 Meaning::Unknown => {
                     let schemas = match &path.schema {
                         Some(schema) => std::slice::from_ref(schema),
@@ -262,9 +262,9 @@ impl Survey {
                         && !scope.is_path_known
                         && leads.relations.iter().any(|r| r.name == path.name);
                     match schemas.iter().any(matches) {
-                        true => Fit::Yes,
-                        false if elsewhere => Fit::Perhaps,
-                        false => Fit::No,
+                        true => RuleMatch::Yes,
+                        false if elsewhere => RuleMatch::Perhaps,
+                        false => RuleMatch::No,
                     }
                 }
             });

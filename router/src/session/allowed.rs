@@ -3,9 +3,9 @@
 
 use super::dispatch::Many;
 use super::state::Block;
-use super::step::{Kind, Step, currval_refused};
 use super::{Halt, Session};
 use crate::config::PoolMode;
+use crate::statements::step::{Kind, Step, currval_refused};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::effect::Pin;
 
@@ -65,7 +65,7 @@ impl Session {
     /// The same of what does not run yet.
     pub(super) fn check_parsed(&self, steps: &[Step]) -> Result<(), Halt> {
         // With several servers the failed one may not be the one that would be asked.
-        let failed = self.state.block == Block::Failed && self.world.is_some();
+        let failed = self.state.block == Block::Failed && self.model.is_some();
         let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
         if self.state.untold.take() {
             return Err(lost_transaction().into());
@@ -75,9 +75,6 @@ impl Session {
         }
         self.check_growth(steps.iter().map(|step| &step.kind))?;
         for step in steps {
-            if self.world.is_some() && matches!(step.kind, Kind::LocalConfig(None)) {
-                return Err(set_config_refused().into());
-            }
             if self.pool_mode == PoolMode::Statement && matches!(step.kind, Kind::Begin(_)) {
                 return Err(Report::error(
                     sqlstate::FEATURE_NOT_SUPPORTED,
@@ -121,13 +118,4 @@ pub(super) fn prepared_refused() -> Report {
     )
     .detail("several clients share the server connection and its prepared statements")
     .hint("Use pool_mode = \"session\" for this user or database, where no tables are declared.")
-}
-
-fn set_config_refused() -> Report {
-    Report::error(
-        sqlstate::FEATURE_NOT_SUPPORTED,
-        "set_config cannot be made to hold on every shard here",
-    )
-    .detail("a shard that joins the transaction later must be told the same")
-    .hint("Use SET LOCAL, or set_config with literals.")
 }

@@ -7,12 +7,13 @@
 use super::dispatch::{not_utf8, refused};
 use super::execute::{Argument, Arguments, arguments};
 use super::inbox::Notices;
-use super::names::{Origin, Prepared};
-use super::simple::named::{prepared_over_shards, renamed};
+use super::simple::named::prepared_over_shards;
 use super::state::{Block, Phase};
-use super::step::{Kind, Step};
 use super::{Attached, Halt, Session};
-use crate::session::errors::Written;
+use crate::statements::errors::Written;
+use crate::statements::names::renamed;
+use crate::statements::names::{Origin, Prepared};
+use crate::statements::step::{Kind, Step};
 use mothership_plan::{Params, Plan, Reason, Refusal, Single, Target};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frontend::{self, Parse, Target as Described};
@@ -30,7 +31,7 @@ const ECHO: &str = "__mothership_arguments";
 /// The portal of the EXECUTE of it.
 const PORTAL: &[u8] = b"mothership_arguments";
 /// A select list has no more columns than 1664.
-const MOST: usize = 1_600;
+const MAX_PARAMETERS: usize = 1_600;
 
 /// What an EXECUTE runs, with the values that its arguments are.
 pub(super) struct Bound {
@@ -111,7 +112,7 @@ impl Session {
                 statement,
             });
         }
-        if expected > MOST {
+        if expected > MAX_PARAMETERS {
             return Err(prepared_over_shards().into());
         }
         if changes {
@@ -225,13 +226,13 @@ impl Session {
 
     /// Fails for arguments that one server cannot compute: a function in them may look at tables of several.
     fn check_given(&mut self, given: &[u8]) -> Result<(), Halt> {
-        let Some(world) = self.world.clone() else {
+        let Some(model) = self.model.clone() else {
             return Ok(());
         };
         let sql = [b"SELECT ", given].concat();
         let sql = std::str::from_utf8(&sql).map_err(|_| not_utf8())?;
         let context = self.context();
-        match world.plan(sql, &context) {
+        match model.plan(sql, &context) {
             Plan::Single(Single {
                 target: Target::Home | Target::AnyShard,
                 ..

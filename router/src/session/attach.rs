@@ -2,24 +2,24 @@
 //! session is, settings and transaction included.
 
 use super::choose::{Chosen, Wants};
-use super::history::Deed;
+use super::history::TransactionEvent;
 use super::inbox::Inbox;
-use super::numbers::Remembers;
-use super::repeat::MOST;
-use super::settings::SessionSettings;
-use super::state::{Block, Phase};
-use super::told::FORMS;
+use super::repeat::MAX_REPEATS;
+use super::state::{Block, Phase, Unfollowed};
 use super::{Attached, End, Halt, Session};
 use crate::config::Role;
+use crate::core::notes::Remembers;
 use crate::core::{Core, Notifier};
+use crate::statements::reported_parameters::FORMS;
+use crate::statements::settings::SessionSettings;
 use mothership_catalog::Oids;
-use mothership_pool::line::{Full, Whole};
+use mothership_pool::line::{Full, LimitScope};
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
 use mothership_proto::frontend::{FLUSH, put_query};
 use mothership_proto::ledger::{Audience, Owed};
-use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::Pin;
 use mothership_sql::quote::push_literal;
 use mothership_sql::split::split;
@@ -43,12 +43,18 @@ impl Session {
     /// The same for a request that may want no more than a read. A server that works
     /// for the session on that shard already is kept.
     pub(super) async fn attach_to(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
+        self.check_followed(shard)?;
         self.wait_for_doubts(shard).await?;
         self.wait_for_finishing(shard).await?;
+        let takes_part = !matches!(wants, Wants::NoPart);
+        if takes_part {
+            self.leave_bystanders(shard).await?;
+        }
         let at = match self.servers.iter().position(|s| s.shard == shard) {
             Some(at) => at,
             None => self.join(shard, wants).await?,
         };
+        self.servers[at].inbox.stands_by &= !takes_part;
         if let Some(other) = self.active
             && other != at
         {
@@ -65,6 +71,11 @@ impl Session {
         }
         self.active = Some(at);
         self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
+        let begins = matches!(self.state.block, Block::Begun | Block::Open) && {
+            let inbox = &self.servers[at].inbox;
+            !(inbox.in_block || inbox.in_segment)
+        };
+        self.servers[at].inbox.stands_by |= begins && !takes_part;
         self.bring_into_block(at).await?;
         self.mark_branches(shard).await?;
         self.note_use(at);
@@ -87,11 +98,12 @@ impl Session {
 
     /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
     /// of a segment follow one for the same server.
-    fn ready_server(&mut self, shard: usize) -> Option<usize> {
+    pub(super) fn ready_server(&mut self, shard: usize) -> Option<usize> {
         let at = self.active?;
-        let attached = self.servers.get(at).filter(|s| s.shard == shard)?;
+        let ready = |s: &&Attached| s.shard == shard && !s.inbox.stands_by;
+        let attached = self.servers.get(at).filter(ready)?;
         let inbox = &attached.inbox;
-        let told_all = inbox.told == self.state.history.deeds().len();
+        let told_all = inbox.told == self.state.history.events().len();
         let in_block = match self.state.block {
             Block::Begun | Block::Open => {
                 inbox.in_block && told_all && self.unmarked().is_none() && !self.must_stay()
@@ -107,6 +119,7 @@ impl Session {
         let ready = in_block
             && same_oids
             && self.core.shared.doubts.count() == 0
+            && self.state.marks.unfollowed != Unfollowed::Before
             && self.state.settings.same_as(&inbox.carried);
         if !ready {
             return None;
@@ -119,6 +132,7 @@ impl Session {
     fn note_use(&mut self, at: usize) {
         let attached = &mut self.servers[at];
         attached.inbox.pinned |= self.state.runs_unseen();
+        attached.inbox.unfollowed |= self.state.marks.unfollowed == Unfollowed::Now;
         if attached.shard == self.topology.home {
             let (me, process) = (self.entry.who.number, attached.inbox.process);
             let remembers = &mut attached.lease.notes.numbers;
@@ -142,7 +156,7 @@ impl Session {
 
     /// How the object ids of a shard differ from those that clients are told.
     pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
-        self.world.as_ref()?.oids(shard)
+        self.model.as_ref()?.oids(shard)
     }
 
     /// Leases a connection, with the settings that hold outside of the transaction. One that is lost before it has got
@@ -180,7 +194,7 @@ impl Session {
                 lease,
                 inbox,
                 kept: None,
-                unused: lost < MOST,
+                unused: lost < MAX_REPEATS,
             });
             self.show_working();
             let at = self.servers.len() - 1;
@@ -331,21 +345,21 @@ impl Session {
             let after = Arc::clone(after);
             self.bring_to(at, &after).await?;
         }
-        while let Some(deed) = self.state.history.deeds().get(self.servers[at].inbox.told) {
-            let deed = deed.clone();
-            if deed.is_snapshot() {
+        while let Some(event) = self.state.history.events().get(self.servers[at].inbox.told) {
+            let event = event.clone();
+            if event.is_snapshot() {
                 return Err(another_snapshot().into());
             }
-            self.tell(at, &deed.sql()).await?;
+            self.tell(at, &event.sql()).await?;
             let inbox = &mut self.servers[at].inbox;
             inbox.told += 1;
-            match deed {
-                Deed::Savepoint(name) => inbox.carried.savepoint(&name),
-                Deed::Session { after, .. } => {
+            match event {
+                TransactionEvent::Savepoint(name) => inbox.carried.savepoint(&name),
+                TransactionEvent::Session { after, .. } => {
                     inbox.carried.begin();
                     inbox.carried.bring_to(&after);
                 }
-                Deed::Local(_) => {}
+                TransactionEvent::Local(_) => {}
             }
         }
         Ok(())
@@ -355,7 +369,12 @@ impl Session {
     /// RESET it has its own defaults instead of the startup packet's, and what is set later
     /// than a SET LOCAL would hide that.
     pub(super) async fn bring_settings(&mut self, at: usize) -> Result<(), Halt> {
-        if self.state.settings.same_as(&self.servers[at].inbox.carried) {
+        // In a failed transaction nothing can be set, and all that comes is its end.
+        let failed = matches!(
+            self.state.block,
+            Block::Failed | Block::Refused | Block::Lost
+        );
+        if failed || self.state.settings.same_as(&self.servers[at].inbox.carried) {
             return Ok(());
         }
         let wanted = Arc::clone(self.state.settings.current());
@@ -365,7 +384,7 @@ impl Session {
     pub(super) async fn bring_to(
         &mut self,
         at: usize,
-        wanted: &Arc<super::settings::Settings>,
+        wanted: &Arc<crate::statements::settings::Settings>,
     ) -> Result<(), Halt> {
         let sql = wanted.sql_from(self.servers[at].inbox.carried.current());
         if !sql.is_empty() {
@@ -441,7 +460,9 @@ impl Session {
             // Its settings are neither those before nor those after.
             attached.lease.doubt();
         }
-        Err(Halt::Fail(Report::of_server(&body)))
+        let deadlock = self.state.found_deadlock(&Fields::read(&body));
+        let report = deadlock.unwrap_or_else(|| Report::of_server(&body));
+        Err(Halt::Fail(report))
     }
 
     /// The same of what changes nothing: gives the error of the server, if there is one.
@@ -540,6 +561,9 @@ pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &C
         // Its server has a transaction open without saying so.
         attached.lease.doubt();
     }
+    if attached.inbox.spoiled {
+        attached.lease.doubt();
+    }
     if attached.lease.notes.prepared.has_given() {
         // Its names are the client's.
         attached.lease.doubt();
@@ -551,6 +575,7 @@ pub(super) fn give_back(mut attached: Attached, ended: Option<Instant>, core: &C
         flight.land(ended);
     }
     core.give_lists(attached.inbox.into_lists());
+    super::rests::take_back(attached.lease, core);
 }
 
 /// What a client is told when no connection could be had.
@@ -558,8 +583,8 @@ pub(super) fn lease_report(error: &LeaseError) -> Report {
     match error {
         LeaseError::QueueFull(Full { waiting, of }) => {
             let (whose, setting) = match of {
-                Whole::Pool => ("this pool", "pool.queue_length"),
-                Whole::Router => ("all pools", "limits.queue_length"),
+                LimitScope::Pool => ("this pool", "pool.queue_length"),
+                LimitScope::Router => ("all pools", "limits.queue_length"),
             };
             Report::error(
                 sqlstate::TOO_MANY_CONNECTIONS,

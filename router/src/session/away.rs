@@ -1,9 +1,9 @@
 //! Statements that need a shard of which nothing is known are refused; others go on.
 
 use super::{Halt, Session};
-use crate::group::shard_id;
 use crate::log::Chain;
-use crate::world::World;
+use crate::model::DatabaseModel;
+use crate::topology::shard_id;
 use mothership_plan::Route;
 use mothership_pool::health::WhyNot;
 use mothership_proto::report::{Report, sqlstate};
@@ -12,18 +12,18 @@ use mothership_shardmap::ShardSet;
 impl Session {
     /// Fails if a route leads to a shard that is away, or the transaction works on one. What any shard answers goes to
     /// one that is there.
-    pub(super) fn check_away(&self, world: &World, route: &mut Route) -> Result<(), Halt> {
+    pub(super) fn check_away(&self, model: &DatabaseModel, route: &mut Route) -> Result<(), Halt> {
         let mut at_work = self.servers.iter().map(|attached| attached.shard);
-        if let Some(away) = at_work.find(|shard| world.why_away(*shard).is_some()) {
-            return Err(self.is_away(world, away).into());
+        if let Some(away) = at_work.find(|shard| model.why_away(*shard).is_some()) {
+            return Err(self.is_away(model, away).into());
         }
         if route.anywhere {
-            let other = world.some_known().map(shard_id);
+            let other = model.some_known().map(shard_id);
             route.shards = other.map_or_else(|| route.shards.clone(), ShardSet::one);
         }
         let mut shards = route.shards.iter().map(|shard| shard.index());
-        match shards.find(|shard| world.why_away(*shard).is_some()) {
-            Some(away) => Err(self.is_away(world, away).into()),
+        match shards.find(|shard| model.why_away(*shard).is_some()) {
+            Some(away) => Err(self.is_away(model, away).into()),
             None => Ok(()),
         }
     }
@@ -45,11 +45,11 @@ impl Session {
     }
 
     /// What a client is told whose statement needs it.
-    fn is_away(&self, world: &World, shard: usize) -> Report {
+    fn is_away(&self, model: &DatabaseModel, shard: usize) -> Report {
         let name = &self.topology.shards[shard].name;
         // Whoever asked may have given up before it was known to be down.
         let down = self.topology.primary(shard).is_err_and(WhyNot::is_lost);
-        let why = world.why_away(shard);
+        let why = model.why_away(shard);
         let code = match down || why.is_some_and(|why| why.is_unreachable()) {
             true => sqlstate::CONNECTION_FAILURE,
             false => sqlstate::CANNOT_CONNECT_NOW,
@@ -58,7 +58,7 @@ impl Session {
             code,
             format!("shard \"{name}\" is away: its catalog cannot be read"),
         );
-        let report = match world.why_away(shard) {
+        let report = match model.why_away(shard) {
             Some(why) => report.detail(Chain(why).to_string()),
             None => report,
         };

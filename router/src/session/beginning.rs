@@ -3,9 +3,9 @@
 //! New connections have the new defaults. A session of before is brought to its own by SET, as if its startup packet had
 //! said so: RESET goes back there too.
 
-use super::settings::{Settings, Value};
 use super::{Halt, Session};
 use crate::defaults::{BEGINS, Begins, says_temporary};
+use crate::statements::settings::{Settings, Value};
 use std::sync::Arc;
 
 /// What a session began with.

@@ -2,11 +2,11 @@
 //! a transaction of the router's own becomes the client's. And what a chained transaction takes over from the last.
 
 use super::here::begin_command;
-use super::history::Deed;
-use super::names::Prepared;
+use super::history::TransactionEvent;
 use super::state::{Block, State};
-use super::step::{Kind, Step, written};
 use super::{Halt, Session};
+use crate::statements::names::Prepared;
+use crate::statements::step::{Kind, Step, written};
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::effect::{Modes, Pin, Statement, analyse};
@@ -113,8 +113,8 @@ impl Session {
                 self.tell(at, &set).await?;
             }
             self.state.begin(modes);
-            let deeds = self.state.history.deeds().len();
-            self.servers.iter_mut().for_each(|s| s.inbox.told = deeds);
+            let events = self.state.history.events().len();
+            self.servers.iter_mut().for_each(|s| s.inbox.told = events);
         }
         self.implicit = false;
         Ok(())
@@ -160,10 +160,14 @@ impl State {
             };
         }
         let begun = format!("BEGIN {}", self.modes);
-        let set = self.history.deeds().iter().filter_map(|deed| match deed {
-            Deed::Local(sql) => Some(sql.as_str()),
-            Deed::Savepoint(_) | Deed::Session { .. } => None,
-        });
+        let set = self
+            .history
+            .events()
+            .iter()
+            .filter_map(|event| match event {
+                TransactionEvent::Local(sql) => Some(sql.as_str()),
+                TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => None,
+            });
         let mut all = Modes::default();
         for sql in std::iter::once(begun.as_str()).chain(set) {
             // Whatever strings mean, modes have none.

@@ -4,19 +4,21 @@
 //! `Health` chooses; here a connection to its choice is leased, what that shows of
 //! the server is reported back, and another is chosen where it may be.
 
+use super::bystanders::is_told_to_all;
 use super::dispatch::Many;
-use super::notes::Notes;
 use super::repeat::Refused;
-use super::staleness;
 use super::state::Block;
-use super::step::Step;
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::commit::steps::Reply;
 use crate::config::{self, Freshness, Level};
-use crate::core::{Lease, PoolKey, Queued, Topology};
+use crate::core::notes::Notes;
+use crate::core::{Lease, Queued};
+use crate::statements::staleness;
+use crate::statements::step::Step;
+use crate::topology::{PoolKey, Topology};
 use mothership_pool::balance::InFlight;
-use mothership_pool::health::{Failure, Need, Read, Reads};
+use mothership_pool::health::{CommitClock, Failure, Need, Read, Reads};
 use mothership_pool::pool::{Asking, LeaseError, LinedUp, Pool, Priority};
 use mothership_proto::auth::Credentials;
 use mothership_proto::frame::{self, Next};
@@ -35,6 +37,9 @@ pub(super) enum Wants {
     Primary,
     /// That it shows every write which the client may know of: of these parts, or of anything.
     FreshRead(Option<Parts>),
+    /// That it is the primary, which takes no part in the open transaction: it describes, or it sets what each server is
+    /// told that joins.
+    NoPart,
 }
 
 /// What a connection is leased for.
@@ -163,6 +168,9 @@ impl Session {
     /// What a statement asks of its server. A replica may serve what is proven to read
     /// only what replicas have, alone and outside of any transaction of the client.
     pub(super) fn wants(&self, writes: bool, steps: &[Step], parts: Option<&Parts>) -> Wants {
+        if matches!(self.state.block, Block::Begun | Block::Open) && is_told_to_all(steps) {
+            return Wants::NoPart;
+        }
         let alone = self.state.block == Block::None
             && !self.implicit
             && self.servers.is_empty()
@@ -254,9 +262,12 @@ impl Session {
         let health = std::sync::Arc::clone(&self.topology.health);
         // The read has arrived: what was acknowledged until now it must see.
         let told = self.state.acknowledged.get(&shard).copied();
-        let is_alone = self.core.shared.kin.is_alone();
+        let is_alone = self.core.shared.other_process.is_alone();
         let level = self.level();
-        let freshness = self.topology.freshness(shard, told, parts, is_alone, level);
+        let needed = parts.map(|parts| |clock: &CommitClock| parts.required_write(clock));
+        let freshness = self
+            .topology
+            .freshness(shard, told, needed, is_alone, level);
         let (reads, mut among) = self.ruled_reads(shard);
         for _ in 0..TRIES {
             let need = Need::Read(Read {

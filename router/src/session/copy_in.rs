@@ -1,9 +1,9 @@
 //! COPY FROM STDIN over several shards: the client's rows divided by their key.
 
 use super::dispatch::Many;
-use super::errors::put_changed;
 use super::many::Merging;
 use super::{End, Halt, Session, too_long, unexpected_in_copy, violation};
+use crate::statements::errors::put_changed;
 use mothership_copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
 use mothership_plan::{Refusal, Split, SplitRows};
 use mothership_proto::backend;
@@ -222,8 +222,8 @@ impl Session {
 
     /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
     fn refuses_null(&self, split: &Split) -> bool {
-        let world = self.world.as_ref();
-        let relation = world.and_then(|world| world.catalog().relation(&split.table));
+        let model = self.model.as_ref();
+        let relation = model.and_then(|model| model.catalog().relation(&split.table));
         relation.is_some_and(|relation| {
             let mut key = split.sharded.0.columns.iter();
             let required = |name: &str| relation.column(name).is_some_and(|(_, c)| c.not_null);
@@ -245,7 +245,7 @@ impl Session {
         };
         let options = CopyOptions::parse(sql, self.standard_strings()).map_err(|e| e.report())?;
         let relation = self
-            .world
+            .model
             .as_ref()
             .and_then(|w| w.catalog().relation(&split.table));
         let key = split.sharded.0.columns.iter().zip(key_positions).map(
@@ -259,7 +259,7 @@ impl Session {
             },
         );
         let version = self
-            .world
+            .model
             .as_ref()
             .map_or(0, |w| w.catalog().server_version);
         let rules = Rules {

@@ -7,8 +7,8 @@ use super::allowed::failed_transaction;
 use super::dispatch::Dispatch;
 use super::portals::{Life, Open, Place, duplicate};
 use super::state::{Block, Phase};
-use super::step::{Kind, Pins, Step};
 use super::{Attached, Halt, Session};
+use crate::statements::step::{Kind, Pins, Step};
 use mothership_proto::backend::TxStatus;
 use mothership_proto::frontend::{self, Target};
 use mothership_proto::ledger::{Audience, Owed};
@@ -54,7 +54,7 @@ impl Session {
             };
             if row.is_some() {
                 // A savepoint that is older than it ends it, and no other: then it is looked for again.
-                let life = Life::Transaction(self.state.history.deeds().len());
+                let life = Life::Transaction(self.state.history.events().len());
                 let shard = self.servers[at].shard;
                 self.state.portals.declare(name, shard, life);
                 break;

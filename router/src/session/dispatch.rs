@@ -1,23 +1,23 @@
 //! Where a statement goes: asks for its plan, and turns a route
 //! into work for servers.
 //!
-//! Without declared tables there is no world, and everything goes to the home shard
+//! Without declared tables there is no model, and everything goes to the home shard
 //! as it is.
 
 use super::allowed::prepared_refused;
-use super::code::Behind;
 use super::gather::GatherWork;
-use super::here::{is_common, is_control};
-use super::names::Prepared;
+use super::here::is_common;
 use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
 use super::state::Block;
-use super::step::{Kind, Pins, Step};
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::core::Changing;
+use crate::core::code::Behind;
 use crate::metrics::latency::PlanKind;
-use crate::world::World;
+use crate::model::DatabaseModel;
+use crate::statements::names::Prepared;
+use crate::statements::step::{Kind, Pins, Step};
 use mothership_plan::gather::{Ending, Holders};
 use mothership_plan::{
     Course, Literals, LockScope, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route,
@@ -185,14 +185,14 @@ impl Session {
         plan: Option<Rc<Plan>>,
     ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
-        if let Some(step) = step.filter(|step| step.changes_schema) {
+        if let Some(step) = step.filter(|step| step.concerns_others()) {
             let judged = self.changing.is_some() && !step.changes_code;
             self.begin_change(match judged {
                 true => Behind::Same,
                 false => Behind::Changed,
             });
         }
-        let Some(world) = self.world.clone() else {
+        let Some(model) = self.model.clone() else {
             self.state.tally.planned(PlanKind::Single);
             return Ok(Dispatch::One {
                 shard: self.shard_unplanned(statement, at)?,
@@ -202,13 +202,14 @@ impl Session {
         };
         // What concerns the transaction goes to the server that holds it. With several
         // it is done on all, and does not come here.
-        let of_all = step.is_some_and(|s| is_control(&s.kind) || is_common(&s.kind));
+        let of_all = step.is_some_and(|s| s.kind.is_control() || is_common(&s.kind));
         // What settings there are, and what they may be, PostgreSQL knows.
         let of_settings = step.is_some_and(|s| {
             let kind = &s.kind;
             matches!(
                 kind,
-                super::step::Kind::LocalConfig(_) | super::step::Kind::Settings(_)
+                crate::statements::step::Kind::LocalConfig(_)
+                    | crate::statements::step::Kind::Settings(_)
             )
         });
         let attached = match (of_all, of_settings) {
@@ -238,8 +239,9 @@ impl Session {
         }
         // Looked for just before.
         let prepared_on = self.prepared_on.take();
-        let finishes =
-            |s: &super::step::Step| matches!(s.kind, super::step::Kind::FinishPrepared(_));
+        let finishes = |s: &crate::statements::step::Step| {
+            matches!(s.kind, crate::statements::step::Kind::FinishPrepared(_))
+        };
         if let Some(shard) = prepared_on.filter(|_| step.is_some_and(finishes)) {
             return Ok(Dispatch::One {
                 shard: shard as usize,
@@ -254,7 +256,7 @@ impl Session {
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
         let mut plan = match plan {
             Some(plan) => plan,
-            None => self.plan(statement, at, sql, &world)?,
+            None => self.plan(statement, at, sql, &model)?,
         };
         plan = self.allowed(plan, sql)?;
         if let Some(step) = step {
@@ -266,39 +268,46 @@ impl Session {
         };
         let pin = self.pin(statement, at);
         let context = self.text_context();
-        let routed = route(&plan, params, world.map(), &context, pin.as_ref());
+        let routed = route(&plan, params, model.map(), &context, pin.as_ref());
         let mut route = routed.map_err(|no_route| match no_route {
             NoRoute::Refused(refusal) => {
-                self.doubt_directories(&refusal, &world);
+                self.doubt_directories(&refusal, &model);
                 refused(&refusal)
             }
             NoRoute::Elsewhere(its) => elsewhere(&its),
         })?;
-        if world.is_partial() && !matches!(&*plan, Plan::Local(_)) {
-            self.check_away(&world, &mut route)?;
+        if model.is_partial() && !matches!(&*plan, Plan::Local(_)) {
+            self.check_away(&model, &mut route)?;
         }
         if statement.shaped.is_some() && !route.rows.is_empty() {
             // Where the rows stand is known of this very text only.
-            plan = self.own_plan(statement, at, sql, &world)?;
+            plan = self.own_plan(statement, at, sql, &model)?;
             plan = self.allowed(plan, sql)?;
         }
-        if matches!(route.role, Role::Primary(_)) && world.directories().may_be_named_in(sql) {
+        if matches!(route.role, Role::Primary(_)) && model.directories().may_be_named_in(sql) {
             // What is read of the map from now on must be what this has written.
             self.state.schema_changed = true;
             self.state.schema_changed_in_block = true;
         }
         let strings = self.state.told.standard_strings();
-        let leaves = |step: &super::step::Step| {
-            step.runs_code(sql) && world.lasting().is_left_by(sql, strings, step.writes)
+        let leaves = |step: &crate::statements::step::Step| {
+            step.runs_code(sql) && model.lasting().is_left_by(sql, strings, step.writes)
         };
         if step.is_some_and(leaves) {
             self.state.run_unseen();
+            self.run_unfollowed(statement);
         }
-        let shows = |step: &super::step::Step| {
-            step.runs_code(sql) && world.shows_prepared().is_done_by(sql, strings, step.writes)
+        let shows = |step: &crate::statements::step::Step| {
+            step.runs_code(sql) && model.shows_prepared().is_done_by(sql, strings, step.writes)
         };
         if step.is_some_and(shows) {
             return Err(prepared_refused().into());
+        }
+        let tells = |step: &crate::statements::step::Step| {
+            step.runs_code(sql) && model.tells_server().is_done_by(sql, strings, step.writes)
+        };
+        if route.role == Role::Replica && step.is_some_and(tells) {
+            route.role = Role::Primary("what it calls tells of one server".to_owned());
         }
         self.state.tally.planned(kind_of(&plan, &route));
         if route.gathered.is_some() {
@@ -307,7 +316,7 @@ impl Session {
             }
             let work = gather_work(&plan, &route, &params.literals)?;
             let work = Dispatch::Gather(Box::new(work));
-            return self.with_one_time(work, (statement, sql), step, params, &world);
+            return self.with_one_time(work, (statement, sql), step, params, &model);
         }
         let mut work = self.work(sql, &plan, &route)?;
         if let Dispatch::One { shard, .. } = work
@@ -328,14 +337,14 @@ impl Session {
                 many.step = step.map_or_else(whole, |step| step.span);
             }
             Dispatch::One { shard, parts, .. } => {
-                *parts = self.parts(*shard, &world, || touched(&plan, &route, params, &context));
+                *parts = self.parts(*shard, &model, || touched(&plan, &route, params, &context));
             }
             Dispatch::Gather(_) => {}
         }
         let defines = matches!(&*plan, Plan::Ddl(_));
         match defines {
             true => Ok(work),
-            false => self.with_one_time(work, (statement, sql), step, params, &world),
+            false => self.with_one_time(work, (statement, sql), step, params, &model),
         }
     }
 
@@ -349,26 +358,23 @@ impl Session {
     }
 
     /// The same for the body of an EXECUTE. Its text is the client's and no shard has another, so what would need one is
-    /// gathered.
+    /// gathered. What cannot be gathered, as the rows are locked, is bound to the values of the arguments.
     pub(super) fn dispatch_body(
         &mut self,
         body: &Prepared,
         params: &Params<'_>,
     ) -> Result<Dispatch, Halt> {
-        let (Some(world), [step]) = (self.world.clone(), body.steps.as_slice()) else {
+        let (Some(model), [step]) = (self.model.clone(), body.steps.as_slice()) else {
             return self.dispatch(body, 0, params);
         };
         let sql = std::str::from_utf8(step.span.of(&body.sql)).map_err(|_| not_utf8())?;
-        let plan = self.plan(body, 0, sql, &world)?;
+        let plan = self.plan(body, 0, sql, &model)?;
         let plan = self.allowed(plan, sql)?;
         let plan = match &*plan {
             Plan::Scatter(Scatter {
                 merge: Merge::Sorted(sorted),
                 ..
-            }) => Rc::new(match &sorted.otherwise {
-                Ok(gather) => Plan::Gather(Arc::clone(gather)),
-                Err(refusal) => Plan::Refuse(refusal.clone()),
-            }),
+            }) if let Ok(gather) = &sorted.otherwise => Rc::new(Plan::Gather(Arc::clone(gather))),
             _ => plan,
         };
         self.dispatch_planned(body, 0, params, Some(plan))
@@ -378,7 +384,7 @@ impl Session {
     fn parts(
         &self,
         shard: usize,
-        world: &Arc<World>,
+        model: &Arc<DatabaseModel>,
         touched: impl FnOnce() -> Option<Vec<u64>>,
     ) -> Option<Parts> {
         // Of a server that is alone nobody asks how fresh its replicas are. What pins the session, like a temporary
@@ -387,7 +393,7 @@ impl Session {
         if !asked || !self.state.pins.is_empty() || self.is_session_mode() {
             return None;
         }
-        Some(Parts::new(touched()?, world, &self.core.shared))
+        Some(Parts::new(touched()?, model, &self.core.shared))
     }
 
     /// Definitions may change from now on until the transaction ends, and with them the code behind names.
@@ -400,21 +406,26 @@ impl Session {
 
     /// Whether the loss of these statements leaves their outcome unknown: they write, or
     /// call what may write as far as is known.
-    pub(super) fn may_write(&self, steps: &[super::step::Step]) -> bool {
-        let calls = |name: &str| match &self.world {
+    pub(super) fn may_write(&self, steps: &[crate::statements::step::Step]) -> bool {
+        let calls = |name: &str| match &self.model {
             None => true,
-            Some(world) => world.catalog().may_write(name),
+            Some(model) => model.catalog().may_write(name),
         };
-        let unknown = |step: &super::step::Step| step.calls.iter().any(|name| calls(name));
+        let unknown =
+            |step: &crate::statements::step::Step| step.calls.iter().any(|name| calls(name));
         steps.iter().any(|step| step.writes || unknown(step))
     }
 
     /// What was defined in the open transaction, and could not be read since, is not in the catalog. A statement
     /// that would go to the home shard because nothing is known of its tables may belong
     /// elsewhere.
-    pub(super) fn check_defined(&self, step: &super::step::Step, plan: &Plan) -> Result<(), Halt> {
+    pub(super) fn check_defined(
+        &self,
+        step: &crate::statements::step::Step,
+        plan: &Plan,
+    ) -> Result<(), Halt> {
         let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
-        let more = self.state.defined_in_block == super::step::Defines::More;
+        let more = self.state.defined_in_block == crate::statements::step::Defines::More;
         let hidden = self.state.definitions == Definitions::Changed && (auto || more);
         let at_home = match plan {
             Plan::Single(single) => {
@@ -476,12 +487,12 @@ impl Session {
             };
             legs.push((usize::from(shard.0), text));
         }
-        if let (Plan::Ddl(ddl), Some(world)) = (&**plan, &self.world)
+        if let (Plan::Ddl(ddl), Some(model)) = (&**plan, &self.model)
             && ddl.place == mothership_plan::DdlPlace::OncePerCluster
         {
             let mut seen = Vec::new();
             legs.retain(|(shard, _)| {
-                let cluster = world.cluster(*shard);
+                let cluster = model.cluster(*shard);
                 let new = !seen.contains(&cluster);
                 seen.push(cluster);
                 new
@@ -528,7 +539,7 @@ impl Session {
                 _ => None,
             },
             order: match &**plan {
-                Plan::Split(split) => split.order(route).map(Rc::from),
+                Plan::Split(split) => split.shard_index_of_rows(route).map(Rc::from),
                 _ => None,
             },
             timed: defaults.is_some(),

@@ -2,8 +2,8 @@
 //! it. Connections that the router keeps there for nobody are not sessions of a client, so they are closed first.
 
 use super::Session;
-use super::names::Prepared;
 use crate::core::Core;
+use crate::statements::names::Prepared;
 use std::rc::Rc;
 use std::sync::Arc;
 

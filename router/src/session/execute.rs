@@ -4,13 +4,14 @@
 //! itself looks when it runs. What goes to servers has our name of the body in place of the client's. What only Parse can
 //! name and the session must follow (SET, BEGIN, DEALLOCATE, another EXECUTE) is refused: EXECUTE would hide it.
 
-use super::errors::Written;
-use super::names::{Meaning, Origin, Prepared, Runs};
 use super::planning::{Literal, literals};
-use super::settings::{Change, Value};
-use super::simple::named::{no_such_statement, renamed};
-use super::step::{Kind, Step, create_as_execute_refused};
+use super::simple::named::no_such_statement;
 use super::{Halt, Session};
+use crate::statements::errors::Written;
+use crate::statements::names::renamed;
+use crate::statements::names::{Meaning, Origin, Prepared, Runs};
+use crate::statements::settings::{Change, Value};
+use crate::statements::step::{Kind, Step, create_as_execute_refused};
 use mothership_catalog::types::builtin_oid;
 use mothership_plan::Params;
 use mothership_proto::report::{Report, sqlstate};
@@ -148,7 +149,7 @@ impl Session {
 
     /// Fails for CREATE TABLE AS EXECUTE where its rows may come from several shards.
     pub(super) fn check_stores(&self, step: &Step) -> Result<(), Halt> {
-        match step.stores && self.world.is_some() {
+        match step.stores && self.model.is_some() {
             true => Err(create_as_execute_refused().into()),
             false => Ok(()),
         }
@@ -312,8 +313,8 @@ fn calls_set_config(kind: &Kind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::Interner;
     use super::*;
+    use crate::statements::names::Interner;
 
     fn prepared(sql: &str) -> Rc<Prepared> {
         let origin = match sql.starts_with("PREPARE") {

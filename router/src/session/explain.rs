@@ -10,21 +10,21 @@ mod over;
 use super::allowed::failed_transaction;
 use super::dispatch::not_utf8;
 use super::execute::arguments;
-use super::here::is_control;
-use super::names::{Origin, Prepared};
 use super::portals::Place;
 use super::simple::named::{no_such_statement, prepared_over_shards};
-use super::step::{Kind, steps};
+use super::turns::Turns;
 use super::{Halt, Session};
-use crate::group::shard_id;
+use crate::statements::names::{Origin, Prepared};
+use crate::statements::step::{Kind, steps};
+use crate::topology::shard_id;
 use mothership_plan::report::{parameter_types, report, undeclared};
 use mothership_plan::{Params, Pin, Plan};
 use mothership_proto::backend::{self, Column, TxStatus};
 use mothership_proto::frame;
 use mothership_proto::frontend::Bind;
 use mothership_sql::cursor::Span;
+use over::ExplainParameters;
 pub(in crate::session) use over::Explaining;
-use over::Given;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -94,6 +94,10 @@ pub struct ExplainPortal {
     /// The name of the statement, and the values of its Bind, as they came.
     bind: Box<[u8]>,
     format: i16,
+    /// How it goes to its shards.
+    turns: Turns,
+    /// How many requests had been taken when it was bound.
+    bound_at: u64,
     /// What has come of it.
     explained: RefCell<Option<Rc<Explained>>>,
 }
@@ -126,11 +130,13 @@ impl Session {
         &mut self,
         explaining: &Explaining,
     ) -> Result<Vec<u8>, Halt> {
-        let given = Given {
+        let given = ExplainParameters {
             types: &[],
             values: &[],
         };
-        let lines = self.explain_over(explaining, given).await?;
+        let turns = self.explaining_turns(explaining);
+        self.begin_saving();
+        let lines = self.explain_over(explaining, given, turns).await?;
         let mut out = columns_of(explaining.is_json(), 0);
         put_lines(&mut out, &lines);
         backend::put_complete(&mut out, b"EXPLAIN");
@@ -144,6 +150,9 @@ impl Session {
         statement: &Rc<Prepared>,
         explaining: Explaining,
     ) -> Result<Place, Halt> {
+        // Asked before its own text is sent to a server: what else is in the segment could not be undone.
+        let turns = self.explaining_turns(&explaining);
+        self.begin_saving();
         self.flush_held().await?;
         self.answer(backend::BIND_COMPLETE);
         let mut named = bind.statement.to_vec();
@@ -154,6 +163,8 @@ impl Session {
             statement: Rc::clone(statement),
             bind: named.into(),
             format: bind.result_formats().next().unwrap_or(0),
+            turns,
+            bound_at: self.taken_requests,
             explained: RefCell::default(),
         })))
     }
@@ -188,23 +199,28 @@ impl Session {
         self.settle_active().await?;
         self.join_segment(None, explaining.writes()).await?;
         self.active = None;
+        let turns = match portal.bound_at + 1 == self.taken_requests {
+            true => portal.turns,
+            // Something else may have been done since, which would be undone with it.
+            false => portal.turns.without_undoing(),
+        };
         if explaining.writes() {
             self.begin_implicit();
         }
         let body = [b"\0", &*portal.bind].concat();
         let bind = Bind::read(&body).map_err(super::malformed)?;
         let shard = explaining.first_shard(self);
-        self.attach(shard).await?;
+        self.attach_saved(shard, turns).await?;
         let (_, described) = self
             .describe_gathered(&bind, &portal.statement, shard)
             .await?;
         self.active = None;
         let values: Vec<_> = bind.values().collect();
-        let given = Given {
+        let given = ExplainParameters {
             types: &described.parameters,
             values: &values,
         };
-        let lines = self.explain_over(explaining, given).await?;
+        let lines = self.explain_over(explaining, given, turns).await?;
         Ok(Explained {
             lines,
             format: portal.format,
@@ -286,8 +302,8 @@ impl Session {
             _ => Vec::new(),
         };
         let sql = std::str::from_utf8(inner.of(&statement.sql)).map_err(|_| not_utf8())?;
-        let plan = match self.world.clone() {
-            Some(world) => Some(self.plan(statement, 0, sql, &world)?),
+        let plan = match self.model.clone() {
+            Some(model) => Some(self.plan(statement, 0, sql, &model)?),
             None => None,
         };
         let types = parameter_types(sql, plan.as_deref(), &declared);
@@ -337,13 +353,13 @@ impl Session {
                 "Server: primary (the cursor is there)".to_owned(),
             ]);
         }
-        if is_control(&kind) || matches!(kind, Kind::Prepare(_) | Kind::Deallocate(_)) {
+        if kind.is_control() || matches!(kind, Kind::Prepare(_) | Kind::Deallocate(_)) {
             return Ok(vec![
                 "Plan: Local (the router follows it for the session)".to_owned(),
                 "Shards: those of the transaction".to_owned(),
             ]);
         }
-        let Some(world) = self.world.clone() else {
+        let Some(model) = self.model.clone() else {
             let home = self.topology.home;
             let name = &self.topology.shards[home].name;
             return Ok(undeclared((shard_id(home), name), pin));
@@ -352,12 +368,12 @@ impl Session {
             return self.explain_execute(text, name, pin);
         }
         let sql = std::str::from_utf8(text).map_err(|_| not_utf8())?;
-        let plan = self.plan(statement, 0, sql, &world)?;
+        let plan = self.plan(statement, 0, sql, &model)?;
         Ok(report(
             sql,
             &plan,
             params,
-            world.map(),
+            model.map(),
             &self.text_context(),
             pin,
         ))
@@ -370,8 +386,8 @@ impl Session {
         name: &[u8],
         pin: Option<&Pin>,
     ) -> Result<Vec<String>, Halt> {
-        let (Some(prepared), Some(world)) =
-            (self.state.names.get(name).cloned(), self.world.clone())
+        let (Some(prepared), Some(model)) =
+            (self.state.names.get(name).cloned(), self.model.clone())
         else {
             return Err(no_such_statement(name).into());
         };
@@ -382,8 +398,8 @@ impl Session {
             .step()
             .map_or(&*prepared.sql, |s| s.span.of(&prepared.sql));
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
-        let plan: Rc<Plan> = self.plan(&prepared, 0, sql, &world)?;
-        let (map, context) = (world.map(), self.text_context());
+        let plan: Rc<Plan> = self.plan(&prepared, 0, sql, &model)?;
+        let (map, context) = (model.map(), self.text_context());
         Ok(arguments.with(|params| report(sql, &plan, params, map, &context, pin)))
     }
 }

@@ -7,10 +7,10 @@
 use super::arguments::Bound;
 use super::bind_count;
 use super::dispatch::{not_utf8, refused};
-use super::errors::{Values, Written};
-use super::names::{Moment, Origin, Prepared};
-use super::step::steps;
 use super::{Halt, Session};
+use crate::statements::errors::{Values, Written};
+use crate::statements::names::{AnalysisContext, Origin, Prepared};
+use crate::statements::step::steps;
 use mothership_catalog::{Column, DefaultKind, Name};
 use mothership_plan::fill::{Fill, Source};
 use mothership_plan::{Plan, Reason, Refusal};
@@ -53,13 +53,12 @@ impl Session {
         let strings = self.standard_strings();
         match self.shaped(sql) {
             Some(shaped) => Rc::new(Prepared::query(sql, shaped)),
-            None => {
-                self.core
-                    .interner
-                    .intern((sql, strings), Origin::Query, &Moment::default(), || {
-                        steps(sql, strings)
-                    })
-            }
+            None => self.core.interner.intern(
+                (sql, strings),
+                Origin::Query,
+                &AnalysisContext::default(),
+                || steps(sql, strings),
+            ),
         }
     }
 
@@ -160,7 +159,7 @@ impl Session {
     /// EXECUTE has no place for them.
     fn fill_of(&mut self, statement: &Prepared, at: usize) -> Result<Option<Rc<Plan>>, Halt> {
         let writes = statement.steps.get(at).is_some_and(|step| step.writes);
-        if self.world.is_none()
+        if self.model.is_none()
             || !writes
             || statement.runs.is_some()
             || matches!(statement.origin, Origin::Prepare(_))
@@ -201,7 +200,12 @@ impl Session {
             let values = core
                 .shared
                 .sequences
-                .next((&core.shared, &core.control), &self.topology, of, count)
+                .next(
+                    (&core.shared.schema_epoch, &core.control),
+                    &self.topology,
+                    of,
+                    count,
+                )
                 .await
                 .map_err(|error| Halt::Fail(error.report()))?;
             taken.insert(sequence, values.into_iter());
@@ -281,12 +285,9 @@ impl Session {
     /// Fails as nextval does for a role that may not use a sequence. Whoever may insert may use that of an identity.
     async fn check_sequence(&self, sequence: &Name, role: &str) -> Result<(), Halt> {
         let of = (&*self.entry.who.database, sequence);
-        let shared = (&*self.core.shared, &self.core.control);
-        let asked =
-            self.core
-                .shared
-                .sequences
-                .may_use((shared.0, shared.1), &self.topology, of, role);
+        let (shared, control) = (&self.core.shared, &self.core.control);
+        let by = (&shared.schema_epoch, control);
+        let asked = shared.sequences.may_use(by, &self.topology, of, role);
         if asked.await.map_err(|error| Halt::Fail(error.report()))? {
             return Ok(());
         }
@@ -297,9 +298,9 @@ impl Session {
             _ => false,
         };
         let relations = self
-            .world
+            .model
             .iter()
-            .flat_map(|world| world.catalog().relations.values());
+            .flat_map(|model| model.catalog().relations.values());
         if relations
             .flat_map(|relation| &relation.columns)
             .any(identity)

@@ -6,9 +6,9 @@
 //! names is closed in the end and serves nobody else. Where tables are declared, or the name may be read in another way
 //! by a server, a statement has a name of the router's own, as in every other pool mode.
 
-use super::names::{OURS, Prepared};
 use super::state::Phase;
 use super::{Attached, Halt, Session};
+use crate::statements::names::{OURS, Prepared};
 use mothership_proto::frontend::{self, Target};
 use mothership_proto::ledger::Owed;
 use mothership_sql::name::NAME_LIMIT;
@@ -29,14 +29,14 @@ impl Session {
     }
 
     pub(super) fn gives_names(&self) -> bool {
-        self.is_session_mode() && self.world.is_none()
+        self.is_session_mode() && self.model.is_none()
     }
 
     /// Whether a server has a statement by the client's name, and it may be run by that. Where tables are declared since,
     /// it may not: a function may have given the name to another one, which nobody has placed.
     pub(super) fn is_there_as_given(&self, statement: &Prepared) -> bool {
         let id = statement.id;
-        statement.is_given() && self.world.is_none() && self.servers.iter().any(|s| has(s, id))
+        statement.is_given() && self.model.is_none() && self.servers.iter().any(|s| has(s, id))
     }
 
     /// The client has dropped a statement: so do the servers that know it by the client's name.

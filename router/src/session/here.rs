@@ -2,12 +2,12 @@
 //! them, and writes the answer up to CommandComplete.
 
 use super::allowed::{failed_transaction, lost_transaction};
-use super::settings::{Change, Value};
 use super::simple::named::no_such_statement;
 use super::state::Block;
-use super::step::Kind;
 use super::{Halt, Session};
 use crate::config::PoolMode;
+use crate::statements::settings::{Change, Value};
+use crate::statements::step::Kind;
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Cursor;
@@ -24,7 +24,7 @@ impl Session {
                 .servers
                 .iter()
                 .any(|s| s.lease.status != backend::TxStatus::Failed);
-        if (self.servers.len() > 1 || failed_elsewhere) && (is_control(kind) || is_common(kind)) {
+        if (self.servers.len() > 1 || failed_elsewhere) && (kind.is_control() || is_common(kind)) {
             return true;
         }
         let no_server = self.servers.is_empty();
@@ -150,19 +150,6 @@ impl Session {
         self.forget_given(&statement).await?;
         Ok(b"DEALLOCATE")
     }
-}
-
-/// Transaction control.
-pub(super) fn is_control(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Begin(_)
-            | Kind::Commit { .. }
-            | Kind::Rollback { .. }
-            | Kind::Savepoint(_)
-            | Kind::RollbackTo(_)
-            | Kind::Release(_)
-    )
 }
 
 /// What every server of a transaction must do alike. set_config has a row for its answer:

@@ -5,13 +5,13 @@
 //! rest ([`super::attach`]). Order matters twice: `SET` after `SET LOCAL` wins and the
 //! other way round, and going back to a savepoint must undo the same on every server.
 
-use super::settings::{Change, Settings};
+use crate::statements::settings::{Change, Settings};
 use mothership_sql::effect::{Statement, analyse};
 use std::sync::Arc;
 
 /// One thing that the transaction has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum TransactionEvent {
     /// SAVEPOINT.
     Savepoint(String),
     /// SET TRANSACTION, SET CONSTRAINTS, SET LOCAL: a statement that is repeated as it is.
@@ -25,36 +25,36 @@ pub enum Deed {
     },
 }
 
-/// The deeds of the open transaction.
+/// The events of the open transaction.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    deeds: Vec<Deed>,
+    events: Vec<TransactionEvent>,
 }
 
 impl History {
-    /// The deeds in order.
-    pub fn deeds(&self) -> &[Deed] {
-        &self.deeds
+    /// The events in order.
+    pub fn events(&self) -> &[TransactionEvent] {
+        &self.events
     }
 
-    /// What held for the session after the first `told` deeds, if it was changed by them and
-    /// more deeds followed.
+    /// What held for the session after the first `told` events, if it was changed by them and
+    /// more events followed.
     pub fn settings_between(&self, told: usize) -> Option<&Arc<Settings>> {
-        let (known, rest) = self.deeds.split_at_checked(told)?;
-        let changed = known.iter().rev().find_map(|deed| match deed {
-            Deed::Session { after, .. } => Some(after),
-            Deed::Savepoint(_) | Deed::Local(_) => None,
+        let (known, rest) = self.events.split_at_checked(told)?;
+        let changed = known.iter().rev().find_map(|event| match event {
+            TransactionEvent::Session { after, .. } => Some(after),
+            TransactionEvent::Savepoint(_) | TransactionEvent::Local(_) => None,
         });
         changed.filter(|_| !rest.is_empty())
     }
 
     /// The bytes of the statements that hold for the transaction only.
     pub fn local_bytes(&self) -> usize {
-        let local = |deed: &Deed| match deed {
-            Deed::Local(sql) => sql.len(),
-            Deed::Savepoint(_) | Deed::Session { .. } => 0,
+        let local = |event: &TransactionEvent| match event {
+            TransactionEvent::Local(sql) => sql.len(),
+            TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => 0,
         };
-        self.deeds.iter().map(local).sum()
+        self.events.iter().map(local).sum()
     }
 
     /// True if the savepoint is set.
@@ -64,13 +64,14 @@ impl History {
 
     /// SAVEPOINT.
     pub fn savepoint(&mut self, name: &str) {
-        self.deeds.push(Deed::Savepoint(name.to_owned()));
+        self.events
+            .push(TransactionEvent::Savepoint(name.to_owned()));
     }
 
     /// ROLLBACK TO: the savepoint stays, what came after it is undone.
     pub fn rollback_to(&mut self, name: &str) {
         if let Some(at) = self.place(name) {
-            self.deeds.truncate(at + 1);
+            self.events.truncate(at + 1);
         }
     }
 
@@ -78,20 +79,22 @@ impl History {
     pub fn release(&mut self, name: &str) {
         let Some(at) = self.place(name) else { return };
         let mut number = 0;
-        self.deeds.retain(|deed| {
+        self.events.retain(|event| {
             number += 1;
-            number <= at || !(matches!(deed, Deed::Savepoint(_)) || deed.is_of_subtransaction())
+            number <= at
+                || !(matches!(event, TransactionEvent::Savepoint(_))
+                    || event.is_of_subtransaction())
         });
     }
 
     /// A statement that holds for the transaction only.
     pub fn local(&mut self, sql: &str) {
-        self.deeds.push(Deed::Local(sql.to_owned()));
+        self.events.push(TransactionEvent::Local(sql.to_owned()));
     }
 
     /// Settings of the session were changed; `after` holds now.
     pub fn session(&mut self, changes: &[Change], after: &Arc<Settings>) {
-        self.deeds.push(Deed::Session {
+        self.events.push(TransactionEvent::Session {
             changes: changes.to_vec(),
             after: Arc::clone(after),
         });
@@ -99,17 +102,27 @@ impl History {
 
     /// The transaction has ended.
     pub fn clear(&mut self) {
-        self.deeds.clear();
+        self.events.clear();
     }
 
-    /// How many deeds were done before the savepoint.
+    /// The last savepoint that is set: how many events were done before it, and its name.
+    pub fn last_savepoint(&self) -> Option<(usize, &str)> {
+        let events = self.events.iter().enumerate().rev();
+        let mut savepoints = events.filter_map(|(at, event)| match event {
+            TransactionEvent::Savepoint(name) => Some((at, name.as_str())),
+            TransactionEvent::Local(_) | TransactionEvent::Session { .. } => None,
+        });
+        savepoints.next()
+    }
+
+    /// How many events were done before the savepoint.
     pub fn place(&self, name: &str) -> Option<usize> {
-        let is = |deed: &Deed| matches!(deed, Deed::Savepoint(known) if known == name);
-        self.deeds.iter().rposition(is)
+        let is = |event: &TransactionEvent| matches!(event, TransactionEvent::Savepoint(known) if known == name);
+        self.events.iter().rposition(is)
     }
 }
 
-impl Deed {
+impl TransactionEvent {
     /// The statements that do it on a server which has done all before it.
     pub fn sql(&self) -> String {
         match self {
@@ -145,8 +158,8 @@ impl Deed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Setting, Value};
     use super::*;
+    use crate::statements::settings::{Setting, Value};
 
     fn set(name: &str, value: &str) -> Change {
         Change::Set(Setting {
@@ -164,7 +177,7 @@ mod tests {
     }
 
     fn told(history: &History) -> Vec<String> {
-        history.deeds().iter().map(Deed::sql).collect()
+        history.events().iter().map(TransactionEvent::sql).collect()
     }
 
     #[test]

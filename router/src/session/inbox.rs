@@ -3,12 +3,13 @@
 //! Pure. [`State::on_server`](super::state::State::on_server) writes it, a message at a time; the socket side reads it.
 
 use super::digest::Digest;
-use super::errors::Written;
-use super::names::Prepared;
-use super::settings::{Change, SessionSettings};
-use super::step::Kind;
-use super::touched::Touched;
+use super::touched::WrittenParts;
 use crate::core::Notifiers;
+use crate::core::lists::{Lists, Outcome};
+use crate::statements::errors::Written;
+use crate::statements::names::Prepared;
+use crate::statements::settings::{Change, SessionSettings};
+use crate::statements::step::Kind;
 use mothership_catalog::Oids;
 use mothership_plan::Merge;
 use mothership_pool::health::CommitClock;
@@ -20,19 +21,6 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// What is to be done when a statement has ended well.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Nothing.
-    None,
-    /// What its [`Step`](super::step::Step) says.
-    Of(Rc<Prepared>, usize),
-    /// The same for an EXECUTE, and what its body says, which comes last.
-    Runs(Rc<Prepared>, usize, Rc<Prepared>),
-    /// A statement was made by PREPARE under this name.
-    Defined(Box<[u8]>, Rc<Prepared>),
-}
 
 /// What arrived from one server since the session looked last.
 #[derive(Debug, Default)]
@@ -77,28 +65,34 @@ pub struct Inbox {
     pub locks_ahead: bool,
     /// The transaction block is open here.
     pub in_block: bool,
+    /// Nothing that the server has done in it needs the server: it has described, or set what each one is told that joins.
+    pub stands_by: bool,
     /// Something may have been written in it.
     pub wrote: bool,
     /// What that was, since the last transaction ended.
-    pub touched: Touched,
+    pub touched: WrittenParts,
     /// The session must stay on this server.
     pub pinned: bool,
+    /// A statement has run here that may have changed settings in a way that is not followed.
+    pub unfollowed: bool,
+    /// The connection can serve nobody else: what was left on it, no statement takes away.
+    pub spoiled: bool,
     /// Extended messages were sent since the last Sync.
     pub in_segment: bool,
     /// How the shard's object ids differ from those that clients are told.
     pub oids: Option<Arc<Oids>>,
-    /// How many deeds of the transaction the server was told.
+    /// How many events of the transaction the server was told.
     pub told: usize,
-    /// The branch carries the transaction's mark, taken after so many deeds.
+    /// The branch carries the transaction's mark, taken after so many events.
     pub mark: Option<usize>,
     /// The number of the server's own process.
     pub process: i32,
     /// Whose notifications come from other processes.
     pub notifiers: Option<Arc<Notifiers>>,
-    /// A savepoint of the router's own stands, set after so many deeds.
+    /// A savepoint of the router's own stands, set after so many events.
     pub saved: Option<usize>,
-    /// It was set for the statement that runs.
-    pub saved_now: bool,
+    /// The one that was set for the statement that runs.
+    pub saved_now: Option<Saved>,
     /// The shard of the server.
     pub shard: usize,
     /// Which notices the client is shown, where several servers run one statement.
@@ -109,6 +103,13 @@ pub struct Inbox {
     pub clock: Option<Arc<CommitClock>>,
     /// Where the text of the simple query under way comes from, if it is not the client's own.
     pub written: Option<Rc<Written>>,
+}
+
+/// The savepoint of the router's own that was set for the statement that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The server had the mark of the transaction before.
+    pub marked: bool,
 }
 
 /// Notices of one server among several that run one statement.
@@ -136,8 +137,8 @@ impl Notices {
     pub fn of(leg: usize, merge: &Merge) -> Notices {
         match (leg, merge) {
             (0, _) => Notices::All,
-            (_, Merge::Concat) => Notices::OfRows,
-            _ => Notices::None,
+            (_, Merge::First) => Notices::None,
+            _ => Notices::OfRows,
         }
     }
 
@@ -148,23 +149,6 @@ impl Notices {
             Notices::OfRows => Fields::read(body).context.is_some(),
             Notices::All => true,
         }
-    }
-}
-
-/// Lists without anything in them, so that not every request allocates its own.
-#[derive(Debug, Default)]
-pub struct Lists {
-    outcomes: VecDeque<Outcome>,
-    parsed: Vec<u64>,
-    describing: VecDeque<Option<Rc<Prepared>>>,
-}
-
-impl Lists {
-    /// Whether it is small enough to be kept.
-    pub fn is_small(&self) -> bool {
-        const MOST: usize = 64;
-        let largest = self.outcomes.capacity().max(self.parsed.capacity());
-        largest.max(self.describing.capacity()) <= MOST
     }
 }
 

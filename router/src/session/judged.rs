@@ -1,10 +1,10 @@
 //! What a statement that the router refuses is to PostgreSQL. Where PostgreSQL has an error of its own for the text, that
 //! is the client's answer: a word that is wrong is no missing feature.
 
-use super::errors::put_error;
-use super::names::Prepared;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
+use crate::statements::errors::put_error;
+use crate::statements::names::Prepared;
 use mothership_plan::{Plan, Reason};
 use mothership_proto::backend::tag;
 use mothership_proto::frontend::{self, Parse};
@@ -24,10 +24,37 @@ impl Session {
         }
         // Tables of documents are not there.
         let only_grammar = self.topology.postgres < self.topology.shards.len();
-        match self.error_of_server(sql, types).await {
+        let home = self.topology.home;
+        match self.error_of_server(home, sql, types).await {
             Some(body) if is_about_text(&body, only_grammar) => self.failed_by(&body),
+            Some(body) if !only_grammar && says_absent(&body) => {
+                match self.is_absent_elsewhere(sql, types).await {
+                    true => self.failed_by(&body),
+                    false => halt,
+                }
+            }
             _ => halt,
         }
+    }
+
+    /// Whether no other shard has what the home shard lacks for this text.
+    async fn is_absent_elsewhere(&mut self, sql: &[u8], types: &[u8]) -> bool {
+        let (home, shards) = (self.topology.home, self.topology.postgres);
+        let in_block = !self.implicit && matches!(self.state.block, Block::Begun | Block::Open);
+        for shard in (0..shards).filter(|shard| *shard != home) {
+            let joined = |s: &super::Attached| s.shard == shard && s.inbox.in_block;
+            if in_block && !self.servers.iter().any(joined) {
+                // The home shard's part of the transaction has failed by now: no other shard can join it.
+                return false;
+            }
+            // The one that was asked before has answered, and skips the rest of a segment.
+            self.active = None;
+            let error = self.error_of_server(shard, sql, types).await;
+            if !error.is_some_and(|body| says_absent(&body)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Fails if a text of several statements has one that is wrong, before the first of them runs, as PostgreSQL does.
@@ -37,7 +64,7 @@ impl Session {
         sql: &[u8],
         statement: &std::rc::Rc<Prepared>,
     ) -> Result<(), Halt> {
-        if self.world.is_none() || statement.steps.len() < 2 || !self.topology.config.has_postgres()
+        if self.model.is_none() || statement.steps.len() < 2 || !self.topology.config.has_postgres()
         {
             return Ok(());
         }
@@ -50,7 +77,7 @@ impl Session {
         if !asks {
             return Ok(());
         }
-        match self.error_of_server(sql, &[]).await {
+        match self.error_of_server(self.topology.home, sql, &[]).await {
             Some(body) if is_about_text(&body, true) => Err(self.failed_by(&body)),
             _ => Ok(()),
         }
@@ -72,16 +99,16 @@ impl Session {
         Halt::Failed
     }
 
-    /// What a server of the home shard says against a text that it is to parse. Its transaction has failed then; so does
-    /// that of the client, one way or the other.
-    async fn error_of_server(&mut self, sql: &[u8], types: &[u8]) -> Option<Vec<u8>> {
+    /// What a server of this shard says against a text that it is to parse. Its transaction has failed then; so does that
+    /// of the client, one way or the other.
+    async fn error_of_server(&mut self, shard: usize, sql: &[u8], types: &[u8]) -> Option<Vec<u8>> {
         let in_segment = self.state.phase == Phase::Segment;
         if in_segment {
             self.settle_active().await.ok()?;
         }
         // It is parsed and never runs, so that no code of it can leave anything.
         self.state.end_unseen(!self.servers.is_empty());
-        let at = self.attach(self.topology.home).await.ok()?;
+        let at = self.attach(shard).await.ok()?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment |= in_segment;
         attached.lease.notes.unnamed = None;
@@ -116,8 +143,13 @@ impl Session {
     }
 }
 
-/// What a server says of tables, functions and other objects that it does not have, or has as something else.
-const ABSENT: [&[u8]; 4] = [b"42P01", b"42883", b"42704", b"42809"];
+/// What a server says of tables, functions, schemas and other objects that it does not have, or has as something else.
+const ABSENT: [&[u8]; 5] = [b"42P01", b"42883", b"42704", b"42809", b"3F000"];
+
+fn says_absent(body: &[u8]) -> bool {
+    let fields = Fields::read(body);
+    !fields.is_fatal() && ABSENT.contains(&fields.code.unwrap_or_default())
+}
 
 /// Whether an error says that something is wrong with the text, and not with the moment.
 fn is_about_text(body: &[u8], only_grammar: bool) -> bool {
@@ -128,7 +160,7 @@ fn is_about_text(body: &[u8], only_grammar: bool) -> bool {
     }
     match only_grammar {
         // That there are several statements has no place.
-        true => code == b"42601" && super::errors::place_of(body).is_some(),
+        true => code == b"42601" && crate::statements::errors::place_of(body).is_some(),
         // Which objects there are the home shard cannot say for others.
         false if ABSENT.contains(&code) => false,
         false => code.starts_with(b"42") || code.starts_with(b"22"),

@@ -1,69 +1,196 @@
 //! By what a session plans: sees to it that what it knows of its database is good enough for the statement at hand.
 
 use super::dispatch::{not_utf8, refused};
-use super::names::{Origin, Prepared};
 use super::own::Others;
 use super::planning::{role, search_path, values};
-use super::settings::Value;
-use super::state::Block;
-use super::temporary::{self, Told};
-use super::{Halt, Session};
+use super::state::{Block, Unfollowed};
+use super::{Attached, Halt, Session};
 use crate::core::Age;
-use crate::world::{Ask, World};
-use mothership_plan::{Plan, Reason, Refusal};
+use crate::model::{Ask, DatabaseModel};
+use crate::statements::names::{Origin, Prepared};
+use crate::statements::settings::{Change, Setting, Value, local_sql};
+use crate::statements::temporary::{self, ServerSessionState};
+use mothership_catalog::types::words;
+use mothership_plan::{DdlPlace, Plan, Reason, Refusal};
 use mothership_proto::report::{Report, sqlstate};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A catalog read so recently is not read again for a name that it does not have.
+/// A catalog read so recently is not read again for a name that it does not have, unless the home shard has such a relation.
 pub(super) const SEEN_JUST_NOW: Duration = Duration::from_millis(500);
+
+/// Settings that are not asked for by their names: they are told by others.
+const NOT_ASKED: [&str; 3] = ["role", "session_authorization", "client_encoding"];
+
+/// Whether a change reads the same in all encodings.
+fn is_ascii(change: &Change) -> bool {
+    match change {
+        Change::Set(Setting {
+            value: Value::Text(value),
+            ..
+        }) => value.is_ascii(),
+        _ => true,
+    }
+}
 
 impl Session {
     /// Sees to it that the newest knowledge is used: after a change of definitions that
     /// went through this router, and from time to time for those that did not.
-    pub(super) async fn refresh_world(&mut self) -> Result<(), Halt> {
+    pub(super) async fn refresh_model(&mut self) -> Result<(), Halt> {
         self.refresh_code().await?;
-        self.see_temporary().await?;
+        self.see_session().await?;
         if self.has_own_definitions() {
             return self.see_own_definitions().await;
         }
         // It also takes over a new configuration.
-        match self.is_up_to_date() || self.knows_world() {
+        match self.is_up_to_date() || self.knows_model() {
             true => Ok(()),
-            false => self.read_world().await,
+            false => self.read_model().await,
         }
     }
 
-    /// Asks the server on which code has run that cannot be seen what temporary relations there are now. As long as it
-    /// cannot be asked, or says that such code has changed what names mean otherwise, names stay unclear.
-    async fn see_temporary(&mut self) -> Result<(), Halt> {
+    /// Asks the servers on which code has run that cannot be seen what temporary relations there are now, and what has
+    /// become of the session's settings. As long as they cannot be asked, names stay unclear, and no other server is used
+    /// ([`Session::check_followed`]).
+    pub(super) async fn see_session(&mut self) -> Result<(), Halt> {
+        self.state.end_unfollowed();
         let in_block = match self.state.block {
-            _ if self.state.pins.is_empty() => return Ok(()),
-            Block::None => false,
+            _ if self.state.pins.is_empty()
+                && self.state.marks.unfollowed == Unfollowed::Nothing =>
+            {
+                return Ok(());
+            }
+            Block::None => self.implicit || self.servers.iter().any(|s| s.inbox.in_segment),
             Block::Begun | Block::Open => true,
             Block::Failed | Block::Refused | Block::Lost => return Ok(()),
         };
-        let pinned = |s: &super::Attached| s.inbox.pinned && !s.inbox.in_segment;
-        let [only] = self.servers.as_slice() else {
+        let Some(model) = self.model.clone() else {
             return Ok(());
         };
-        let Some(path) = search_path(self.state.in_force()) else {
-            return Ok(());
-        };
-        if self.world.is_none() || !pinned(only) || !self.state.temporary.can_be_asked(in_block) {
+        if !in_block && self.state.pins.is_empty() {
+            // What was set for a transaction has ended with it.
+            self.state.marks.unfollowed = Unfollowed::Nothing;
             return Ok(());
         }
-        let answer = self.ask_row(0, temporary::ASK).await?;
-        let Ok(told) = serde_json::from_str::<Told>(&answer.unwrap_or_default()) else {
+        let lacks_names = self.state.temporary.can_ask_server(in_block);
+        let lacks_settings = self.state.marks.unfollowed == Unfollowed::Before;
+        if !lacks_names && !lacks_settings {
+            return Ok(());
+        }
+        let known = Arc::clone(self.state.in_force());
+        let custom = model.custom_settings().names();
+        let query = {
+            let named = self.core.custom_settings.borrow();
+            let names = known.iter().map(|setting| setting.name.as_str());
+            let names = names.filter(|name| !NOT_ASKED.contains(name));
+            let custom = custom.into_iter().flatten().chain(&*named);
+            temporary::session_state_query(names.chain(custom.map(String::as_str)))
+        };
+        // Code of the same transaction may have made names on all of these, and settings where it ran.
+        let has_run = self.servers.iter().any(|s| s.inbox.unfollowed);
+        let mut all: Vec<ServerSessionState> = Vec::new();
+        let mut sources: Vec<usize> = Vec::new();
+        for at in 0..self.servers.len() {
+            let Attached { shard, inbox, .. } = &self.servers[at];
+            let is_postgres = *shard < self.topology.postgres;
+            if !is_postgres || !(inbox.pinned || inbox.unfollowed) {
+                continue;
+            }
+            if inbox.unfollowed || !has_run {
+                sources.push(all.len());
+            }
+            let Some(answer) = self.ask_row(at, &query).await? else {
+                return Ok(());
+            };
+            let Ok(told) = serde_json::from_str(&answer) else {
+                return Ok(());
+            };
+            all.push(told);
+        }
+        let Some(first) = sources.first().and_then(|at| all.get(*at)) else {
             return Ok(());
         };
-        let role = role(self.state.in_force());
-        let role = role.unwrap_or_else(|| self.entry.who.server_user.to_string());
-        if path == values(&Value::Text(told.search_path)) && role == told.role && !told.types {
-            self.state.temporary.are(told.names);
+        let agree = sources.iter().all(|at| all[*at].agrees_with(first));
+        let owner = known.text("session_authorization");
+        let owner = owner.map_or_else(|| self.entry.who.server_user.to_string(), Cow::into_owned);
+        if !agree || first.session != owner {
+            return Ok(());
+        }
+        let changes = first.changes(&known);
+        // Others would be read by the encoding of the moment.
+        let is_readable = changes.iter().all(is_ascii);
+        if lacks_settings && custom.is_some() && is_readable {
+            self.take_over_settings(&changes, in_block, has_run);
+            self.state.marks.unfollowed = Unfollowed::Nothing;
+        }
+        let now = self.state.in_force();
+        let role = role(now).unwrap_or_else(|| self.entry.who.server_user.to_string());
+        let path = search_path(now);
+        let has_types = all.iter().any(|told| told.types);
+        if path == Some(values(&Value::Text(first.search_path.clone())))
+            && role == first.role
+            && !has_types
+            && lacks_names
+        {
+            let names = all.into_iter().flat_map(|told| told.names);
+            self.state.temporary.complete_with(names.collect());
         }
         Ok(())
+    }
+
+    /// The settings that code has changed on its servers are the session's: what joins gets them, too. Within a
+    /// transaction nobody says whether they end with it, so there they do, and are asked for again.
+    fn take_over_settings(&mut self, changes: &[Change], in_block: bool, has_run: bool) {
+        if changes.is_empty() {
+            return;
+        }
+        self.state.marks.found_in_block |= in_block;
+        if in_block {
+            self.state.history.local(&local_sql(changes));
+            self.state.apply_local(changes);
+        } else {
+            for change in changes {
+                self.state.settings.apply(change);
+            }
+        }
+        let told = self.state.history.events().len();
+        let current = Arc::clone(self.state.settings.current());
+        let is_source = |s: &&mut Attached| match has_run {
+            true => s.inbox.unfollowed,
+            false => s.inbox.pinned,
+        };
+        for attached in self.servers.iter_mut().filter(is_source) {
+            match in_block {
+                true => attached.inbox.told = told,
+                false => attached.inbox.carried.bring_to(&current),
+            }
+        }
+    }
+
+    /// Whether a server of this shard may be used, if the settings of the session are not known.
+    ///
+    /// # Errors
+    /// Code has run on another server that may have changed them, and they could not be asked for, or several servers said
+    /// different things.
+    pub(super) fn check_followed(&self, shard: usize) -> Result<(), Halt> {
+        let ran = |s: &&Attached| s.inbox.pinned || s.inbox.unfollowed;
+        if self.state.marks.unfollowed != Unfollowed::Before
+            || self.model.is_none()
+            || self.servers.iter().filter(ran).all(|s| s.shard == shard)
+        {
+            return Ok(());
+        }
+        let message =
+            "code that the router cannot follow may have changed the settings of this session";
+        Err(
+            Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+                .detail("The statement needs another shard than the one that ran it.")
+                .hint("Change settings with SET or with set_config and constants. DISCARD ALL makes them known again.")
+                .into(),
+        )
     }
 
     /// Takes over a new configuration. True if nothing newer has to be read.
@@ -75,52 +202,52 @@ impl Session {
                 self.topology = topology;
             }
         }
-        (self.is_session_mode() || self.knows_code()) && self.knows_world()
+        (self.is_session_mode() || self.knows_code()) && self.knows_model()
     }
 
     /// True if nothing newer has to be read of the catalog.
-    fn knows_world(&mut self) -> bool {
+    fn knows_model(&mut self) -> bool {
         if !self.topology.declared && !self.rules.needs_catalog() {
             return true;
         }
         let most = self.topology.config.catalog.refresh_interval;
         let now = self.state.tally.begun();
-        let fresh = |world: &Arc<World>| world.age(self.epoch(), most, now) == Age::Fresh;
-        self.known_world().is_some_and(fresh) || self.takes_shared_world()
+        let fresh = |model: &Arc<DatabaseModel>| model.age(self.epoch(), most, now) == Age::Fresh;
+        self.known_model().is_some_and(fresh) || self.takes_shared_model()
     }
 
     /// Takes over what others have read, if that will do.
-    fn takes_shared_world(&mut self) -> bool {
+    fn takes_shared_model(&mut self) -> bool {
         let database = &self.entry.who.database;
-        let Some(mut world) = self.core.shared.world(database) else {
+        let Some(mut model) = self.core.shared.model(database) else {
             return false;
         };
         let most = self.topology.config.catalog.refresh_interval;
-        match world.age(self.epoch(), most, Instant::now()) {
+        match model.age(self.epoch(), most, Instant::now()) {
             Age::Fresh => {}
-            Age::Due => self.core.read_world_soon(database, &world),
+            Age::Due => self.core.read_model_soon(database, &model),
             Age::Over => {
-                if world.is_partial() {
+                if model.is_partial() {
                     // What is read now does not wait for those that were away.
-                    self.core.read_world_soon(database, &world);
+                    self.core.read_model_soon(database, &model);
                 }
                 let Some(other) = self.core.shared.fall_back(database, self.epoch(), most) else {
                     return false;
                 };
-                world = other;
+                model = other;
             }
         }
-        if !self.known_world().is_some_and(|k| Arc::ptr_eq(k, &world)) {
-            self.put_world(world);
+        if !self.known_model().is_some_and(|k| Arc::ptr_eq(k, &model)) {
+            self.put_model(model);
         }
         true
     }
 
-    async fn read_world(&mut self) -> Result<(), Halt> {
+    async fn read_model(&mut self) -> Result<(), Halt> {
         let epoch = self.epoch();
         let most = self.topology.config.catalog.refresh_interval;
-        let will_do = |world: &World| world.age(epoch, most, Instant::now()) != Age::Over;
-        self.reload_world(will_do).await
+        let will_do = |model: &DatabaseModel| model.age(epoch, most, Instant::now()) != Age::Over;
+        self.reload_model(will_do).await
     }
 
     /// The epoch that new prepared statements belong to.
@@ -151,15 +278,17 @@ impl Session {
         statement: &Prepared,
         at: usize,
     ) -> Result<Option<(Rc<Plan>, bool)>, Halt> {
-        let (Some(world), Some(step)) = (self.world.clone(), statement.steps.get(at)) else {
+        let (Some(model), Some(step)) = (self.model.clone(), statement.steps.get(at)) else {
             return Ok(None);
         };
         let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
-        let plan = self.plan(statement, at, sql, &world)?;
+        let plan = self.plan(statement, at, sql, &model)?;
         let unknown = match &*plan {
             Plan::Single(single) => !single.unknown.is_empty(),
             // Nobody may hold it any more.
             Plan::Refuse(refusal) => refusal.reason == Reason::Unread,
+            // Its names need not be the home shard's.
+            Plan::Ddl(ddl) => ddl.place == DdlPlace::Home && !creates(sql),
             _ => false,
         };
         Ok(Some((plan, unknown)))
@@ -172,7 +301,7 @@ impl Session {
         at: usize,
         plan: Rc<Plan>,
     ) -> Result<Option<Rc<Plan>>, Halt> {
-        let Some(world) = self.world.clone() else {
+        let Some(model) = self.model.clone() else {
             return Ok(None);
         };
         // What the transaction has defined itself, and could not be read of it, would not be found.
@@ -180,20 +309,60 @@ impl Session {
             .steps
             .get(at)
             .is_some_and(|step| self.check_defined(step, &plan).is_err());
-        if refused || world.read.elapsed() < SEEN_JUST_NOW {
+        let seen = model.read.elapsed() < SEEN_JUST_NOW || matches!(*plan, Plan::Ddl(_));
+        if refused || seen && !self.is_behind(&model, &statement.sql).await {
             return Ok(Some(plan));
         }
-        let version = world.version;
-        self.reload_world(move |world: &World| world.version > version)
+        let version = model.version;
+        self.reload_model(move |model: &DatabaseModel| model.version > version)
             .await?;
         let planned = self.plan_by_known(statement, at)?;
         Ok(planned.map(|(plan, _)| plan))
     }
 
+    /// Whether the home shard has other relations by the names in a text than this model knows. Another router may have
+    /// made one at this moment, and others may have been read before it.
+    async fn is_behind(&self, model: &DatabaseModel, sql: &[u8]) -> bool {
+        /// The same relations as in the catalog.
+        const QUESTION: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+            WHERE c.relname OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.name[]) \
+            AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f', 'S']::pg_catalog.\"char\"[]) \
+            AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" \
+            AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
+            AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
+        let Ok(sql) = std::str::from_utf8(sql) else {
+            return true;
+        };
+        if !self.topology.config.has_postgres() {
+            return false;
+        }
+        let lower = sql.to_ascii_lowercase();
+        let named: BTreeSet<&str> = words(&lower).chain(words(sql)).collect();
+        let relations = model.catalog().relations.keys();
+        let known = relations.filter(|name| named.contains(name.name.as_str()));
+        let known = i64::try_from(known.count()).unwrap_or(i64::MAX);
+        let named: Vec<&str> = named.into_iter().collect();
+        let home = self.topology.home;
+        let database = self.topology.database_on(&self.entry.who.database, home);
+        let asked = async {
+            let client = self
+                .core
+                .control
+                .lend(&self.topology, home, &database)
+                .await;
+            let rows = client.ok()?.ask_prepared(QUESTION, &[&named]).await.ok()?;
+            rows.first()?.try_get::<_, i64>(0).ok()
+        };
+        let limit = self.topology.config.control.timeout;
+        let found = tokio::time::timeout(limit, asked).await;
+        found.ok().flatten() != Some(known)
+    }
+
     /// Reads the catalog, unless another session has put one in force meanwhile that will do.
-    pub(super) async fn reload_world(
+    pub(super) async fn reload_model(
         &mut self,
-        will_do: impl Fn(&World) -> bool,
+        will_do: impl Fn(&DatabaseModel) -> bool,
     ) -> Result<(), Halt> {
         if self.has_own_definitions() {
             return self
@@ -203,16 +372,16 @@ impl Session {
         let loading = self.core.loading(&self.entry.who.database);
         let _one = loading.lock().await;
         // Another session may have read it meanwhile.
-        if let Some(world) = self.core.shared.world(&self.entry.who.database)
-            && will_do(&world)
+        if let Some(model) = self.core.shared.model(&self.entry.who.database)
+            && will_do(&model)
         {
-            self.put_world(world);
+            self.put_model(model);
             return Ok(());
         }
         let database = &self.entry.who.database;
-        match Box::pin(self.core.read_world(database, Ask::Known)).await {
-            Ok(world) => {
-                self.put_world(world);
+        match Box::pin(self.core.read_model(database, Ask::Known)).await {
+            Ok(model) => {
+                self.put_model(model);
                 Ok(())
             }
             Err(error) => {
@@ -235,7 +404,7 @@ impl Session {
 
     /// What can be said of a statement before its parameters are known: fails if it is refused whatever they are.
     pub(super) async fn check_unbound(&mut self, statement: &Prepared) -> Result<(), Halt> {
-        if let (Some(inner), Some(_)) = (statement.step().and_then(|s| s.explains), &self.world) {
+        if let (Some(inner), Some(_)) = (statement.step().and_then(|s| s.explains), &self.model) {
             // Where it runs is known when it is bound.
             let explained = self.explained_statement(statement, inner.of(&statement.sql));
             return Box::pin(self.check_unbound(&explained)).await;
@@ -257,11 +426,17 @@ impl Session {
 
     /// A key without a shard may have been added to a directory past this router: the
     /// client's next try finds it.
-    pub(super) fn doubt_directories(&self, refusal: &Refusal, world: &World) {
+    pub(super) fn doubt_directories(&self, refusal: &Refusal, model: &DatabaseModel) {
         let unknown = refusal.reason == mothership_plan::Reason::NoOwner;
-        if unknown && !world.directories().is_empty() && world.read.elapsed() >= SEEN_JUST_NOW {
+        if unknown && !model.directories().is_empty() && model.read.elapsed() >= SEEN_JUST_NOW {
             let epoch = &self.core.shared.schema_epoch;
             epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
+}
+
+/// Whether a change of definitions makes something, which needs no other thing of its name.
+fn creates(sql: &str) -> bool {
+    let verb = sql.trim_start().get(..6);
+    verb.is_some_and(|verb| verb.eq_ignore_ascii_case("create"))
 }

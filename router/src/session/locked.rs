@@ -1,4 +1,4 @@
-//! FOR UPDATE and its kin with LIMIT over several shards: rows are locked until there are enough of them.
+//! FOR UPDATE and the like with LIMIT over several shards: rows are locked until there are enough of them.
 //!
 //! PostgreSQL sorts the rows and locks one after the other, up to the limit. Here each shard does so with its own rows, and
 //! is asked for one row at a time: the first of all is kept, and its shard is asked for the next. In the end every other

@@ -5,16 +5,16 @@
 //! client does not read. What changes something holds on all shards or on none: it
 //! runs in a transaction of the router's own where the client has none.
 
-use super::clock::Doing;
 use super::dispatch::Many;
-use super::errors::{place_of, placed, placed_notice};
 use super::inbox::Notices;
 use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase};
-use super::step::Step;
-use super::turns::{Met, Turns, patiently};
+use super::turns::{AttemptOutcome, Turns, patiently};
 use super::{End, Halt, Session};
+use crate::core::clock::Doing;
+use crate::statements::errors::{place_of, placed, placed_notice};
+use crate::statements::step::Step;
 use mothership_copy::{CopyOptions, CopyOut};
 use mothership_merge::{Aggregates, CommandTag, reconcile};
 use mothership_plan::{Course, Merge};
@@ -32,7 +32,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 /// The types of parameters, and their values with their formats.
-pub(super) type Given<'g> = (&'g [u8], &'g [(i16, Option<&'g [u8]>)]);
+pub(super) type ParameterValues<'g> = (&'g [u8], &'g [(i16, Option<&'g [u8]>)]);
 
 /// The portal of a text with parameters that the router runs.
 const PORTAL: &[u8] = b"mothership_bound";
@@ -238,7 +238,7 @@ impl Merging {
     /// after the commit, as PostgreSQL does.
     pub(super) fn finish(mut self, client: &mut Wire) -> Result<Vec<u8>, Halt> {
         if let Some(body) = self.error.take() {
-            client.with_output(|out| super::errors::put_as_error(out, &body));
+            client.with_output(|out| crate::statements::errors::put_as_error(out, &body));
             return Err(Halt::Failed);
         }
         if let Some(report) = self.wrong.take() {
@@ -273,17 +273,16 @@ pub(super) struct Halfway {
 }
 
 /// Rows of a statement that goes to its shards in turn, until those are there that come before them in the client's list.
-pub(super) struct Kept {
+pub(super) struct WaitingRows {
     /// Of each leg; none where any order will do.
     rows: Vec<VecDeque<Box<[u8]>>>,
     bytes: usize,
     most: usize,
 }
 
-impl Kept {
-    pub(super) fn new(many: &Many, legs: usize, most: usize) -> Kept {
-        let ordered = many.order.is_some();
-        Kept {
+impl WaitingRows {
+    pub(super) fn new(ordered: bool, legs: usize, most: usize) -> WaitingRows {
+        WaitingRows {
             rows: vec![VecDeque::new(); if ordered { legs } else { 0 }],
             bytes: 0,
             most,
@@ -291,7 +290,7 @@ impl Kept {
     }
 
     /// Keeps a row of a leg. False if it is none, or need not wait.
-    fn takes(&mut self, leg: usize, frame: Frame<'_>) -> bool {
+    pub(super) fn takes(&mut self, leg: usize, frame: Frame<'_>) -> bool {
         let Some(rows) = self
             .rows
             .get_mut(leg)
@@ -306,17 +305,28 @@ impl Kept {
         true
     }
 
-    fn is_full(&self) -> bool {
-        self.bytes > self.most
+    /// # Errors
+    /// There are more than may wait.
+    pub(super) fn check(&self) -> Result<(), Report> {
+        match self.bytes > self.most {
+            true => Err(over_limit(
+                format!(
+                    "rows of more than {} bytes wait for those of other shards",
+                    self.most
+                ),
+                "limits.held_rows",
+            )),
+            false => Ok(()),
+        }
     }
 
-    /// Passes the rows on in the order of the client's list; a shard that has skipped some has fewer.
-    pub(super) fn pass(mut self, many: &Many, merging: &mut Merging, client: &mut Wire) {
+    /// Passes the rows on in the order of the client's list, of which each row is stored by such a leg; a shard that has
+    /// skipped some has fewer.
+    pub(super) fn pass(mut self, order: &[usize], merging: &mut Merging, client: &mut Wire) {
         if self.rows.is_empty() {
             return;
         }
-        let listed = many.order.as_deref().unwrap_or_default().iter().copied();
-        for leg in listed {
+        for &leg in order {
             if let Some(bytes) = self.rows[leg].pop_front() {
                 merging.take(leg, Frame { bytes: &bytes }, Event::Part, client);
             }
@@ -418,14 +428,28 @@ impl Session {
         sql: &[u8],
         steps: &[Step],
         many: &Many,
-        bound: Option<Given<'_>>,
+        bound: Option<ParameterValues<'_>>,
     ) -> Result<Vec<u8>, Halt> {
         if many.is_step_by_step() {
             return self.step_by_step(sql, many).await;
         }
-        let mut turns = self.turns(sql, steps, many);
+        let turns = self.turns(sql, steps, many);
+        self.run_in_turns((sql, sql), steps, many, bound, turns)
+            .await
+    }
+
+    /// The same, as it was decided before how it goes to its shards. `named` is the text that names its tables.
+    pub(super) async fn run_in_turns(
+        &mut self,
+        (sql, named): (&[u8], &[u8]),
+        steps: &[Step],
+        many: &Many,
+        bound: Option<ParameterValues<'_>>,
+        mut turns: Turns,
+    ) -> Result<Vec<u8>, Halt> {
         let shared = std::sync::Arc::clone(&self.core.shared);
         self.begin_attempts();
+        self.begin_saving();
         loop {
             self.begin_attempt(turns);
             let attempt = self.attempt_many(sql, steps, many, bound, turns);
@@ -433,7 +457,7 @@ impl Session {
                 true => patiently(&shared.stuck, attempt).await,
                 false => attempt.await,
             };
-            if !self.end_attempt(&mut turns, sql).await? {
+            if !self.end_attempt(&mut turns, named).await? {
                 return done;
             }
         }
@@ -444,7 +468,7 @@ impl Session {
         sql: &[u8],
         steps: &[Step],
         many: &Many,
-        bound: Option<Given<'_>>,
+        bound: Option<ParameterValues<'_>>,
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
         self.check_second_set_of(many)?;
@@ -494,7 +518,7 @@ impl Session {
             }
         }
         if let Some(plan) = many.sorted() {
-            return self.query_sorted(plan, sql, &places, order).await;
+            return self.query_sorted(plan, (sql, bound), &places, order).await;
         }
         let mut merging = Merging::new(&many.merge, places.len());
         merging.copies(sql, self.standard_strings());
@@ -510,8 +534,8 @@ impl Session {
         let batches = self.batches(many, order);
         let several = batches.len() > 1;
         let many = timed.as_ref().unwrap_or(many);
-        let mut kept = Kept::new(
-            many,
+        let mut kept = WaitingRows::new(
+            many.order.is_some(),
             at.len(),
             self.topology.config.limits.held_rows.bytes(),
         );
@@ -545,7 +569,8 @@ impl Session {
                 break;
             }
         }
-        kept.pass(many, &mut merging, &mut self.client);
+        let listed = many.order.as_deref().unwrap_or_default();
+        kept.pass(listed, &mut merging, &mut self.client);
         if many.is_written() {
             merging.place_errors(many, sql, self.state.told.characters());
         }
@@ -605,7 +630,7 @@ impl Session {
         &mut self,
         batch: &[usize],
         places: &[usize],
-        (merging, kept): (&mut Merging, &mut Kept),
+        (merging, kept): (&mut Merging, &mut WaitingRows),
         ends: impl Fn(Event) -> bool,
     ) -> Result<(), Halt> {
         for &leg in batch {
@@ -618,21 +643,11 @@ impl Session {
             .await?;
             self.stop_if_undone(merging)?;
         }
-        match kept.is_full() {
-            true => Err(over_limit(
-                format!(
-                    "rows of more than {} bytes wait for those of other shards",
-                    kept.most
-                ),
-                "limits.held_rows",
-            )
-            .into()),
-            false => Ok(()),
-        }
+        Ok(kept.check()?)
     }
 
     /// What the attempt still waits for is of no use where it is undone.
-    fn stop_if_undone(&mut self, merging: &Merging) -> Result<(), Halt> {
+    pub(super) fn stop_if_undone(&mut self, merging: &Merging) -> Result<(), Halt> {
         match merging
             .error
             .as_deref()
@@ -675,7 +690,7 @@ impl Session {
         &mut self,
         at: usize,
         sql: &[u8],
-        (types, values): Given<'_>,
+        (types, values): ParameterValues<'_>,
         writes: bool,
     ) {
         let super::Attached { lease, inbox, .. } = &mut self.servers[at];
@@ -841,7 +856,7 @@ impl Session {
             }
             Err(Stopped::Ended(end)) => Err(end.into()),
             Err(Stopped::GivesWay) => {
-                self.met = Met::Others;
+                self.met = AttemptOutcome::Others;
                 Err(Halt::Failed)
             }
             Err(Stopped::Lost(error)) => {

@@ -12,11 +12,11 @@
 
 use super::inbox::Inbox;
 use super::state::Block;
-use super::step::Kind;
 use super::{Attached, Halt, Session};
 use crate::commit::gid::TransactionId;
 use crate::commit::mark::Mark;
 use crate::commit::said::Said;
+use crate::statements::step::Kind;
 use mothership_proto::frontend::put_query;
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
@@ -39,7 +39,7 @@ impl Session {
         }
         // The router has transactions of its own for statements on several shards only.
         let several = self.implicit || self.is_joint();
-        let lacks = |s: &Attached| s.inbox.in_block && s.inbox.mark.is_none();
+        let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
         let wanted = several && self.state.block == Block::Open;
         wanted.then(|| self.servers.iter().position(lacks))?
     }
@@ -63,7 +63,8 @@ impl Session {
 
     /// The transaction is open on several servers.
     pub(super) fn is_joint(&self) -> bool {
-        self.servers.iter().filter(|s| s.inbox.in_block).count() > 1
+        let takes_part = |s: &&Attached| s.inbox.in_block && !s.inbox.stands_by;
+        self.servers.iter().filter(takes_part).count() > 1
     }
 
     /// Whether the transaction is known to be one that must stay on its first shard.
@@ -79,7 +80,9 @@ impl Session {
         while let Some(at) = self.unmarked() {
             let sql = self.mark_of(at);
             let attached = &mut self.servers[at];
-            if attached.inbox.ahead > 0 {
+            let ahead = attached.inbox.ahead;
+            // Behind a Parse it would take the unnamed statement away.
+            if ahead > 0 && attached.lease.ledger.len() == ahead as usize {
                 attached.inbox.ahead += 1;
                 attached
                     .lease
@@ -126,7 +129,7 @@ impl Session {
         self.joint = Some(joint);
         let inbox = &mut self.servers[at].inbox;
         inbox.row = None;
-        inbox.mark = Some(self.state.history.deeds().len());
+        inbox.mark = Some(self.state.history.events().len());
         match asks {
             true => format!("SELECT {}, {}", Said::QUESTION, mark.sql()),
             false => format!("SELECT {}", mark.sql()),
@@ -171,7 +174,7 @@ impl Session {
 
     /// Whether neither the client nor the transaction has said anything of its isolation.
     fn is_by_default(&self) -> bool {
-        let silent = self.state.modes.is_empty() && self.state.history.deeds().is_empty();
+        let silent = self.state.modes.is_empty() && self.state.history.events().is_empty();
         silent && self.default_isolation().is_none()
     }
 
@@ -244,14 +247,14 @@ fn unsaid() -> Report {
 }
 
 impl Inbox {
-    /// The server was told of a statement of the transaction, which has `deeds` deeds since.
-    pub(super) fn heard(&mut self, kind: &Kind, deeds: usize) {
-        self.told = deeds;
+    /// The server was told of a statement of the transaction, which has `events` events since.
+    pub(super) fn heard(&mut self, kind: &Kind, events: usize) {
+        self.told = events;
         if matches!(kind, Kind::RollbackTo(_) | Kind::Release(_)) {
             // It may be gone with the client's, or it stands and does no harm.
             self.saved = None;
         }
-        if matches!(kind, Kind::RollbackTo(_)) && self.mark.is_some_and(|mark| mark >= deeds) {
+        if matches!(kind, Kind::RollbackTo(_)) && self.mark.is_some_and(|mark| mark >= events) {
             self.mark = None;
         }
     }

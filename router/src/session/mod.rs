@@ -6,34 +6,20 @@
 //! never waits. One task on one core serves the client and its servers.
 
 mod emptied;
-pub mod environment;
-pub mod settings;
 mod settled;
 
 pub mod beginning;
 pub mod code;
 mod resets;
+mod rests;
 mod rights;
 
 pub mod history;
 
-pub mod step;
 /// The names of the temporary tables that a session may have made.
-pub mod temporary;
-
-mod memo;
-pub mod names;
-
-pub mod shapes;
-
-pub mod notes;
-
-pub mod told;
 pub mod touched;
 
 pub mod digest;
-
-pub mod errors;
 
 pub mod inbox;
 
@@ -42,8 +28,6 @@ mod passage;
 pub mod portals;
 
 pub mod state;
-
-pub mod clock;
 
 mod dispatch;
 
@@ -96,10 +80,6 @@ mod copy_in;
 
 mod choose;
 
-pub mod preference;
-
-pub mod staleness;
-
 mod primary;
 mod process;
 
@@ -107,13 +87,14 @@ mod judged;
 
 pub mod repeat;
 
-mod room;
+pub mod room;
 
 pub mod rules;
 
 mod attach;
 mod away;
 mod blocks;
+mod bystanders;
 mod call_off;
 
 mod transact;
@@ -128,18 +109,26 @@ mod time;
 
 mod serve;
 
-pub mod login;
+mod welcome;
 
-use self::code::Behind;
 use crate::config::{LogStatements, PoolMode};
-use crate::core::{Changing, Core, Entry, Lease, Topology, Working};
+use crate::core::clock::Overdue;
+use crate::core::code::{Behind, Code};
+use crate::core::{Changing, Core, Entry, Lease, Working};
 use crate::log::client_text;
-use clock::Overdue;
+use crate::statements::environment::KeptEnvironment;
+use crate::statements::errors::Written;
+use crate::statements::names::Prepared;
+use crate::statements::reported_parameters::ReportedParameters;
+use crate::statements::settings::{SessionSettings, Settings};
+use crate::statements::step::{Alters, CodeEffects};
+use crate::topology::Topology;
 use inbox::Inbox;
 use mothership_pool::wire::Wire;
 use mothership_proto::auth::Credentials;
 use mothership_proto::frontend;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::effect::{Pin, Pins};
 use mothership_sql::redact::redact;
 use own::Definitions;
 use state::{Block, Phase, State};
@@ -147,7 +136,6 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use step::{Alters, MakesCode};
 
 /// A server that works for the session.
 pub struct Attached {
@@ -184,7 +172,8 @@ pub struct Session {
     fast: Option<fast::Fast>,
     /// What it has left to the general path in the middle.
     halfway: Option<Box<many::Halfway>>,
-    /// Wakes a request that has waited for long on the fast path.
+    /// Wakes a request that has waited for long on the fast path, and between requests ends a session that has rested for as
+    /// long as [its settings](rests) let it.
     patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
     /// What became of the request at hand in line for a connection, if it stood there on the fast path.
     lined_up: Option<mothership_pool::pool::LinedUp>,
@@ -207,7 +196,7 @@ pub struct Session {
     /// Counts what was taken from the client, but for what changes nothing.
     taken_requests: u64,
     /// Whether the statement that runs and others wait for each other: then it is undone, and runs again.
-    met: turns::Met,
+    met: turns::AttemptOutcome,
     /// All its servers are being told to commit.
     commits: bool,
     /// It has read so much of one message that others have their turn.
@@ -221,15 +210,15 @@ pub struct Session {
     /// The text that the home shard was asked about last: the client may run it.
     may_run: Option<Box<str>>,
     /// What is known of the database, if any table is declared.
-    world: Option<Arc<crate::world::World>>,
+    model: Option<Arc<crate::model::DatabaseModel>>,
     /// The rules, and what they make of the request at hand.
     rules: rules::Ruled,
     /// What plans depend on, as of the last statement.
     context: Option<planning::KeptContext>,
     /// What its statements are analysed by, as it was last.
-    kept_environment: std::cell::RefCell<Option<Box<environment::KeptEnvironment>>>,
+    kept_environment: std::cell::RefCell<Option<Box<KeptEnvironment>>>,
     /// What is known of the code in its database.
-    code: Option<Arc<code::Code>>,
+    code: Option<Arc<Code>>,
     /// What it began with.
     beginning: beginning::Beginning,
     /// The pools that it has used.
@@ -239,9 +228,9 @@ pub struct Session {
     // Nearly no session has one, and each keeps the place for it.
     waiting_command: Option<Box<Vec<u8>>>,
     /// Where the text that runs for the request at hand comes from, if it is not the client's own: errors are about it.
-    written: Option<std::rc::Rc<errors::Written>>,
+    written: Option<std::rc::Rc<Written>>,
     /// A Parse that waits for its Bind to say which server it goes to.
-    held: Option<(Box<[u8]>, std::rc::Rc<names::Prepared>)>,
+    held: Option<(Box<[u8]>, std::rc::Rc<Prepared>)>,
 }
 
 /// How a session ends.
@@ -273,6 +262,71 @@ impl From<End> for Halt {
 impl From<Report> for Halt {
     fn from(report: Report) -> Self {
         Self::Fail(report)
+    }
+}
+
+/// A client that has logged in.
+pub struct Client {
+    /// Its connection.
+    pub wire: Wire,
+    /// Its place in the core's table.
+    pub entry: Rc<Entry>,
+    /// What the router logs in to servers with for it.
+    pub credentials: Option<Box<Credentials>>,
+    /// How long it keeps a server's connection.
+    pub pool_mode: PoolMode,
+    /// What its startup packet sets.
+    pub settings: Settings,
+}
+
+impl Session {
+    /// The session of a client that has logged in; it has heard nothing from a server yet.
+    pub fn new(core: Rc<Core>, topology: Arc<Topology>, client: Client) -> Session {
+        let state = State::new(
+            SessionSettings::new(client.settings),
+            ReportedParameters::new(Arc::default()),
+            client.entry.process.get(),
+        );
+        Session {
+            state,
+            servers: Vec::new(),
+            fast: None,
+            halfway: None,
+            patience: None,
+            lined_up: None,
+            repeated: 0,
+            refused: None,
+            at_hand: 0,
+            again: repeat::Again::Never,
+            active: None,
+            implicit: false,
+            bound: Default::default(),
+            conflict: Default::default(),
+            taken_requests: 0,
+            met: turns::AttemptOutcome::Nobody,
+            commits: false,
+            yields: false,
+            prepared_on: None,
+            joint: None,
+            changing: None,
+            may_run: None,
+            model: None,
+            rules: rules::Ruled::default(),
+            context: None,
+            kept_environment: Default::default(),
+            beginning: Default::default(),
+            code: None,
+            waiting_command: None,
+            written: None,
+            held: None,
+            pools: Default::default(),
+            core,
+            topology,
+            client: client.wire,
+            credentials: client.credentials,
+            pool_mode: client.pool_mode,
+            entry: client.entry,
+        }
     }
 }
 
@@ -359,6 +413,15 @@ impl Session {
                 "terminating connection because its client does not finish a message",
             )
             .hint("The setting is listen.message_timeout."),
+            // They are the client's own, who knows of them.
+            Overdue::OwnIdle => Report::fatal(
+                sqlstate::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            ),
+            Overdue::OwnInTransaction => Report::fatal(
+                sqlstate::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            ),
             Overdue::Hoarding => {
                 let held = self.client.input().len();
                 // At once: to tell the client may take a while.
@@ -405,6 +468,7 @@ impl Session {
         if took && self.is_pipeline_full() {
             self.flush_pipeline();
         }
+        self.free_failed().await?;
         self.wait().await?;
         self.after_request();
         Ok(())
@@ -456,8 +520,12 @@ impl Session {
     fn announce_defaults(&mut self) {
         let altered = &self.core.shared.altered;
         for alters in self.state.alters.take().into_iter().flat_map(|all| *all) {
+            if !matches!(alters, Alters::Nothing | Alters::Database(_)) {
+                let changes = &self.core.shared.role_changes;
+                changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             match alters {
-                Alters::Nothing => {}
+                Alters::Nothing | Alters::Login => {}
                 Alters::All => altered.note(None, None),
                 Alters::Role(name) => altered.note(Some(&name), None),
                 Alters::Database(name) => altered.note_everywhere(&self.topology, None, &name),
@@ -484,11 +552,12 @@ impl Session {
         if self.state.phase == Phase::Idle && self.state.block == Block::None {
             self.changing = None;
             self.state.definitions = Definitions::Common;
-            self.state.makes_code = MakesCode::Nothing;
+            self.state.makes_code = CodeEffects::Nothing;
         }
         if self.state.phase != Phase::Idle {
             return;
         }
+        self.note_rests();
         self.forget_request();
         if self.client.input().is_empty() {
             // Else it may be the same that comes.
@@ -507,7 +576,16 @@ impl Session {
         }
         if self.state.block == Block::None {
             self.active = None;
+            if self.state.pins.is_empty() {
+                // The end of a transaction may have ended them.
+                self.servers.iter_mut().for_each(|s| s.inbox.pinned = false);
+            }
             self.detach_unpinned();
+            if self.servers.is_empty() {
+                // Where no server is kept there is nothing that such code may have left.
+                self.state
+                    .unpin(Pins::NONE.with(Pin::Opaque).with(Pin::UnclearSetting));
+            }
         }
     }
 

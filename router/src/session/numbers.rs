@@ -7,30 +7,19 @@
 //! connection. Only servers of the home shard give numbers. Those that the router has taken for a session itself, for rows
 //! of sharded tables, no server knows: they are written into the statement that asks.
 
-use super::errors::{Values, Written};
-use super::here::{is_common, is_control};
-use super::names::Prepared;
+use super::here::is_common;
 use super::state::Block;
-use super::step::{Kind, Step, currval_refused};
 use super::{Halt, Session};
+use crate::core::notes::Remembers;
+use crate::statements::errors::{Values, Written};
+use crate::statements::names::Prepared;
+use crate::statements::step::{Kind, Step, currval_refused};
 use mothership_catalog::Name;
 use mothership_plan::Plan;
 use mothership_plan::fill::{Edit, Fill, Piece};
 use mothership_sql::effect::Pin;
 use mothership_sql::lexer::{Kind as Token, Lexer, Token as Lexeme};
 use std::rc::Rc;
-
-/// Whose numbers the server of a connection remembers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Remembers {
-    /// Nobody's.
-    #[default]
-    Nothing,
-    /// Those of the session of this number, and all of them were taken in one go.
-    Of(u64),
-    /// Perhaps those of several, or old ones.
-    Several,
-}
 
 /// Where the last numbers of a session are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +69,7 @@ struct Made {
 }
 
 /// What is known of a number that a statement asks for.
-enum Found {
+enum SequenceValue {
     /// It is this.
     Here(i64),
     /// A server gave it, if there is one.
@@ -91,18 +80,18 @@ enum Found {
 
 impl Made {
     /// The last number of a sequence, or of all.
-    fn find(&self, sequence: Option<&str>) -> Found {
+    fn find(&self, sequence: Option<&str>) -> SequenceValue {
         let Some(sequence) = sequence else {
             return match self.last.filter(|_| !self.unclear) {
-                Some(last) => Found::Here(last),
-                None => Found::Unclear,
+                Some(last) => SequenceValue::Here(last),
+                None => SequenceValue::Unclear,
             };
         };
         let mut values = self.values.iter();
         match values.find(|(name, _)| name.quoted() == sequence) {
-            Some((_, value)) if !self.unclear => Found::Here(*value),
-            None if !self.lost => Found::Elsewhere,
-            _ => Found::Unclear,
+            Some((_, value)) if !self.unclear => SequenceValue::Here(*value),
+            None if !self.lost => SequenceValue::Elsewhere,
+            _ => SequenceValue::Unclear,
         }
     }
 }
@@ -240,7 +229,7 @@ impl Known {
 fn takes(step: &Step) -> bool {
     let kind = &step.kind;
     let settings = matches!(kind, Kind::Settings(_) | Kind::LocalConfig(_));
-    let own = is_control(kind) || is_common(kind) || settings;
+    let own = kind.is_control() || is_common(kind) || settings;
     !own && (step.writes || !step.calls.is_empty() || matches!(kind, Kind::Execute(_)))
 }
 
@@ -378,13 +367,15 @@ impl Session {
                 Some(argument) => Some(self.named_sequence(argument).await?),
             };
             let made = self.state.numbers.made();
-            let value = match made.map_or(Found::Elsewhere, |made| made.find(sequence.as_deref())) {
-                Found::Here(value) => value,
-                Found::Elsewhere => {
+            let value = match made.map_or(SequenceValue::Elsewhere, |made| {
+                made.find(sequence.as_deref())
+            }) {
+                SequenceValue::Here(value) => value,
+                SequenceValue::Elsewhere => {
                     elsewhere = true;
                     continue;
                 }
-                Found::Unclear => return Err(self.numbers_missed()),
+                SequenceValue::Unclear => return Err(self.numbers_missed()),
             };
             let named = match call.is_column {
                 true => format!(" AS {}", call.function),

@@ -5,9 +5,9 @@
 
 use super::state::Block;
 use super::{Halt, Session};
-use crate::world::{LoadError, WorldError};
+use crate::model::{LoadError, ModelError};
 use mothership_catalog::Catalog;
-use mothership_catalog::own::{self, Seen};
+use mothership_catalog::own::{self, TransactionCatalog};
 use mothership_proto::report::{Report, sqlstate};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,9 +46,9 @@ impl Session {
     pub(super) async fn see_own_definitions(&mut self) -> Result<(), Halt> {
         let epoch = self.core.shared.schema_epoch.load(Ordering::SeqCst);
         let is_current = self
-            .world
+            .model
             .as_ref()
-            .is_some_and(|world| world.epoch >= epoch);
+            .is_some_and(|model| model.epoch >= epoch);
         match self.state.definitions {
             Definitions::Own if is_current => Ok(()),
             // Nobody else has changed anything: what the transaction takes no part in is as it was.
@@ -63,7 +63,7 @@ impl Session {
         epoch: u64,
         others: Others,
     ) -> Result<(), Halt> {
-        let Some(world) = self.world.clone() else {
+        let Some(model) = self.model.clone() else {
             return Ok(());
         };
         let open = matches!(self.state.block, Block::Begun | Block::Open);
@@ -90,13 +90,13 @@ impl Session {
                 },
                 (None, Others::AreKnown) => None,
                 // What leads there is refused.
-                (None, Others::AreRead) if world.why_away(shard).is_some() => None,
+                (None, Others::AreRead) if model.why_away(shard).is_some() => None,
                 (None, Others::AreRead) => Some(self.common_catalog(shard).await?),
             });
         }
-        let own = world.with_catalogs(home, catalogs, epoch);
+        let own = model.with_catalogs(home, catalogs, epoch);
         let own = own.map_err(|error| Halt::Fail(unreadable(&error)))?;
-        self.put_world(Arc::new(own));
+        self.put_model(Arc::new(own));
         self.state.definitions = Definitions::Own;
         Ok(())
     }
@@ -114,18 +114,18 @@ impl Session {
         let seen = own::read(&answer.unwrap_or_default()).map_err(|cause| {
             let shard = self.topology.shards[self.servers[at].shard].name.clone();
             let cause = LoadError::Row(cause);
-            Halt::Fail(unreadable(&WorldError::Load { shard, cause }))
+            Halt::Fail(unreadable(&ModelError::Load { shard, cause }))
         })?;
         Ok(match seen {
-            Seen::Catalog(catalog) => Some(*catalog),
-            Seen::ByOldSnapshot => None,
+            TransactionCatalog::Catalog(catalog) => Some(*catalog),
+            TransactionCatalog::ByOldSnapshot => None,
         })
     }
 
     /// That of a shard which takes no part in the transaction.
     async fn common_catalog(&self, shard: usize) -> Result<Catalog, Halt> {
         let (control, database) = (&self.core.control, &self.entry.who.database);
-        let read = crate::world::catalog_of(control, &self.topology, shard, database);
+        let read = crate::model::catalog_of(control, &self.topology, shard, database);
         let read = Box::pin(read).await;
         read.map_err(|error| Halt::Fail(unreadable(&error)))
     }
@@ -133,7 +133,7 @@ impl Session {
     /// Between two statements of one text: what the one before has changed is known to the next.
     pub(super) async fn refresh_between(&mut self) -> Result<(), Halt> {
         self.announce_change();
-        self.refresh_world().await
+        self.refresh_model().await
     }
 }
 
@@ -147,7 +147,7 @@ pub(super) fn unknown_definitions(why: &'static str) -> Report {
     .hint("Commit the definitions first.")
 }
 
-fn unreadable(error: &WorldError) -> Report {
+fn unreadable(error: &ModelError) -> Report {
     let message = "the catalog of the shards could not be read";
     Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
         .detail(crate::log::Chain(error).to_string())

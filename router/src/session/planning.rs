@@ -1,45 +1,31 @@
 //! The plan of a statement, from memory or made anew, and what of the session it depends on.
 //!
-//! Plans are kept with the statement and with its shape, keyed by the world and by what of the session a plan depends
+//! Plans are kept with the statement and with its shape, keyed by the model and by what of the session a plan depends
 //! on.
 
-use super::environment::{Environment, KeptEnvironment, Owner};
-use super::names::{Moment, Origin, Prepared};
-use super::settings::{Settings, Value};
-use super::shapes::{Known, Room, Shaped};
-use super::temporary::TemporaryNames;
-use super::{Halt, Session, preference};
-use crate::world::World;
+use super::state::Unfollowed;
+use super::{Halt, Session};
+use crate::model::DatabaseModel;
+use crate::statements::environment::{Environment, KeptEnvironment, Owner};
+use crate::statements::names::{AnalysisContext, Origin, Prepared};
+use crate::statements::planned::Planned;
+use crate::statements::preference;
+use crate::statements::settings::{Settings, Value};
+use crate::statements::shapes::{Known, Room, Shaped};
+use crate::statements::temporary::TemporaryNames;
 use mothership_catalog::types::builtin_oid;
 use mothership_plan::{Plan, PlanContext, Temporary, TextContext};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Cursor;
-use mothership_sql::effect::{Pin, Statement, analyse};
+use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::lexer::{Kind as TokenKind, Lexer};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A plan with what it was made for.
-#[derive(Debug)]
-pub struct Planned {
-    world: u64,
-    context: Rc<PlanContext>,
-    plan: Rc<Plan>,
-}
-
-impl Planned {
-    fn is_for(&self, world: u64, context: &Rc<PlanContext>) -> bool {
-        self.world == world && (Rc::ptr_eq(&self.context, context) || self.context == *context)
-    }
-}
-
 /// Longer texts are planned on another thread: the clients of this core go on meanwhile. One takes a core for some
 /// hundred milliseconds at most (`limits.parsed_statement`, and the bounds of `plan::parse`).
 const LARGE: usize = 16 * 1024;
-
-/// Plans kept for one statement, for sessions that differ in search_path and the like.
-const KEPT: usize = 4;
 
 impl Session {
     /// The plan of a statement, from memory or made anew.
@@ -48,32 +34,32 @@ impl Session {
         statement: &Prepared,
         at: usize,
         sql: &str,
-        world: &Arc<World>,
+        model: &Arc<DatabaseModel>,
     ) -> Result<Rc<Plan>, Halt> {
         let Some(shaped) = &statement.shaped else {
-            return self.own_plan(statement, at, sql, world);
+            return self.own_plan(statement, at, sql, model);
         };
         if self.has_own_definitions() {
             // Nobody else plans by them.
-            return self.own_plan(statement, at, sql, world);
+            return self.own_plan(statement, at, sql, model);
         }
         let context = self.context();
         if let Some(served) = &*statement.served.borrow()
-            && served.is_for(world.version, &context)
+            && served.is_for(model.version, &context)
         {
             return Ok(Rc::clone(&served.plan));
         }
         self.check_length(sql.as_bytes())?;
         let types = statement.origin.types();
-        match shaped.entry.plan(world.version, &context, types) {
-            Known::Plan(known) if world.planner().serves(&known, sql) => {
-                statement.serve(world.version, context, &known.plan);
+        match shaped.entry.plan(model.version, &context, types) {
+            Known::Plan(known) if model.planner().is_valid_for(&known, sql) => {
+                statement.serve(model.version, context, &known.plan);
                 Ok(Rc::clone(&known.plan))
             }
-            Known::Plan(_) | Known::Own => self.own_plan(statement, at, sql, world),
+            Known::Plan(_) | Known::Own => self.own_plan(statement, at, sql, model),
             Known::Nothing => {
                 let full = full_context(&context, &statement.origin);
-                let planner = (world.planner(), world.version);
+                let planner = (model.planner(), model.version);
                 let plan = Rc::new(shaped.entry.make_plan(
                     planner,
                     (&context, types),
@@ -81,7 +67,7 @@ impl Session {
                     &shaped.literals,
                     &full,
                 ));
-                statement.keep(at, world.version, context, &plan);
+                statement.keep(at, model.version, context, &plan);
                 // The text's own plan has no slots, and is as good.
                 Ok(plan)
             }
@@ -128,24 +114,24 @@ impl Session {
         if sql.len() <= LARGE || sql.len() > most {
             return;
         }
-        let (Some(world), Ok(sql)) = (self.world.clone(), std::str::from_utf8(sql)) else {
+        let (Some(model), Ok(sql)) = (self.model.clone(), std::str::from_utf8(sql)) else {
             return;
         };
         let context = self.context();
         let is_known =
-            |(n, known): &(usize, Planned)| *n == at && known.is_for(world.version, &context);
+            |(n, known): &(usize, Planned)| *n == at && known.is_for(model.version, &context);
         if statement.plans.borrow().iter().any(is_known) {
             return;
         }
         let full = full_context(&context, &statement.origin);
         let shared = Arc::clone(&self.core.shared);
         let turn = shared.large_plans.acquire().await;
-        let (sql, of) = (sql.to_owned(), Arc::clone(&world));
+        let (sql, of) = (sql.to_owned(), Arc::clone(&model));
         let planned = tokio::task::spawn_blocking(move || of.plan(&sql, &full)).await;
         drop(turn);
         // A planner that panics does so again where it is reported.
         if let Ok(plan) = planned {
-            statement.keep(at, world.version, context, &Rc::new(plan));
+            statement.keep(at, model.version, context, &Rc::new(plan));
         }
     }
 
@@ -155,19 +141,19 @@ impl Session {
         statement: &Prepared,
         at: usize,
         sql: &str,
-        world: &Arc<World>,
+        model: &Arc<DatabaseModel>,
     ) -> Result<Rc<Plan>, Halt> {
         let context = self.context();
         let plans = statement.plans.borrow();
         let mut known = plans.iter().filter(|(n, _)| *n == at);
-        if let Some((_, known)) = known.find(|(_, known)| known.is_for(world.version, &context)) {
+        if let Some((_, known)) = known.find(|(_, known)| known.is_for(model.version, &context)) {
             return Ok(Rc::clone(&known.plan));
         }
         drop(plans);
         self.check_length(sql.as_bytes())?;
         let full = full_context(&context, &statement.origin);
-        let plan = Rc::new(world.plan(sql, &full));
-        statement.keep(at, world.version, context, &plan);
+        let plan = Rc::new(model.plan(sql, &full));
+        statement.keep(at, model.version, context, &plan);
         Ok(plan)
     }
 
@@ -220,8 +206,7 @@ impl Session {
 
     /// Which temporary tables it may have.
     fn temporary(&self) -> Temporary {
-        let pins = self.state.pins;
-        if pins.has(Pin::UnclearSetting) {
+        if self.state.marks.unfollowed == Unfollowed::Before {
             return Temporary::Unclear;
         }
         match &self.state.temporary {
@@ -238,13 +223,13 @@ impl Session {
         if names.iter().any(|name| builtin_oid(name).is_some()) {
             return true;
         }
-        let types = self.known_world().map(|world| &world.catalog().types);
+        let types = self.known_model().map(|model| &model.catalog().types);
         types.is_some_and(|types| types.keys().any(|of| names.contains(&of.name)))
     }
 
     /// What a text that is parsed now means depends on this.
-    pub(super) fn moment(&self) -> Moment {
-        Moment {
+    pub(super) fn moment(&self) -> AnalysisContext {
+        AnalysisContext {
             epoch: self.epoch(),
             environment: self.environment(),
         }
@@ -285,58 +270,6 @@ impl Session {
     /// What the text of a key's value means in this session.
     pub(super) fn text_context(&self) -> TextContext {
         *self.state.told.text()
-    }
-}
-
-impl Prepared {
-    /// The plan of its only statement, if that or the plan of its shape is known.
-    pub(super) fn known_plan(&self, world: &World, context: &Rc<PlanContext>) -> Option<Rc<Plan>> {
-        let of = |known: &Planned| {
-            let same = known.is_for(world.version, context);
-            same.then(|| Rc::clone(&known.plan))
-        };
-        if let Some(plan) = self.served.borrow().as_ref().and_then(of) {
-            return Some(plan);
-        }
-        let own = self.plans.borrow().iter().find_map(|(_, known)| of(known));
-        if own.is_some() {
-            return own;
-        }
-        let shaped = self.shaped.as_ref()?;
-        let types = self.origin.types();
-        let Known::Plan(known) = shaped.entry.plan(world.version, context, types) else {
-            return None;
-        };
-        let sql = std::str::from_utf8(shaped.span.of(&self.sql)).ok()?;
-        world.planner().serves(&known, sql).then(|| {
-            self.serve(world.version, Rc::clone(context), &known.plan);
-            Rc::clone(&known.plan)
-        })
-    }
-
-    /// The plan of its shape is its own.
-    fn serve(&self, world: u64, context: Rc<PlanContext>, plan: &Rc<Plan>) {
-        self.served.replace(Some(Planned {
-            world,
-            context,
-            plan: Rc::clone(plan),
-        }));
-    }
-
-    /// Remembers a plan of one of its statements.
-    fn keep(&self, at: usize, world: u64, context: Rc<PlanContext>, plan: &Rc<Plan>) {
-        let mut plans = self.plans.borrow_mut();
-        plans.retain(|(_, p)| p.world == world);
-        if plans.len() >= KEPT {
-            plans.remove(0);
-        }
-        let plan = Rc::clone(plan);
-        let planned = Planned {
-            world,
-            context,
-            plan,
-        };
-        plans.push((at, planned));
     }
 }
 

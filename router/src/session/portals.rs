@@ -5,9 +5,9 @@
 //! are here: where each lives, and with what it ends. Names that only a server knows are those that functions have
 //! opened.
 
-use super::names::Prepared;
-use super::step::Kind;
 use super::touched::Parts;
+use crate::statements::names::Prepared;
+use crate::statements::step::Kind;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::name::NAME_LIMIT;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub enum Open {
 /// What a cursor ends with. Portals end with their transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// The transaction, or a savepoint in it that was set before the cursor was made, after so many deeds.
+    /// The transaction, or a savepoint in it that was set before the cursor was made, after so many events.
     Transaction(usize),
     /// WITH HOLD: so it is up to COMMIT.
     Held(usize),
@@ -65,8 +65,8 @@ pub struct Portal {
     pub parts: Option<Parts>,
     /// The EXECUTE that the client has bound, where this is what it runs.
     pub executes: Option<Rc<Prepared>>,
-    /// How many deeds the transaction had done when it was bound.
-    pub deeds: usize,
+    /// How many events the transaction had done when it was bound.
+    pub events: usize,
     /// How far it is.
     pub progress: Progress,
 }
@@ -119,10 +119,10 @@ impl Open {
 }
 
 impl Life {
-    /// After so many deeds it was made; `None` for what no savepoint ends.
-    fn deeds(&mut self) -> Option<&mut usize> {
+    /// After so many events it was made; `None` for what no savepoint ends.
+    fn events(&mut self) -> Option<&mut usize> {
         match self {
-            Life::Transaction(deeds) | Life::Held(deeds) => Some(deeds),
+            Life::Transaction(events) | Life::Held(events) => Some(events),
             Life::Session => None,
         }
     }
@@ -226,30 +226,30 @@ impl Portals {
         });
     }
 
-    /// ROLLBACK TO was done, after which the transaction has so many deeds: what was opened behind the savepoint is
+    /// ROLLBACK TO was done, after which the transaction has so many events: what was opened behind the savepoint is
     /// gone. The unnamed portal of one server may have been bound meanwhile, and its server says itself if it is gone.
-    pub fn roll_back_to(&mut self, deeds: usize) {
+    pub fn roll_back_to(&mut self, events: usize) {
         let on_server = |portal: &mut Portal| matches!(portal.place, Place::Shard(_));
         self.unnamed
-            .take_if(|portal| portal.deeds >= deeds && !on_server(portal));
+            .take_if(|portal| portal.events >= events && !on_server(portal));
         self.named.retain(|_, open| match open {
-            Open::Portal(portal) => portal.deeds < deeds,
-            Open::Cursor { life, .. } => life.deeds().is_none_or(|made| *made < deeds),
+            Open::Portal(portal) => portal.events < events,
+            Open::Cursor { life, .. } => life.events().is_none_or(|made| *made < events),
         });
     }
 
-    /// RELEASE was done of a savepoint that `deeds` had gone before: what was opened behind it is of what is around it
+    /// RELEASE was done of a savepoint that `events` had gone before: what was opened behind it is of what is around it
     /// now.
-    pub fn release(&mut self, deeds: usize) {
+    pub fn release(&mut self, events: usize) {
         if let Some(portal) = &mut self.unnamed {
-            portal.deeds = portal.deeds.min(deeds);
+            portal.events = portal.events.min(events);
         }
         for open in self.named.values_mut() {
             match open {
-                Open::Portal(portal) => portal.deeds = portal.deeds.min(deeds),
+                Open::Portal(portal) => portal.events = portal.events.min(events),
                 Open::Cursor { life, .. } => {
-                    if let Some(made) = life.deeds() {
-                        *made = deeds.min(*made);
+                    if let Some(made) = life.events() {
+                        *made = events.min(*made);
                     }
                 }
             }
@@ -339,11 +339,11 @@ pub fn cannot_be_run(name: &[u8]) -> Report {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::{Interner, Origin};
-    use super::super::step::Step;
     use super::*;
+    use crate::statements::names::{Interner, Origin};
+    use crate::statements::step::Step;
 
-    fn portal(place: Place, deeds: usize) -> Portal {
+    fn portal(place: Place, events: usize) -> Portal {
         let origin = Origin::Parse(Box::default());
         let interner = Interner::default();
         Portal {
@@ -356,7 +356,7 @@ mod tests {
             place,
             parts: None,
             executes: None,
-            deeds,
+            events,
             progress: Progress::Ready,
         }
     }

@@ -5,11 +5,11 @@
 //! of the client, of which the second may say the opposite of what the first has done on
 //! some shards.
 
-use super::names::Prepared;
 use super::state::Block;
-use super::step::Kind;
 use super::{Halt, Session};
 use crate::control::ControlError;
+use crate::statements::names::Prepared;
+use crate::statements::step::Kind;
 use mothership_proto::report::{Report, sqlstate};
 
 /// Asked of the database of each shard.
@@ -30,7 +30,7 @@ impl Session {
             return Ok(());
         };
         // In a block it fails on whichever server.
-        if self.world.is_none() || self.state.block != Block::None {
+        if self.model.is_none() || self.state.block != Block::None {
             return Ok(());
         }
         let name = name.clone();
@@ -88,21 +88,6 @@ impl Session {
         let count = tokio::time::timeout(limit, asked).await.map_err(late)??;
         Ok(count > 0)
     }
-}
-
-/// What a client is told who prepares or finishes a transaction by a name of the routers.
-pub(super) fn reserved() -> Report {
-    let message = "names of prepared transactions that begin with \"ms1:\" are the routers'";
-    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
-        .detail("they name parts of transactions over several shards, which the routers finish together")
-        .hint("Use another name. SHOW TRANSACTIONS in the console lists what is in doubt.")
-}
-
-/// What a client is told whose name of a prepared transaction is not certain.
-pub(super) fn unread() -> Report {
-    let message = "the name of the prepared transaction cannot be read";
-    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
-        .hint("Write the name as a plain string.")
 }
 
 /// What PREPARE TRANSACTION over several shards is told.

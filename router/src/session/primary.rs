@@ -57,7 +57,7 @@ impl Session {
     ) -> Result<Chosen, Halt> {
         let used = match wants {
             Wants::FreshRead(_) => Use::ReadOnPrimary,
-            Wants::Primary => Use::Primary,
+            Wants::Primary | Wants::NoPart => Use::Primary,
         };
         let mut wait: Option<Wait> = None;
         let mut late = 0;

@@ -4,61 +4,21 @@
 //! A number that is a client's of this router is never a process of a server, so the two cannot be mistaken.
 
 use super::dispatch::refused;
-use super::errors::Written;
-use super::names::{Origin, Prepared};
 use super::{Halt, Session};
 use crate::core::{ClientNumber, Core, Entry};
+use crate::statements::errors::Written;
+use crate::statements::names::{Origin, Prepared};
+use crate::statements::rewritten::{About, Rewritten};
 use mothership_plan::{Plan, Reason, Refusal, Target as Place};
 use mothership_proto::frontend::{Bind, Parse};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::Pin;
-use mothership_sql::places::Change;
 use mothership_sql::process::{
-    Deed, GREATEST, MARK, Own, Processes, Question, Signal, SignalRows, Signalled, Target, Told,
-    numbers, told,
+    ClientIdentity, GREATEST, MARK, ProcessAction, Processes, RewrittenQuery, SignalRows,
+    Signalled, Target, numbers, told,
 };
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// What a text was made of.
-#[derive(Clone, Debug)]
-pub struct Rewritten {
-    /// The client's text.
-    pub sql: Box<[u8]>,
-    /// How it was changed.
-    pub changes: Vec<Change>,
-    /// What it is about, if it is about another process and nothing else.
-    about: Option<About>,
-}
-
-/// A statement about one other process.
-#[derive(Clone, Debug)]
-enum About {
-    /// It does something to that process.
-    Signal(Signal),
-    /// It asks what that process waits for.
-    Question(Question),
-    /// It does something to each process whose number stands in a table.
-    Rows(SignalRows),
-}
-
-impl About {
-    fn of(sql: &[u8], strings: bool) -> Option<About> {
-        let signal = Signal::of(sql, strings).map(About::Signal);
-        signal
-            .or_else(|| Question::of(sql, strings).map(About::Question))
-            .or_else(|| SignalRows::of(sql, strings).map(About::Rows))
-    }
-
-    /// The process that stands in the text; `None` if those of rows are meant.
-    fn target(&self) -> Option<Target> {
-        match self {
-            About::Signal(signal) => Some(signal.target),
-            About::Question(question) => Some(question.target),
-            About::Rows(_) => None,
-        }
-    }
-}
 
 impl Session {
     /// A simple query with the client's number wherever it asks for that of its process. `None` if it does not.
@@ -87,13 +47,13 @@ impl Session {
         Ok(Some(rewritten(parsed, parse.sql, told, about)))
     }
 
-    fn told(&self, statement: &Prepared) -> Result<Option<(Told, Option<About>)>, Halt> {
+    fn told(&self, statement: &Prepared) -> Result<Option<(RewrittenQuery, Option<About>)>, Halt> {
         if !statement.steps.iter().any(|step| step.processes) {
             return Ok(None);
         }
         let strings = self.standard_strings();
         let about = About::of(&statement.sql, strings);
-        let own = Own {
+        let own = ClientIdentity {
             number: self.entry.process.get(),
             has_temporary: self.state.pins.has(Pin::TempObject)
                 || self.state.pins.has(Pin::Opaque)
@@ -170,10 +130,10 @@ impl Session {
         about: &About,
         number: Option<i32>,
         sql: &[u8],
-    ) -> Result<Option<Told>, Halt> {
+    ) -> Result<Option<RewrittenQuery>, Halt> {
         match (about, number) {
             (About::Signal(signal), Some(number)) => {
-                let done = self.signal(signal.deed, number).await?;
+                let done = self.signal(signal.action, number).await?;
                 Ok(done.then(|| signal.carried_out(sql)))
             }
             (About::Question(question), Some(number)) => {
@@ -194,7 +154,7 @@ impl Session {
         statement: &Rc<Prepared>,
         rows: &SignalRows,
         sql: &[u8],
-    ) -> Result<Option<Told>, Halt> {
+    ) -> Result<Option<RewrittenQuery>, Halt> {
         let plan = self.look_for_unknown(statement, 0).await?;
         let at_home = match plan.as_deref() {
             Some(Plan::Single(single)) => single.target == Place::Home,
@@ -215,7 +175,7 @@ impl Session {
         let own = self.entry.process.get();
         let mut signalled = Signalled::default();
         for number in numbers.into_iter().filter(|number| *number != own) {
-            match self.signal(rows.deed, number).await? {
+            match self.signal(rows.action, number).await? {
                 true => signalled.done.push(number),
                 false => signalled.unknown.push(number),
             }
@@ -256,7 +216,8 @@ impl Session {
         }
         // A number that is not of this router is the server's to judge.
         let is_ours = |number: i32| {
-            number > GREATEST && ClientNumber::decode(number).process == shared.kin.process
+            number > GREATEST
+                && ClientNumber::decode(number).process == shared.other_process.process
         };
         let real = |number: i32| match clients.iter().find(|(_, known)| *known == number) {
             Some((process, _)) => Some(*process),
@@ -277,13 +238,13 @@ impl Session {
 
     /// Cancels what another client does, or ends its session, if the role may. False if the number is not that of
     /// another client of this router.
-    async fn signal(&mut self, deed: Deed, number: i32) -> Result<bool, Halt> {
+    async fn signal(&mut self, event: ProcessAction, number: i32) -> Result<bool, Halt> {
         if number <= GREATEST || number == self.entry.process.get() {
             return Ok(false);
         }
         let client = ClientNumber::decode(number);
         let shared = Arc::clone(&self.core.shared);
-        if client.process != shared.kin.process {
+        if client.process != shared.other_process.process {
             return Ok(false);
         }
         let who = move |core: &Rc<Core>| {
@@ -294,13 +255,13 @@ impl Session {
         let Some((session, role)) = found else {
             return Ok(false);
         };
-        self.check_may_signal(deed, &role).await?;
+        self.check_may_signal(event, &role).await?;
         let act = move |core: &Rc<Core>| {
             let entry = at(core, client).filter(|entry| entry.who.number == session);
             if let Some(entry) = entry {
-                match deed {
-                    Deed::Cancel => crate::core::cancel_entry(core, &entry, Rc::new(())),
-                    Deed::Terminate => crate::console::end(&entry),
+                match event {
+                    ProcessAction::Cancel => crate::core::cancel_entry(core, &entry, Rc::new(())),
+                    ProcessAction::Terminate => entry.terminate(),
                 }
             }
         };
@@ -309,7 +270,7 @@ impl Session {
     }
 
     /// Fails in PostgreSQL's words if the client's role may not signal processes of `role`.
-    async fn check_may_signal(&mut self, deed: Deed, role: &str) -> Result<(), Halt> {
+    async fn check_may_signal(&mut self, event: ProcessAction, role: &str) -> Result<(), Halt> {
         let role = role.replace('\'', "''");
         let role = match role.contains('\\') {
             true => format!("E'{}'", role.replace('\\', "\\\\")),
@@ -330,16 +291,18 @@ impl Session {
         );
         let at = self.attach(self.topology.home).await?;
         let said = self.ask_row(at, &sql).await?;
-        let message = match (said.as_deref(), deed) {
+        let message = match (said.as_deref(), event) {
             (Some("may"), _) => return Ok(()),
-            (Some("superuser"), Deed::Cancel) => "must be a superuser to cancel superuser query",
-            (Some("superuser"), Deed::Terminate) => {
+            (Some("superuser"), ProcessAction::Cancel) => {
+                "must be a superuser to cancel superuser query"
+            }
+            (Some("superuser"), ProcessAction::Terminate) => {
                 "must be a superuser to terminate superuser process"
             }
-            (_, Deed::Cancel) => {
+            (_, ProcessAction::Cancel) => {
                 "must be a member of the role whose query is being canceled or member of pg_signal_backend"
             }
-            (_, Deed::Terminate) => {
+            (_, ProcessAction::Terminate) => {
                 "must be a member of the role whose process is being terminated or member of pg_signal_backend"
             }
         };
@@ -369,7 +332,7 @@ fn own_text(statement: &Prepared) -> Box<[u8]> {
 fn rewritten(
     statement: Rc<Prepared>,
     sql: &[u8],
-    told: Told,
+    told: RewrittenQuery,
     about: Option<About>,
 ) -> Rc<Prepared> {
     statement.rewritten.get_or_init(|| Rewritten {

@@ -23,7 +23,7 @@ use std::time::Duration;
 const LONGEST: usize = 64 * 1024;
 
 /// How often a request is sent again at most.
-pub(super) const MOST: u8 = 4;
+pub(super) const MAX_REPEATS: u8 = 4;
 
 /// A server that has crashed lets clients in until it notices, and what it says to a backend that is just sending is
 /// dropped: the second connection may be lost without a word.
@@ -46,7 +46,7 @@ impl Again {
         match wants {
             Wants::FreshRead(_) => Again::Lost,
             Wants::Primary if writes => Again::Refused,
-            Wants::Primary => Again::Never,
+            Wants::Primary | Wants::NoPart => Again::Never,
         }
     }
 }
@@ -166,7 +166,7 @@ impl Session {
         kept.as_deref().is_some_and(all_owed)
             && matches!(self.state.phase, Phase::Query | Phase::Syncing)
             && !(inbox.passed || inbox.fatal || self.state.skipping)
-            && self.repeated < MOST
+            && self.repeated < MAX_REPEATS
     }
 
     /// Takes the request at hand back from a server that is lost. False if that cannot be; nothing has changed then.
@@ -265,7 +265,8 @@ impl Session {
 /// connection, and `repeated` how often the read was sent again before.
 pub fn repeats(farewell: Option<Farewell>, age: Duration, repeated: u8) -> bool {
     match farewell {
-        Some(Farewell::Crash | Farewell::NotReady) => repeated < MOST,
+        // The request has no part in it.
+        Some(Farewell::Crash | Farewell::NotReady | Farewell::Idle) => repeated < MAX_REPEATS,
         Some(Farewell::Ended) => repeated == 0,
         None if age < YOUNG => repeated <= 1,
         None => repeated == 0,
@@ -299,5 +300,22 @@ pub(super) fn renew(lease: &mut Lease) {
     let pool = lease.pool();
     if !pool.is_stale(lease.opened) {
         pool.reconnect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_sent_again_more_than_once_only_where_it_cannot_be_the_cause() {
+        let old = YOUNG * 10;
+        for farewell in [Farewell::Idle, Farewell::Crash, Farewell::NotReady] {
+            let more = (0..=MAX_REPEATS).map(|repeated| repeats(Some(farewell), old, repeated));
+            assert!(more.eq((0..=MAX_REPEATS).map(|repeated| repeated < MAX_REPEATS)));
+        }
+        for farewell in [Some(Farewell::Ended), None] {
+            assert!(repeats(farewell, old, 0) && !repeats(farewell, old, 1));
+        }
     }
 }

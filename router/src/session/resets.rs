@@ -5,9 +5,9 @@
 //! ResetAllOptions). And a server that runs a RESET goes back to its own default, a session to what its startup packet
 //! said: servers are told so before the next statement.
 
-use super::settings::{Change, Setting, Settings, local_sql};
 use super::state::State;
-use super::step::Kind;
+use crate::statements::settings::{Change, Setting, Settings, local_sql};
+use crate::statements::step::Kind;
 use mothership_sql::effect::DiscardWhat;
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -5,9 +5,9 @@
 
 use super::attach::give_back;
 use super::dispatch::not_utf8;
-use super::names::Prepared;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
+use crate::statements::names::Prepared;
 use mothership_plan::{Guarded, Plan};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ impl Session {
         self.may_run = None;
         // Without documents no plan is guarded, and none is to be looked up for it.
         let has_documents = self.topology.config.shards.len() > self.topology.postgres;
-        if self.world.is_none() || !has_documents {
+        if self.model.is_none() || !has_documents {
             return Ok(());
         }
         let Some((plan, _)) = self.plan_by_known(statement, at)? else {

@@ -2,9 +2,9 @@
 //! savepoints, cursors, prepared statements. Asked before the statement is sent, so
 //! that a server never has what the router does not know.
 
-use super::settings::{Change, Settings};
-use super::step::Kind;
 use super::{Halt, Session};
+use crate::statements::settings::{Change, Settings};
+use crate::statements::step::Kind;
 use mothership_proto::report::{Report, sqlstate};
 
 impl Session {
@@ -14,15 +14,15 @@ impl Session {
         kinds: impl Iterator<Item = &'k Kind>,
     ) -> Result<(), Halt> {
         let limits = &self.topology.config.limits;
-        let mut deeds = self.state.history.deeds().len();
+        let mut events = self.state.history.events().len();
         let mut cursors = self.state.portals.count();
         let mut settings: Option<Settings> = None;
         for kind in kinds {
             if leaves_a_deed(kind) {
-                deeds += 1;
+                events += 1;
                 let most = limits.savepoints.get() as usize;
                 let what = "savepoints and changes of settings";
-                within(deeds, most, what, "a transaction", "limits.savepoints")?;
+                within(events, most, what, "a transaction", "limits.savepoints")?;
             }
             match kind {
                 Kind::Declare(name) if self.state.portals.get(name.as_bytes()).is_none() => {
@@ -52,7 +52,11 @@ impl Session {
                 }
                 Kind::LocalConfig(Some(changes)) => {
                     let held = self.state.history.local_bytes();
-                    check_texts(0, held + super::settings::local_sql(changes).len(), limits)?;
+                    check_texts(
+                        0,
+                        held + crate::statements::settings::local_sql(changes).len(),
+                        limits,
+                    )?;
                 }
                 _ => {}
             }
@@ -140,10 +144,7 @@ fn leaves_a_deed(kind: &Kind) -> bool {
 }
 
 /// Fails for more settings than a session may have; also asked at login.
-pub(super) fn check_settings(
-    settings: &Settings,
-    limits: &crate::config::Limits,
-) -> Result<(), Report> {
+pub fn check_settings(settings: &Settings, limits: &crate::config::Limits) -> Result<(), Report> {
     let (count, bytes) = settings.size();
     check_texts(count, bytes, limits)
 }

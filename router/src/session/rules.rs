@@ -9,28 +9,28 @@
 //! pays one comparison for each request.
 
 use super::knowledge::SEEN_JUST_NOW;
-use super::names::{Origin, Prepared};
 use super::planning::search_path;
 use super::state::Block;
-use super::step::{Defines, Kind};
 use super::{Halt, Session};
 use crate::config;
 use crate::config::{Caps, Label, Level};
-use crate::core::Topology;
-use crate::group::shard_id;
+use crate::model::DatabaseModel;
 use crate::rules;
 use crate::rules::facts::Facts;
 use crate::rules::meter::{Over, Running};
 use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{Refusal, RequestFacts, RuleOutcome, RuleSet, Servers};
-use crate::world::World;
+use crate::statements::names::{Origin, Prepared};
+use crate::statements::requests::RequestKey;
+use crate::statements::step::{Defines, Kind};
+use crate::topology::Topology;
+use crate::topology::shard_id;
 use mothership_plan::pin::unplanned;
 use mothership_plan::{About, Elsewhere, Pin, Plan, Role};
 use mothership_pool::health::{Among, Reads};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;
 use mothership_sql::effect::{self, Statement, analyse};
-use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -39,14 +39,14 @@ use std::sync::{Arc, LazyLock};
 pub struct Ruled {
     set: Arc<RuleSet>,
     /// What is known of the database where no table is declared.
-    world: Option<Arc<World>>,
+    model: Option<Arc<DatabaseModel>>,
     /// None as long as there were no rules.
-    own: Option<Box<Own>>,
+    own: Option<Box<SessionRules>>,
 }
 
 /// What a session keeps of its rules.
 #[derive(Default)]
-struct Own {
+struct SessionRules {
     /// By which `mine` were chosen.
     application: Box<str>,
     /// Those that can decide about this origin.
@@ -75,14 +75,14 @@ impl Default for Ruled {
         static NONE: LazyLock<Arc<RuleSet>> = LazyLock::new(Arc::default);
         Self {
             set: Arc::clone(&NONE),
-            world: None,
+            model: None,
             own: None,
         }
     }
 }
 
 impl Ruled {
-    fn own(&mut self) -> &mut Own {
+    fn own(&mut self) -> &mut SessionRules {
         self.own.get_or_insert_default()
     }
 
@@ -166,61 +166,11 @@ impl Ruled {
 
 /// When a statement is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum RuleStage {
     /// It is made known to a server, which may plan it.
     Prepared,
     /// It is about to run.
     Runs,
-}
-
-/// What rules look at in the statements of one text, kept with it.
-#[derive(Debug, Default)]
-pub struct Requests {
-    facts: RefCell<Vec<(usize, Rc<Facts>)>>,
-    known: RefCell<Vec<(Asked, Rc<RequestFacts>)>>,
-}
-
-/// What [`RequestFacts`] were made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Asked {
-    at: usize,
-    rules: u64,
-    world: u64,
-    scope: Rc<Scope>,
-}
-
-/// Answers kept for one text, for sessions that differ in search_path and the like.
-const KEPT: usize = 4;
-
-impl Requests {
-    /// With its shape, if `shaped`.
-    fn facts(
-        &self,
-        statement: &Prepared,
-        at: usize,
-        (conforming, shaped): (bool, bool),
-    ) -> Rc<Facts> {
-        let known = self.facts.borrow().iter().find(|(n, _)| *n == at).cloned();
-        if let Some((_, facts)) = known
-            && (!shaped || facts.shape.is_some())
-        {
-            return facts;
-        }
-        let read = match shaped {
-            true => Facts::with_shape,
-            false => Facts::of,
-        };
-        let text = match statement.steps.get(at) {
-            Some(step) => statement.sql.get(step.span.start..step.span.end),
-            None => None,
-        };
-        let facts = Rc::new(text.map_or_else(Facts::unknown, |text| read(text, conforming)));
-        let mut known = self.facts.borrow_mut();
-        known.retain(|(n, _)| *n != at);
-        known.push((at, Rc::clone(&facts)));
-        drop(known);
-        facts
-    }
 }
 
 impl Session {
@@ -259,21 +209,21 @@ impl Session {
     }
 
     /// What is known of the database.
-    pub(super) fn known_world(&self) -> Option<&Arc<World>> {
-        self.world.as_ref().or(self.rules.world.as_ref())
+    pub(super) fn known_model(&self) -> Option<&Arc<DatabaseModel>> {
+        self.model.as_ref().or(self.rules.model.as_ref())
     }
 
     /// Works by newer knowledge from now on.
-    pub(super) fn put_world(&mut self, world: Arc<World>) {
+    pub(super) fn put_model(&mut self, model: Arc<DatabaseModel>) {
         if let Some(own) = &mut self.rules.own {
             own.survey = None;
         }
         if self.topology.declared {
-            self.rules.world = None;
-            self.world = Some(world);
+            self.rules.model = None;
+            self.model = Some(model);
         } else {
-            self.world = None;
-            self.rules.world = Some(world);
+            self.model = None;
+            self.rules.model = Some(model);
         }
     }
 
@@ -295,7 +245,11 @@ impl Session {
 
     /// Asks the rules about every statement of a text. Fails if one of them is refused;
     /// then nothing of the text may run.
-    pub(super) async fn heed(&mut self, statement: &Prepared, moment: Moment) -> Result<(), Halt> {
+    pub(super) async fn heed(
+        &mut self,
+        statement: &Prepared,
+        moment: RuleStage,
+    ) -> Result<(), Halt> {
         if self.rules.is_idle() {
             self.heed_none();
             return Ok(());
@@ -308,7 +262,7 @@ impl Session {
             let refusal = outcome.refusal.clone();
             let decided = outcome
                 .rule
-                .filter(|_| moment == Moment::Runs || refusal.is_some());
+                .filter(|_| moment == RuleStage::Runs || refusal.is_some());
             if let Some(rule) = decided {
                 self.note(rule);
             }
@@ -343,7 +297,7 @@ impl Session {
             return Err(refused(refusal).into());
         }
         let pin = outcome.pin(set, About::Rows, self.shard_names());
-        self.admit(&outcome, Moment::Runs).await?;
+        self.admit(&outcome, RuleStage::Runs).await?;
         if self.servers.is_empty() {
             self.rules.use_pool(&outcome);
         }
@@ -372,8 +326,8 @@ impl Session {
     /// Lets a request through as its rule's limits have it. Inside of a transaction that works somewhere nothing waits,
     /// and nothing is refused: others may wait for what it holds. What is prepared has a server from then on, so it is let
     /// through before, and once with what runs behind it.
-    async fn admit(&mut self, outcome: &RuleOutcome, moment: Moment) -> Result<(), Halt> {
-        if moment == Moment::Runs {
+    async fn admit(&mut self, outcome: &RuleOutcome, moment: RuleStage) -> Result<(), Halt> {
+        if moment == RuleStage::Runs {
             self.entry.pulse.rule(outcome.timeout);
         }
         let in_transaction = self.state.block != Block::None || self.implicit;
@@ -390,11 +344,11 @@ impl Session {
         };
         let own = self.rules.own();
         if std::mem::take(&mut own.ahead) && own.outcome.rule == outcome.rule {
-            own.ahead = moment == Moment::Prepared;
+            own.ahead = moment == RuleStage::Prepared;
             return Ok(());
         }
         if works {
-            if moment == Moment::Runs {
+            if moment == RuleStage::Runs {
                 meter.charge(caps);
             }
             return Ok(());
@@ -404,7 +358,7 @@ impl Session {
         let entered = self.while_client_waits(meter.enter(caps, line)).await?;
         self.rules.own().running =
             entered.map_err(|over| Halt::Fail(too_many(&rule.name, caps, over)))?;
-        self.rules.own().ahead = moment == Moment::Prepared;
+        self.rules.own().ahead = moment == RuleStage::Prepared;
         Ok(())
     }
 
@@ -453,11 +407,11 @@ impl Session {
     fn request(&mut self, statement: &Prepared, at: usize) -> Rc<RequestFacts> {
         let facts = self.facts(statement, at);
         let rules = &self.rules;
-        let world = match rules.set.looks_at_statements(rules.mine()) {
-            true => self.known_world().cloned(),
+        let model = match rules.set.looks_at_statements(rules.mine()) {
+            true => self.known_model().cloned(),
             false => None,
         };
-        let Some(world) = world else {
+        let Some(model) = model else {
             return Rc::new(RequestFacts::by_origin(&facts, &self.rules.set));
         };
         let mut scope = self.scope();
@@ -466,25 +420,20 @@ impl Session {
         let made = before.map(|step| step.defines).max().unwrap_or_default();
         scope.is_hidden |= made != Defines::Nothing;
         scope.is_redefined |= made == Defines::More;
-        let asked = Asked {
+        let asked = RequestKey {
             at,
             rules: self.rules.set.number,
-            world: world.version,
+            model: model.version,
             scope: Rc::new(scope),
         };
-        let known = statement.requests.known.borrow();
-        if let Some((_, request)) = known.iter().find(|(known, _)| *known == asked) {
-            return Rc::clone(request);
+        if let Some(request) = statement.requests.known(&asked) {
+            return request;
         }
-        drop(known);
-        let survey = self.survey(&world);
-        let (rules, catalog) = (&self.rules.set, world.catalog());
+        let survey = self.survey(&model);
+        let (rules, catalog) = (&self.rules.set, model.catalog());
         let request = Rc::new(survey.request(rules, catalog, &facts, &asked.scope));
-        let mut known = statement.requests.known.borrow_mut();
-        if known.len() >= KEPT.max(statement.steps.len()) {
-            known.remove(0);
-        }
-        known.push((asked, Rc::clone(&request)));
+        let statements = statement.steps.len();
+        statement.requests.remember(asked, &request, statements);
         request
     }
 
@@ -496,12 +445,12 @@ impl Session {
         )
     }
 
-    fn survey(&mut self, world: &World) -> Rc<Survey> {
+    fn survey(&mut self, model: &DatabaseModel) -> Rc<Survey> {
         let known = self.rules.own.as_ref().and_then(|own| own.survey.as_ref());
         if let Some(survey) = known {
             return Rc::clone(survey);
         }
-        let survey = self.core.survey(&self.rules.set, world);
+        let survey = self.core.survey(&self.rules.set, model);
         self.rules.own().survey = Some(Rc::clone(&survey));
         survey
     }
@@ -525,7 +474,7 @@ impl Session {
     async fn look_for_hidden(&mut self, statement: &Prepared) -> Result<(), Halt> {
         let set = &self.rules.set;
         let by_table = |at: &usize| set.rule(*at).is_some_and(|r| !r.when.tables.is_empty());
-        let Some(world) = self.known_world().cloned() else {
+        let Some(model) = self.known_model().cloned() else {
             return Ok(());
         };
         if !self.rules.mine().iter().any(by_table) {
@@ -533,14 +482,14 @@ impl Session {
         }
         let scope = self.scope();
         // Then it is most likely a temporary table of the session.
-        if scope.is_hidden && world.read.elapsed() < SEEN_JUST_NOW {
+        if scope.is_hidden && model.read.elapsed() < SEEN_JUST_NOW {
             return Ok(());
         }
         for at in 0..statement.steps.len() {
             let facts = self.facts(statement, at);
-            if Survey::names_unknown(world.catalog(), &facts, &scope) {
+            if Survey::names_unknown(model.catalog(), &facts, &scope) {
                 // What somebody else reads just now may have been begun too early.
-                return self.reload_world(|_| false).await;
+                return self.reload_model(|_| false).await;
             }
         }
         Ok(())
@@ -549,16 +498,16 @@ impl Session {
     /// Without declared tables nothing is planned, but what a replica may serve must be
     /// proven all the same.
     fn prove(&mut self, statement: &Prepared) -> bool {
-        if self.world.is_some() || !self.rules.set.has_replicas() {
+        if self.model.is_some() || !self.rules.set.has_replicas() {
             return false;
         }
-        let (Some(world), [step]) = (self.rules.world.clone(), statement.steps.as_slice()) else {
+        let (Some(model), [step]) = (self.rules.model.clone(), statement.steps.as_slice()) else {
             return false;
         };
         let Ok(sql) = std::str::from_utf8(step.span.of(&statement.sql)) else {
             return false;
         };
-        let plan = self.plan(statement, 0, sql, &world);
+        let plan = self.plan(statement, 0, sql, &model);
         matches!(plan.as_deref().map(Plan::unguarded), Ok(Plan::Single(single)) if single.role == Role::Replica)
     }
 
@@ -567,8 +516,8 @@ impl Session {
     pub(super) fn is_read_known(&self) -> bool {
         match &self.rules.outcome().servers {
             Servers::Primary => false,
-            Servers::Any => self.world.is_some(),
-            Servers::By(..) => self.world.is_some() || self.rules.is_proven(),
+            Servers::Any => self.model.is_some(),
+            Servers::By(..) => self.model.is_some() || self.rules.is_proven(),
         }
     }
 
@@ -621,7 +570,7 @@ impl Session {
 
     fn pin_by(&mut self, outcome: &RuleOutcome, facts: &Facts) -> Option<Pin> {
         let scope = self.scope();
-        let catalog = self.known_world().map(|world| world.catalog());
+        let catalog = self.known_model().map(|model| model.catalog());
         let about = about(catalog, facts, &scope);
         outcome.pin(&self.rules.set, about, self.shard_names())
     }
@@ -667,12 +616,12 @@ impl Session {
                     true => Facts::with_shape(text, strings),
                     false => Facts::of(text, strings),
                 };
-                let request = match self.known_world().cloned() {
+                let request = match self.known_model().cloned() {
                     None => RequestFacts::by_origin(&facts, &self.rules.set),
-                    Some(world) => {
+                    Some(model) => {
                         let scope = self.scope();
-                        let survey = self.survey(&world);
-                        survey.request(&self.rules.set, world.catalog(), &facts, &scope)
+                        let survey = self.survey(&model);
+                        survey.request(&self.rules.set, model.catalog(), &facts, &scope)
                     }
                 };
                 let rules = &self.rules;

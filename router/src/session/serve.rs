@@ -1,16 +1,17 @@
 //! The socket side of a session: takes messages from the client, waits for either
 //! side, and hands what a server says to [`State`](super::state::State).
 
-use super::clock::Doing;
 use super::inbox::Inbox;
 use super::passage::Passage;
 use super::primary;
 use super::repeat::{Abandoned, Again, renew};
 use super::state::{Block, Ended, Phase, State};
+use super::turns::AttemptOutcome;
 use super::{
     Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
 };
 use crate::core::Life;
+use crate::core::clock::Doing;
 use crate::pressure::HOARD;
 use mothership_pool::connection::{Broken, Fate, Flow, Reader};
 use mothership_pool::wire::Wire;
@@ -19,6 +20,7 @@ use mothership_proto::frame::{self, Frame, FrameError, Next};
 use mothership_proto::frontend::tag;
 use mothership_proto::ledger::{Event, Owed, Step};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_sql::quote::identifier;
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -31,6 +33,9 @@ const AT_ONCE: usize = 1024 * 1024;
 impl Session {
     /// Takes one message from the client's input, if a whole one is there.
     pub(super) async fn take_frame(&mut self) -> Result<bool, End> {
+        if self.is_being_cancelled() {
+            self.wait_for_cancels().await;
+        }
         match self.take_segment().await {
             Ok(false) => {}
             taken => return self.taken(taken.map(|_| ())).await,
@@ -71,6 +76,20 @@ impl Session {
         self.at_hand = 0;
         self.keep_request(bytes);
         self.taken(result).await
+    }
+
+    /// Whether a server that the session keeps may still get a cancel that was meant for an earlier request.
+    fn is_being_cancelled(&self) -> bool {
+        let pending = |s: &Attached| s.lease.cancel.is_pending();
+        self.state.phase == Phase::Idle && self.servers.iter().any(pending)
+    }
+
+    /// PostgreSQL signals a backend and then its process group, so that the second signal may come when the request has
+    /// ended. Its next request waits until the server has closed the connection of the cancel.
+    async fn wait_for_cancels(&mut self) {
+        for attached in &self.servers {
+            attached.lease.cancel.settled().await;
+        }
     }
 
     /// What was taken from the input was served, or has failed.
@@ -223,7 +242,10 @@ impl Session {
             return Poll::Pending;
         }
         match self.client.poll_fill(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.poll_rest(cx);
+                Poll::Pending
+            }
             Poll::Ready(Ok(n)) if n > 0 => {
                 if hoards {
                     pressure.grew(n);
@@ -408,7 +430,7 @@ impl Session {
         self.state.portals.close_all();
         // As with PostgreSQL itself: who listens there, or has a lock, would wait for nothing.
         self.state.orphaned |= !self.state.pins.is_empty();
-        self.state.pins = super::step::Pins::NONE;
+        self.state.pins = crate::statements::step::Pins::NONE;
         tracing::warn!(
             server = %attached.lease.pool().opener().endpoint().address,
             error = %error,
@@ -468,9 +490,17 @@ impl Session {
         }
     }
 
-    /// Waits until a server owes nothing. Fails if it failed meanwhile.
+    /// Waits until a server owes nothing. Fails if it failed meanwhile, or if the statement is to give way to others: what
+    /// the router asks for itself may wait for a lock, too.
     pub(super) async fn settle(&mut self, at: usize) -> Result<(), Halt> {
         let count = self.servers.len();
+        if let Some(attached) = self.servers.get_mut(at)
+            && attached.inbox.in_segment
+            && !attached.lease.ledger.is_empty()
+        {
+            // Without it a server keeps its answers until Sync. Whoever sent the last message may not have known of this wait.
+            attached.lease.wire.send(mothership_proto::frontend::FLUSH);
+        }
         loop {
             if self.servers.len() != count {
                 return Err(Halt::Failed);
@@ -482,7 +512,14 @@ impl Session {
             if ledger.is_skipping() || self.state.skipping {
                 return Err(Halt::Failed);
             }
-            poll_fn(|cx| self.poll_server(cx, at)).await;
+            let gives_way = poll_fn(|cx| match self.entry.yielding.is_asked() {
+                true => Poll::Ready(true),
+                false => self.poll_server(cx, at).map(|()| false),
+            });
+            if gives_way.await {
+                self.met = AttemptOutcome::Others;
+                return Err(Halt::Failed);
+            }
         }
     }
 
@@ -551,12 +588,55 @@ impl Session {
         }
     }
 
+    /// Gives back what a failed block has locked on all its servers. PostgreSQL keeps nothing but what was locked before the
+    /// last savepoint of the client; an error takes back what came after the last one, which may be the router's own.
+    pub(super) async fn free_failed(&mut self) -> Result<(), End> {
+        if self.state.block != Block::Failed || self.state.phase != Phase::Idle {
+            return Ok(());
+        }
+        let last = self.state.history.last_savepoint();
+        let told = match last {
+            Some((_, name)) => format!("ROLLBACK TO SAVEPOINT {}", identifier(name)),
+            None => "ROLLBACK;BEGIN".to_owned(),
+        };
+        let behind = last.map_or(0, |(at, _)| at + 1);
+        for at in 0..self.servers.len() {
+            let Attached { inbox, lease, .. } = &mut self.servers[at];
+            let rests = lease.ledger.is_empty() && lease.status != TxStatus::Idle;
+            let own = inbox.saved.is_some_and(|set| set >= behind);
+            // Named portals and cursors can be asked for until the block ends.
+            if rests && own && inbox.told >= behind && self.state.portals.count() == 0 {
+                inbox.saved = None;
+                self.private_query(at, &told).await;
+            }
+        }
+        let limit = self.topology.config.pool.reset_timeout;
+        let freed = tokio::time::timeout(limit, self.fail_servers()).await;
+        freed.unwrap_or_else(|_| {
+            // The client goes on with the others; ROLLBACK closes what does not answer.
+            let late = |s: &&mut Attached| !s.lease.ledger.is_empty();
+            self.servers
+                .iter_mut()
+                .filter(late)
+                .for_each(|s| s.lease.doubt());
+            Ok(())
+        })
+    }
+
     /// Makes the open transactions on the servers fail.
     async fn fail_servers(&mut self) -> Result<(), End> {
         let in_segment = self.state.phase == Phase::Segment;
         let several = self.servers.len() > 1;
         for at in (0..self.servers.len()).rev() {
             if several && in_segment && !self.stakes(&self.servers[at]) {
+                continue;
+            }
+            let inbox = &self.servers[at].inbox;
+            // What one that has not heard of the last savepoint has locked was locked before it.
+            let last = self.state.history.last_savepoint();
+            let is_told = last.is_none_or(|(at, _)| inbox.told > at);
+            let rests = self.servers[at].lease.ledger.is_empty();
+            if several && !in_segment && !(is_told && rests) {
                 continue;
             }
             let attached = &mut self.servers[at];

@@ -3,16 +3,16 @@
 //! PostgreSQL has read its literals by the settings of that moment, and they stay what they are. Where the statement is
 //! not known yet, a server is brought to those settings, parses it, and is brought back.
 
-use super::names::Prepared;
-use super::settings::Settings;
 use super::{Halt, Session};
+use crate::statements::names::Prepared;
+use crate::statements::settings::Settings;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// How a server was brought to the settings of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Brought {
+pub(super) enum SettingsApplied {
     /// It has them.
     Not,
     /// Within a savepoint, which takes them back.
@@ -37,13 +37,13 @@ impl Session {
         }
         let now = self.environment();
         // Where tables are declared since, it needs a name that nobody else can give away.
-        let misnamed = statement.is_given() && self.world.is_some();
+        let misnamed = statement.is_given() && self.model.is_some();
         if now.number == statement.used_in && !misnamed {
             return Ok(Rc::clone(statement));
         }
         let differs = now.literals != statement.environment.literals;
         let anew = now.anew != statement.environment.anew;
-        if (self.world.is_some() || anew) && differs && statement.reads_settings {
+        if (self.model.is_some() || anew) && differs && statement.reads_settings {
             return Err(read_by_others().into());
         }
         // What a session has for itself on its servers nobody else gets.
@@ -59,11 +59,11 @@ impl Session {
         &mut self,
         at: usize,
         statement: &Rc<Prepared>,
-    ) -> Result<Brought, Halt> {
+    ) -> Result<SettingsApplied, Halt> {
         let now = self.environment();
         let then = &statement.environment.literals;
         if !statement.reads_settings || now.literals == *then {
-            return Ok(Brought::Not);
+            return Ok(SettingsApplied::Not);
         }
         let in_force = Arc::clone(self.state.in_force());
         let mut wanted = Settings::clone(&in_force);
@@ -75,26 +75,26 @@ impl Session {
             let sets = wanted.sql_from(&in_force);
             self.tell(at, &format!("SAVEPOINT {SAVEPOINT};{sets}"))
                 .await?;
-            return Ok(Brought::InSavepoint);
+            return Ok(SettingsApplied::InSavepoint);
         }
         self.bring_to(at, &Arc::new(wanted)).await?;
-        Ok(Brought::Set)
+        Ok(SettingsApplied::Set)
     }
 
     /// Brings it back.
     pub(super) async fn bring_as_it_was(
         &mut self,
         at: usize,
-        brought: Brought,
+        brought: SettingsApplied,
     ) -> Result<(), Halt> {
         match brought {
-            Brought::Not => Ok(()),
-            Brought::InSavepoint => {
+            SettingsApplied::Not => Ok(()),
+            SettingsApplied::InSavepoint => {
                 let back =
                     format!("ROLLBACK TO SAVEPOINT {SAVEPOINT};RELEASE SAVEPOINT {SAVEPOINT}");
                 self.tell(at, &back).await
             }
-            Brought::Set => self.bring_settings(at).await,
+            SettingsApplied::Set => self.bring_settings(at).await,
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use super::choose::Wants;
 use super::dispatch::Many;
-use super::history::Deed;
+use super::history::TransactionEvent;
 use super::state::Block;
 use super::{Halt, Session};
 use mothership_proto::frontend::put_query;
@@ -87,10 +87,10 @@ impl Session {
             let level = lower.contains("isolation").then_some(lower);
             level.map(|level| level.contains("repeatable"))
         };
-        let deeds = self.state.history.deeds().iter().rev();
-        let mut set = deeds.filter_map(|deed| match deed {
-            Deed::Local(sql) => keeps(sql),
-            Deed::Savepoint(_) | Deed::Session { .. } => None,
+        let events = self.state.history.events().iter().rev();
+        let mut set = events.filter_map(|event| match event {
+            TransactionEvent::Local(sql) => keeps(sql),
+            TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => None,
         });
         let settings = self.state.settings.current();
         let by_default = || {

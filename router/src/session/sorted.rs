@@ -6,11 +6,11 @@
 use super::dispatch::Many;
 use super::gather::without_position;
 use super::inbox::Notices;
-use super::many::Merging;
+use super::many::{Merging, ParameterValues};
 use super::turns::Order;
 use super::{Halt, Session};
 use mothership_merge::{SortedRows, order_of, reconcile};
-use mothership_plan::{Flow, Merge};
+use mothership_plan::{Merge, ShardQuery};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::Frame;
@@ -25,7 +25,7 @@ const AT_ONCE: i32 = 256;
 
 /// The sorted rows of all shards, on their way to the client.
 pub struct Streams {
-    plan: Arc<Flow>,
+    plan: Arc<ShardQuery>,
     rows: SortedRows,
     pub(super) legs: Vec<Leg>,
     /// What the first shard answers about is the client's own text.
@@ -59,7 +59,7 @@ pub(super) enum LegState {
 
 impl Streams {
     /// Of so many shards.
-    pub(super) fn new(plan: &Arc<Flow>, shards: usize) -> Streams {
+    pub(super) fn new(plan: &Arc<ShardQuery>, shards: usize) -> Streams {
         Streams {
             rows: SortedRows::new(plan.shape.clone(), shards),
             legs: (0..shards).map(|_| Leg::default()).collect(),
@@ -75,12 +75,12 @@ impl Streams {
     /// Whether its rows are locked one by one, and none of them is yet.
     fn is_to_lock(&self) -> bool {
         let untouched = |leg: &Leg| leg.state == LegState::Resting && leg.held.is_empty();
-        self.plan.chosen().is_some() && self.sent() == 0 && self.legs.iter().all(untouched)
+        self.plan.rows_to_lock().is_some() && self.sent() == 0 && self.legs.iter().all(untouched)
     }
 
     /// How many rows are locked of all; without a limit, any number.
     pub(super) fn chosen(&self) -> u64 {
-        self.plan.chosen().unwrap_or(u64::MAX)
+        self.plan.rows_to_lock().unwrap_or(u64::MAX)
     }
 
     /// Whether there is an order in which they come.
@@ -166,8 +166,7 @@ impl Streams {
     }
 }
 
-fn put_parse(out: &mut Vec<u8>, sql: &[u8]) {
-    let types = &[];
+fn put_parse(out: &mut Vec<u8>, sql: &[u8], types: &[u8]) {
     Parse {
         name: b"",
         sql,
@@ -177,7 +176,7 @@ fn put_parse(out: &mut Vec<u8>, sql: &[u8]) {
 }
 
 /// The client's columns of those that a shard has described, if these are what was asked for.
-pub(super) fn visible(plan: &Flow, mut columns: Vec<Column>) -> Option<Vec<Column>> {
+pub(super) fn visible(plan: &ShardQuery, mut columns: Vec<Column>) -> Option<Vec<Column>> {
     let keys = &plan.shape.keys;
     if columns.len() != keys.len() + plan.columns {
         return None;
@@ -197,14 +196,16 @@ pub(super) fn unlike_the_plan() -> Report {
 
 impl Session {
     /// Runs it as a simple query, on servers that are attached, each with its text. The first one parses the client's
-    /// own text before: if that is wrong, it says where. CommandComplete is returned and not written.
+    /// own text before: if that is wrong, it says where. CommandComplete is returned and not written. `bound` are the
+    /// parameters of these texts, if they have any.
     pub(super) async fn query_sorted(
         &mut self,
-        plan: &Arc<Flow>,
-        own: &[u8],
+        plan: &Arc<ShardQuery>,
+        (own, bound): (&[u8], Option<ParameterValues<'_>>),
         places: &[(usize, &[u8])],
         order: Order,
     ) -> Result<Vec<u8>, Halt> {
+        let own = (own, bound.unwrap_or((&[], &[])));
         let formats = plan.formats(&[]);
         let at: Vec<usize> = places.iter().map(|place| place.0).collect();
         let mut streams = Streams::new(plan, places.len());
@@ -233,7 +234,7 @@ impl Session {
     /// The same where rows are locked until there are enough.
     async fn query_locked(
         &mut self,
-        own: &[u8],
+        own: (&[u8], ParameterValues<'_>),
         places: &[(usize, &[u8])],
         streams: &mut Streams,
         order: Order,
@@ -286,7 +287,7 @@ impl Session {
 
     fn send_sorted(
         &mut self,
-        own: &[u8],
+        own: (&[u8], ParameterValues<'_>),
         (at, sql): (usize, &[u8]),
         leg: (usize, bool),
         formats: &[i16],
@@ -304,23 +305,24 @@ impl Session {
     /// Sends the statement of a shard up to the description of its unnamed portal.
     fn bind_sorted(
         &mut self,
-        own: &[u8],
+        (own, (types, values)): (&[u8], ParameterValues<'_>),
         (at, sql): (usize, &[u8]),
         (leg, first): (usize, bool),
         formats: &[i16],
     ) {
         let attached = &mut self.servers[at];
-        attached.inbox.notices = Notices::of_same(leg);
+        attached.inbox.notices = Notices::of(leg, &Merge::Concat);
         attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(types);
         let lease = &mut attached.lease;
         lease.notes.unnamed = None;
         if first {
-            lease.wire.with_output(|out| put_parse(out, own));
+            lease.wire.with_output(|out| put_parse(out, own, &types));
             lease.ledger.push(Owed::Parse(0, Audience::Router));
         }
         lease.wire.with_output(|out| {
-            put_parse(out, sql);
-            frontend::put_bind(out, (b"", b""), std::iter::empty(), formats);
+            put_parse(out, sql, &types);
+            frontend::put_bind(out, (b"", b""), values.iter().copied(), formats);
             frontend::put_describe(out, Target::Portal, b"");
         });
         for owed in [
@@ -534,7 +536,7 @@ impl Streams {
 
 impl Many {
     /// The plan, if its rows come sorted.
-    pub(super) fn sorted(&self) -> Option<&Arc<Flow>> {
+    pub(super) fn sorted(&self) -> Option<&Arc<ShardQuery>> {
         match &self.merge {
             Merge::Flow(flow) => Some(flow),
             _ => None,

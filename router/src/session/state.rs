@@ -5,29 +5,30 @@
 //! to see. The socket side is in `serve.rs`.
 
 use super::digest::Digest;
-use super::errors::{named_as_client, placed_notice, put_as_error, put_error};
 use super::history::History;
-use super::inbox::{Inbox, Outcome, follow};
-use super::names::Names;
+use super::inbox::{Inbox, follow};
 use super::numbers::Numbers;
 use super::own::Definitions;
 use super::passage::Passage;
 use super::portals::{Life, Portals};
 use super::process::unknown_to_server;
-use super::settings::{SessionSettings, Value, local_sql};
-use super::step::{Alters, Defines, Kind, MakesCode, Pins, Step, currval_refused};
-use super::temporary::{Makes, TemporaryNames};
-use super::told::Told;
+use crate::core::lists::Outcome;
 use crate::metrics::tally::Tally;
+use crate::statements::errors::{named_as_client, placed_notice, put_as_error, put_error};
+use crate::statements::names::{Names, Prepared};
+use crate::statements::reported_parameters::ReportedParameters;
+use crate::statements::settings::{SessionSettings, Value, local_sql};
+use crate::statements::step::{Alters, CodeEffects, Defines, Kind, Pins, Step, currval_refused};
+use crate::statements::temporary::{CreatesTemporary, TemporaryNames};
 use mothership_pool::connection::{Flow, IN_HOT_STANDBY};
-use mothership_pool::health::{Failure, Moment};
+use mothership_pool::health::{Failure, WriteNumber};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::{DiscardWhat, Pin};
-use mothership_sql::process::Deed;
+use mothership_sql::process::ProcessAction;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -47,6 +48,18 @@ pub enum Phase {
         /// It was begun by Execute, so that a Sync ends it.
         extended: bool,
     },
+}
+
+/// Whether the settings of a session are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unfollowed {
+    /// They are.
+    #[default]
+    Nothing,
+    /// The statement at hand may change them in a way that is not followed.
+    Now,
+    /// An earlier one may have.
+    Before,
 }
 
 /// The transaction block as the client sees it.
@@ -113,7 +126,7 @@ pub struct State {
     /// What no list of settings says.
     pub marks: Marks,
     /// What code may leave that was defined in the transaction that is open, be it that of a pipeline.
-    pub makes_code: MakesCode,
+    pub makes_code: CodeEffects,
     /// The search path that it began with has the schema of temporary objects: what it makes may be temporary without
     /// saying so, also after RESET.
     pub makes_temporary: bool,
@@ -128,7 +141,7 @@ pub struct State {
     /// Code has run since the transaction began, or is about to, that may leave something on its servers.
     runs_unseen: bool,
     /// What the client was told by ParameterStatus.
-    pub told: Told,
+    pub told: ReportedParameters,
     /// Definitions changed: raised for whoever keeps count.
     pub schema_changed: bool,
     /// They changed in the transaction that is open: nobody else sees it before its end.
@@ -146,7 +159,7 @@ pub struct State {
     /// The server is lost on which the session had what no other has.
     pub orphaned: bool,
     /// The last write on each shard that the client was told of.
-    pub acknowledged: BTreeMap<usize, Moment>,
+    pub acknowledged: BTreeMap<usize, WriteNumber>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
     pub notifications: Vec<u8>,
     /// The number of the client's process, as the client was told.
@@ -163,6 +176,14 @@ pub struct Marks {
     count: u64,
     /// It ends with the transaction.
     transaction: bool,
+    /// Reasons to stay on a server that the open transaction has ended, if it is committed. Here there is room for them.
+    unpins: Pins,
+    /// Whether the settings of the session are known.
+    pub unfollowed: Unfollowed,
+    /// Settings were found in the open transaction that code had changed.
+    pub found_in_block: bool,
+    /// A statement of the segment is on its way by whose end the next one is planned.
+    pub awaited: bool,
 }
 
 impl Marks {
@@ -191,7 +212,7 @@ pub enum Ended {
 
 impl State {
     /// The state of a new session.
-    pub fn new(settings: SessionSettings, told: Told, process: i32) -> Self {
+    pub fn new(settings: SessionSettings, told: ReportedParameters, process: i32) -> Self {
         Self {
             phase: Phase::Idle,
             skipping: false,
@@ -210,7 +231,7 @@ impl State {
             portals: Portals::default(),
             pins: Pins::NONE,
             marks: Marks::default(),
-            makes_code: MakesCode::Nothing,
+            makes_code: CodeEffects::Nothing,
             makes_temporary: false,
             alters: None,
             temporary: TemporaryNames::default(),
@@ -421,7 +442,7 @@ impl State {
         self.pins = self.pins.and(step.pins);
         self.marks.note(step);
         self.temporary
-            .follow(&step.makes, self.block != Block::None);
+            .record(&step.makes, self.block != Block::None);
         self.follow_unseen();
         let mut unpins = step.unpins;
         self.note_definitions(step);
@@ -431,7 +452,7 @@ impl State {
         let done = self.as_done(&step.kind);
         self.follow(&done, command);
         inbox.follow(&self.on_servers(&done), command);
-        inbox.heard(&done, self.history.deeds().len());
+        inbox.heard(&done, self.history.events().len());
         self.restore_startup(&done);
         match &step.kind {
             // Known before ReadyForQuery: what follows in a pipeline may go to other servers.
@@ -443,10 +464,10 @@ impl State {
                 inbox.in_block = false;
             }
             Kind::Declare(name) => {
-                let deeds = self.history.deeds().len();
+                let events = self.history.events().len();
                 let life = match step.pins.has(Pin::HoldCursor) {
-                    true => Life::Held(deeds),
-                    false => Life::Transaction(deeds),
+                    true => Life::Held(events),
+                    false => Life::Transaction(events),
                 };
                 self.portals.declare(name.as_bytes(), inbox.shard, life);
             }
@@ -456,15 +477,55 @@ impl State {
             Kind::Discard(DiscardWhat::All) => {
                 self.forget_session();
                 inbox.discarded = true;
+                inbox.spoiled |= !self.pins.both(Pins::beyond_discard()).is_empty();
                 // A temporary slot lives on.
                 unpins = self.pins.minus(Pins::NONE.with(Pin::Slot));
             }
+            Kind::RollbackTo(_) => {
+                self.marks.unpins = Pins::NONE;
+                // Known before ReadyForQuery, as above.
+                if self.block == Block::Failed {
+                    self.block = Block::Open;
+                }
+            }
             _ => {}
         }
-        self.unpin(unpins);
+        self.marks.unpins = self.marks.unpins.minus(step.pins);
+        match step.kind {
+            // It stands in no transaction.
+            Kind::Discard(DiscardWhat::All) => self.unpin(unpins),
+            _ => self.unpin_at_commit(unpins),
+        }
         if self.pins.is_empty() {
             inbox.pinned = false;
         }
+    }
+
+    /// The statement at hand may change settings in a way that is not followed.
+    pub fn run_unfollowed(&mut self) {
+        if self.marks.unfollowed == Unfollowed::Nothing {
+            self.marks.unfollowed = Unfollowed::Now;
+        }
+    }
+
+    /// The next statement begins.
+    pub fn end_unfollowed(&mut self) {
+        if self.marks.unfollowed == Unfollowed::Now {
+            self.marks.unfollowed = Unfollowed::Before;
+        }
+    }
+
+    /// The transaction has ended, or a part of it is undone: settings that were found in it may have gone back to what
+    /// they were before, or not.
+    fn look_again_at_settings(&mut self) {
+        let is_pinned = self.pins.has(Pin::Opaque) || self.pins.has(Pin::UnclearSetting);
+        if self.block == Block::None && !is_pinned {
+            // What was set for the transaction has ended with it.
+            self.marks.unfollowed = Unfollowed::Nothing;
+        } else if self.marks.found_in_block {
+            self.marks.unfollowed = Unfollowed::Before;
+        }
+        self.marks.found_in_block &= self.block != Block::None;
     }
 
     /// Code is about to run that the statement does not show, and may leave something on its servers, even if it fails.
@@ -482,8 +543,8 @@ impl State {
     /// What such code may have made.
     fn follow_unseen(&mut self) {
         if self.runs_unseen {
-            let makes = Makes::Something { perhaps: false };
-            self.temporary.follow(&makes, self.block != Block::None);
+            let makes = CreatesTemporary::Something { perhaps: false };
+            self.temporary.record(&makes, self.block != Block::None);
         }
     }
 
@@ -504,11 +565,40 @@ impl State {
         self.portals.close_all();
     }
 
+    /// A statement has failed: what no rollback takes away stays with its session.
+    fn left_behind(&mut self, inbox: &mut Inbox) {
+        let of = |statement: &Prepared, at: usize| statement.steps.get(at).map(|step| step.pins);
+        let pins = match inbox.outcomes.front() {
+            Some(Outcome::Of(statement, at)) => of(statement, *at).unwrap_or_default(),
+            Some(Outcome::Runs(statement, at, body)) => {
+                let own = of(statement, *at).unwrap_or_default();
+                own.and(body.step().map(|step| step.pins).unwrap_or_default())
+            }
+            Some(Outcome::None | Outcome::Defined(..)) | None => Pins::NONE,
+        };
+        let left = pins.both(Pins::outliving());
+        if !left.is_empty() {
+            self.pins = self.pins.and(left);
+            inbox.pinned = true;
+        }
+    }
+
+    /// These reasons to stay on a server are gone, some of them only if the transaction is committed.
+    pub fn unpin_at_commit(&mut self, unpins: Pins) {
+        self.marks.unpins = self.marks.unpins.and(unpins.both(Pins::brought_back()));
+        self.unpin(unpins.minus(Pins::brought_back()));
+    }
+
     /// These reasons to stay on a server are gone.
     pub fn unpin(&mut self, unpins: Pins) {
+        let was_unclear = self.pins.has(Pin::Opaque) || self.pins.has(Pin::UnclearSetting);
         self.pins = self.pins.minus(unpins);
         if !self.pins.has(Pin::TempObject) && !self.pins.has(Pin::Opaque) {
             self.temporary = TemporaryNames::default();
+        }
+        let is_unclear = self.pins.has(Pin::Opaque) || self.pins.has(Pin::UnclearSetting);
+        if was_unclear && !is_unclear {
+            self.marks.unfollowed = Unfollowed::Nothing;
         }
     }
 
@@ -532,8 +622,9 @@ impl State {
             Kind::PrepareTransaction => self.end_block(Ended::Committed),
             Kind::Savepoint(name) => self.history.savepoint(name),
             Kind::RollbackTo(name) => {
+                self.look_again_at_settings();
                 self.history.rollback_to(name);
-                self.portals.roll_back_to(self.history.deeds().len());
+                self.portals.roll_back_to(self.history.events().len());
                 if self.definitions == Definitions::Own {
                     self.definitions = Definitions::Changed;
                 }
@@ -587,8 +678,8 @@ impl State {
     pub fn note_definitions(&mut self, step: &Step) {
         // The next value of a sequence is another one at once, whatever becomes of the transaction.
         let at_once = self.block == Block::None || (step.moves_sequence && !step.locks_sequence);
-        self.schema_changed |= step.changes_schema && at_once;
-        self.schema_changed_in_block |= step.changes_schema;
+        self.schema_changed |= step.concerns_others() && at_once;
+        self.schema_changed_in_block |= step.concerns_others();
         self.makes_code = self.makes_code.max(step.makes_code);
         if step.alters != Alters::Nothing {
             self.alters
@@ -613,13 +704,18 @@ impl State {
         self.worked = false;
         self.sets = false;
         self.temporary.end_block();
+        self.look_again_at_settings();
         self.untold.set(false);
         self.history.clear();
         self.local = None;
         self.marks.transaction = false;
-        self.makes_code = MakesCode::Nothing;
+        self.makes_code = CodeEffects::Nothing;
+        let unpins = std::mem::take(&mut self.marks.unpins);
         match ended {
-            Ended::Committed => self.portals.commit(),
+            Ended::Committed => {
+                self.unpin(unpins);
+                self.portals.commit();
+            }
             Ended::Undone => self.portals.roll_back(),
         }
     }
@@ -674,6 +770,7 @@ impl State {
             return Flow::Continue;
         }
         self.note_failure();
+        self.left_behind(inbox);
         let written = inbox.written();
         let signals = std::mem::take(&mut inbox.outcomes);
         if let Some(report) = ends_session(&fields, frame.body(), &signals) {
@@ -746,6 +843,7 @@ impl State {
     /// An error was reported to the client.
     pub fn note_failure(&mut self) {
         self.failed = true;
+        self.marks.unpins = Pins::NONE;
         self.tally.failed();
         self.names.undo();
         self.numbers.failed();
@@ -846,7 +944,7 @@ fn ends_session(
     if !fields.is_fatal() {
         return None;
     }
-    let function = Deed::Terminate.function().as_bytes();
+    let function = ProcessAction::Terminate.function().as_bytes();
     let says = |outcome: &Outcome| match outcome {
         Outcome::Of(statement, _) | Outcome::Runs(statement, ..) => {
             let mut parts = statement.sql.windows(function.len());

@@ -7,12 +7,12 @@
 //! of sight, in a function's body or a trigger, the statement is refused.
 
 use super::dispatch::{Dispatch, Many, refused};
-use super::names::Prepared;
-use super::shapes::Shaped;
 use super::state::Block;
-use super::step::{Kind, Step};
 use super::{Halt, Session};
-use crate::world::World;
+use crate::model::DatabaseModel;
+use crate::statements::names::Prepared;
+use crate::statements::shapes::Shaped;
+use crate::statements::step::{Kind, Step};
 use mothership_plan::{Bound, Params, Plan, Reason, Refusal, TimedDefault};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::fill::{Target, filled, width};
@@ -34,7 +34,7 @@ impl Session {
         (statement, sql): (&Prepared, &str),
         step: Option<&Step>,
         params: &Params<'_>,
-        world: &Arc<World>,
+        model: &Arc<DatabaseModel>,
     ) -> Result<Dispatch, Halt> {
         let (writes, elsewhere) = match &work {
             Dispatch::One { shard, writes, .. } => {
@@ -56,8 +56,8 @@ impl Session {
         let shaped = shaped.filter(|_| !writes && !self.has_own_definitions());
         let timed = match &work {
             Dispatch::Gather(_) => None,
-            _ if shaped.is_some_and(|shaped| asks_no_time(shaped, (sql, strings), world)) => None,
-            _ => with_moments(sql, strings, writes, world, &some).map_err(hidden)?,
+            _ if shaped.is_some_and(|shaped| asks_no_time(shaped, (sql, strings), model)) => None,
+            _ => with_moments(sql, strings, writes, model, &some).map_err(hidden)?,
         };
         let types = statement.origin.types();
         let is_text = |at: usize| {
@@ -101,7 +101,7 @@ impl Session {
         sql: &[u8],
         at: usize,
     ) -> Result<Option<Many>, Halt> {
-        let Some(world) = self.world.clone().filter(|_| many.timed) else {
+        let Some(model) = self.model.clone().filter(|_| many.timed) else {
             return Ok(None);
         };
         let moments = match self.state.block {
@@ -144,7 +144,7 @@ impl Session {
                 // Documents have milliseconds.
                 false => &moments.in_milliseconds(),
             };
-            let written = with_moments(text, strings, many.writes, &world, moments);
+            let written = with_moments(text, strings, many.writes, &model, moments);
             let written =
                 written.map_err(|what| refused(&Refusal::about(Reason::TimeHidden, what)))?;
             let (written, changes) = written.unwrap_or_else(|| (text.to_owned(), Vec::new()));
@@ -169,18 +169,18 @@ impl Session {
         text: &'t str,
         writes: bool,
     ) -> Result<Cow<'t, str>, Halt> {
-        let Some(world) = self.world.clone().filter(|_| self.is_marked()) else {
+        let Some(model) = self.model.clone().filter(|_| self.is_marked()) else {
             return Ok(Cow::Borrowed(text));
         };
         let strings = self.standard_strings();
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
         let none = Moments::default();
-        let asks = with_moments(text, strings, writes, &world, &none).map_err(hidden)?;
+        let asks = with_moments(text, strings, writes, &model, &none).map_err(hidden)?;
         if asks.is_none() {
             return Ok(Cow::Borrowed(text));
         }
         let moments = self.moments(sql).await?;
-        let written = with_moments(text, strings, writes, &world, &moments).map_err(hidden)?;
+        let written = with_moments(text, strings, writes, &model, &moments).map_err(hidden)?;
         Ok(written.map_or(Cow::Borrowed(text), |(written, _)| Cow::Owned(written)))
     }
 
@@ -239,10 +239,14 @@ impl Session {
 
 /// Whether a text that only reads asks for no time, nor anything that it names. `sql` is the statement of `shaped`, read
 /// with or without standard strings.
-pub(super) fn asks_no_time(shaped: &Shaped, (sql, strings): (&str, bool), world: &World) -> bool {
-    let asks = || with_moments(sql, strings, false, world, &Moments::default());
+pub(super) fn asks_no_time(
+    shaped: &Shaped,
+    (sql, strings): (&str, bool),
+    model: &DatabaseModel,
+) -> bool {
+    let asks = || with_moments(sql, strings, false, model, &Moments::default());
     let timeless = &shaped.entry.timeless;
-    let timeless = timeless.get((world.version, strings), || asks() == Ok(None));
+    let timeless = timeless.get((model.version, strings), || asks() == Ok(None));
     // Texts of a shape differ in literals only.
     let mut literals = shaped.literals.iter();
     timeless && !literals.any(|literal| is_moving(literal.span.of(sql.as_bytes())))
@@ -296,10 +300,10 @@ fn with_moments(
     sql: &str,
     strings: bool,
     writes: bool,
-    world: &World,
+    model: &DatabaseModel,
     moments: &Moments,
 ) -> Result<Option<(String, Vec<Change>)>, String> {
-    let times = world.times();
+    let times = model.times();
     let found = times.found(sql, strings, writes);
     if let Some(hidden) = found.hidden {
         return Err(hidden);
@@ -357,7 +361,7 @@ fn with_moments(
         let uses = uses.ok_or_else(|| about(column))?;
         more.push((column.clone(), uses.fixed(default, moments)));
     }
-    if target.columns.is_none() && is_whole(text, strings, world, &target.name) {
+    if target.columns.is_none() && is_whole(text, strings, model, &target.name) {
         return Ok(fixed);
     }
     let (written, mut changes) = filled(sql, strings, &more).ok_or_else(|| about(first))?;
@@ -371,8 +375,8 @@ fn with_moments(
 }
 
 /// Whether a statement without a list of columns gives a value to each.
-fn is_whole(sql: &str, strings: bool, world: &World, table: &str) -> bool {
-    let mut relations = world.catalog().relations.values();
+fn is_whole(sql: &str, strings: bool, model: &DatabaseModel, table: &str) -> bool {
+    let mut relations = model.catalog().relations.values();
     let columns = relations
         .find(|r| r.name.name == table)
         .map(|r| r.columns.len());

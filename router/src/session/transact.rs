@@ -8,14 +8,14 @@ use super::attach::give_back;
 use super::inbox::Inbox;
 use super::many::Merging;
 use super::state::{Block, Ended};
-use super::step::{Kind, Pins};
-use super::touched::Touched;
+use super::touched::WrittenParts;
 use super::{Attached, Halt, Session};
 use crate::commit::doubt::{Site, unfinished};
 use crate::commit::finishing::{StillFinishing, UnderWay};
 use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
+use crate::statements::step::{Kind, Pins};
 use mothership_plan::Merge;
 use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::backend::{self, TxStatus, tag};
@@ -67,7 +67,7 @@ impl Session {
     /// Whether something that this server did in the open segment would be lost, or kept, with its end.
     pub(super) fn stakes(&self, attached: &super::Attached) -> bool {
         let inbox = &attached.inbox;
-        let set = !self.state.history.deeds().is_empty();
+        let set = !self.state.history.events().is_empty();
         inbox.in_segment && (inbox.wrote || inbox.may_write || set)
     }
 
@@ -136,6 +136,9 @@ impl Session {
         if ends && self.state.block == Block::None {
             // What a pipeline did without a block ends here, too, on servers that know of none.
             self.leave_segment().await?;
+        }
+        if matches!(kind, Kind::Commit { .. } | Kind::PrepareTransaction) {
+            self.leave_bystanders_at_end().await?;
         }
         match kind {
             Kind::Commit { chain } => {
@@ -222,7 +225,7 @@ impl Session {
             attached.inbox.follow(&on_servers, &command);
             attached
                 .inbox
-                .heard(&done, self.state.history.deeds().len());
+                .heard(&done, self.state.history.events().len());
         }
         self.state.restore_startup(&done);
         match kind {
@@ -233,14 +236,16 @@ impl Session {
             }
             Kind::Discard(DiscardWhat::All) => {
                 self.state.forget_session();
+                let beyond = self.state.pins.both(Pins::beyond_discard());
                 self.unpin_all(self.state.pins.minus(Pins::NONE.with(Pin::Slot)));
                 for at in 0..self.servers.len() {
+                    self.servers[at].inbox.spoiled |= !beyond.is_empty();
                     self.servers[at].inbox.discarded = true;
                     self.after_messages(at);
                 }
             }
             Kind::Discard(DiscardWhat::Temp) => {
-                self.unpin_all(Pins::NONE.with(Pin::TempObject));
+                self.state.unpin_at_commit(Pins::NONE.with(Pin::TempObject));
             }
             Kind::Begin(_) => {
                 self.state.block = Block::Open;
@@ -517,8 +522,10 @@ impl Session {
             let reply = match step.via {
                 Via::Control => {
                     let site = self.site(step.shard);
-                    let servers =
-                        crate::control::Primaries::new(&self.core.control, &self.core.shared);
+                    let servers = crate::core::primaries::Primaries::new(
+                        &self.core.control,
+                        &self.core.shared,
+                    );
                     crate::commit::errand::perform(&servers, &site, limit, step).await
                 }
                 Via::Session => match self.servers.iter().position(|s| s.shard == step.shard) {
@@ -704,9 +711,10 @@ impl Inbox {
     /// The block has ended on this server.
     pub(super) fn leave_block(&mut self) {
         self.in_block = false;
+        self.stands_by = false;
         self.in_segment = false;
         self.wrote = false;
-        self.touched = Touched::Nothing;
+        self.touched = WrittenParts::Unknown;
         self.told = 0;
         self.mark = None;
         self.saved = None;

@@ -5,23 +5,24 @@
 //! long as nothing speaks against it, all shards are asked at once here, and where a circle comes of it, one of those who
 //! can undo their statement without the client's noticing does so ([`Yielding`](crate::core::Yielding)), and runs it
 //! again, one shard after the other. The tables are remembered for a while ([`Contention`](crate::contention::Contention)):
-//! what names them goes in that order at once. So does what cannot be undone.
+//! what names them goes in that order at once. So does what cannot be undone. Within a block a savepoint stands on each
+//! server before a statement does something there, also on those that it comes to know late.
 
 use super::dispatch::Many;
 use super::extended::put_quietly;
+use super::inbox::Saved;
 use super::state::Block;
-use super::step::{Pins, Step};
 use super::{Attached, Halt, Session, working_by};
 use crate::commit::steps::Reply;
 pub(super) use crate::contention::{Order, Pace};
-use crate::deadlock::Attempt;
+use crate::core::Attempt;
+use crate::statements::step::{Pins, Step};
 use mothership_catalog::behind::names;
 use mothership_catalog::outside::reaches;
 use mothership_plan::Merge;
 use mothership_proto::frontend::{SYNC, put_query};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Fields, sqlstate};
-use rand::RngExt;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -39,7 +40,7 @@ const LONG: Duration = Duration::from_secs(1);
 /// And then at most.
 const LONGEST: Duration = Duration::from_millis(128);
 /// A statement is undone and run again so often; after that it is one of those who wait.
-const MOST: u8 = 12;
+const MAX_ATTEMPTS: u8 = 12;
 /// More of an answer is not held back.
 pub(super) const HELD: usize = 256 * 1024;
 
@@ -54,7 +55,7 @@ enum Ground {
 
 /// Whether an attempt has met others and is undone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Met {
+pub(super) enum AttemptOutcome {
     #[default]
     Nobody,
     /// The watch for deadlocks has asked it to give way, or a server has found a deadlock.
@@ -90,9 +91,9 @@ impl Turns {
         ground: Ground::Transaction,
     };
 
-    /// Whether savepoints are to be set before the next attempt.
+    /// Whether a savepoint must stand on each server before an attempt does something there.
     pub fn saves(self) -> bool {
-        self.ground == Ground::Savepoint && self.left == MOST
+        self.ground == Ground::Savepoint && self.can_undo()
     }
 
     /// The same where only a whole transaction can be undone.
@@ -105,14 +106,7 @@ impl Turns {
 
     /// So often the statement was undone.
     fn undone(self) -> u8 {
-        MOST.saturating_sub(self.left)
-    }
-
-    /// How long what has been undone keeps out of the way, if its next attempt takes its locks as the one before did.
-    pub fn pause(self) -> Duration {
-        let undone = u32::from(self.undone()).min(5);
-        let longest = PATIENCE * (1 << undone);
-        longest.mul_f64(rand::rng().random_range(0.2..1.0))
+        MAX_ATTEMPTS.saturating_sub(self.left)
     }
 
     /// Whether an attempt may be undone.
@@ -156,7 +150,7 @@ impl Session {
             && (ground == Ground::Transaction || self.can_be_saved() && !defines);
         let turns = Turns {
             order: Order::AT_ONCE,
-            left: MOST,
+            left: MAX_ATTEMPTS,
             ground,
         };
         match undone {
@@ -175,27 +169,41 @@ impl Session {
         open && !self.servers.iter().any(|s| s.inbox.in_segment)
     }
 
-    /// Sets savepoints on the servers of these shards, which are attached. They go ahead of the statement.
-    pub(super) fn save(&mut self, many: &Many) {
-        let deeds = self.state.history.deeds().len();
+    /// A statement begins, of which no savepoint stands.
+    pub(super) fn begin_saving(&mut self) {
         for attached in &mut self.servers {
-            let inbox = &mut attached.inbox;
-            inbox.saved_now = many.legs.iter().any(|(shard, _)| *shard == attached.shard);
-            if !inbox.saved_now {
-                continue;
-            }
-            let sql = match inbox.saved.replace(deeds) {
-                Some(before) if before == deeds => SAVE_ANEW,
-                _ => SAVE,
-            };
-            inbox.ahead += 1;
-            attached.lease.notes.unnamed = None;
-            attached
-                .lease
-                .wire
-                .with_output(|out| put_query(out, sql.as_bytes()));
-            attached.lease.ledger.push(Owed::Query(Audience::Router));
+            attached.inbox.saved_now = None;
         }
+    }
+
+    /// Sets the statement's savepoint on the servers of these shards, which are attached.
+    pub(super) fn save(&mut self, many: &Many) {
+        for (shard, _) in &many.legs {
+            if let Ok(at) = self.place_of(*shard) {
+                self.save_on(at);
+            }
+        }
+    }
+
+    /// Sets the statement's savepoint on a server that is attached, if it does not stand there. It goes ahead of what is
+    /// sent next.
+    pub(super) fn save_on(&mut self, at: usize) {
+        let events = self.state.history.events().len();
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        if inbox.saved_now.is_some() {
+            return;
+        }
+        inbox.saved_now = Some(Saved {
+            marked: inbox.mark.is_some(),
+        });
+        let sql = match inbox.saved.replace(events) {
+            Some(before) if before == events => SAVE_ANEW,
+            _ => SAVE,
+        };
+        inbox.ahead += 1;
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
+        lease.ledger.push(Owed::Query(Audience::Router));
     }
 
     /// Takes the lock of whoever writes reference tables on a server, ahead of the statement, in the same packet. The home
@@ -247,12 +255,12 @@ impl Session {
                 && !step.moves_sequence
                 && !step.calls.iter().any(|call| reaches(call))
         };
-        let Some(world) = &self.world else {
+        let Some(model) = &self.model else {
             return false;
         };
         let strings = self.standard_strings();
         let reached = || match std::str::from_utf8(sql) {
-            Ok(sql) => world.outside().is_reached_by(sql, strings),
+            Ok(sql) => model.outside().is_reached_by(sql, strings),
             Err(_) => true,
         };
         !steps.is_empty() && steps.iter().all(plain) && self.state.pins.is_empty() && !reached()
@@ -280,14 +288,14 @@ impl Session {
 
     /// Others were met by a statement with this text: what names its tables goes to its shards like this for a while.
     fn note_contention(&self, sql: &[u8], order: Order) {
-        let (Ok(sql), Some(world)) = (std::str::from_utf8(sql), &self.world) else {
+        let (Ok(sql), Some(model)) = (std::str::from_utf8(sql), &self.model) else {
             return;
         };
         let mut named = BTreeSet::new();
         names(sql, self.standard_strings(), |name| {
             named.extend(name.name.map(str::to_owned));
         });
-        let tables = world.catalog().relations.values();
+        let tables = model.catalog().relations.values();
         let tables = tables.map(|relation| relation.name.name.as_str());
         let tables = tables.filter(|name| named.contains(*name));
         let database = &self.entry.who.database;
@@ -302,7 +310,7 @@ impl Session {
 
     /// An attempt begins. What is told of it is held back while it can be undone.
     pub(super) fn begin_attempt(&mut self, turns: Turns) {
-        self.met = Met::Nobody;
+        self.met = AttemptOutcome::Nobody;
         if turns.left > 0 {
             self.client.hold();
             self.entry.yielding.begin(|number| Attempt {
@@ -325,7 +333,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
-        if std::mem::take(&mut self.met) == Met::Nobody {
+        if std::mem::take(&mut self.met) == AttemptOutcome::Nobody {
             self.client.release();
             return Ok(false);
         }
@@ -362,7 +370,7 @@ impl Session {
         let is_all = attempt.is_some_and(|attempt| !attempt.is_part);
         let gives = deadlock && is_all && self.can_give_way();
         if gives {
-            self.met = Met::Others;
+            self.met = AttemptOutcome::Others;
         }
         gives
     }
@@ -408,8 +416,13 @@ impl Session {
     /// Goes back to the savepoints before the statement.
     async fn go_back(&mut self) -> Result<(), Halt> {
         for at in 0..self.servers.len() {
-            if self.servers[at].inbox.saved_now {
-                self.private_query(at, GO_BACK).await;
+            let Some(saved) = self.servers[at].inbox.saved_now else {
+                continue;
+            };
+            self.private_query(at, GO_BACK).await;
+            if !saved.marked {
+                // A mark that was taken behind the savepoint is gone.
+                self.servers[at].inbox.mark = None;
             }
         }
         if self.servers.iter().any(|s| s.lease.is_doubtful()) {
@@ -455,15 +468,32 @@ impl Session {
     /// The legs of a statement in the order of locks, those of one batch at once. Where all do the same with copies of the
     /// same, the home shard's is the first, and whoever has that has them all.
     pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
-        let mut legs: Vec<usize> = (0..many.legs.len()).collect();
+        let shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
         let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
-        if order.is_at_once() && !has_lock {
+        if has_lock && order.is_at_once() {
+            return self.batches_of(&shards, Order::IN_TURN, many.merge == Merge::First);
+        }
+        let order = Order {
+            first: order.first.filter(|_| !has_lock),
+            ..order
+        };
+        self.batches_of(&shards, order, many.merge == Merge::First)
+    }
+
+    /// The same of legs on these shards, which may all do the same with `copies`.
+    pub(super) fn batches_of(
+        &self,
+        shards: &[usize],
+        order: Order,
+        copies: bool,
+    ) -> Vec<Vec<usize>> {
+        let mut legs: Vec<usize> = (0..shards.len()).collect();
+        if order.is_at_once() || legs.is_empty() {
             return vec![legs];
         }
-        let of_copies = has_lock || many.merge == Merge::First;
-        let first = order.first.filter(|_| !of_copies);
-        legs.sort_by_key(|leg| self.rank(many.legs[*leg].0, first));
-        if many.merge == Merge::First || order.pace == Pace::Lead {
+        let first = order.first.filter(|_| !copies);
+        legs.sort_by_key(|leg| self.rank(shards[*leg], first));
+        if copies || order.pace == Pace::Lead {
             let others = legs.split_off(1);
             return vec![legs, others];
         }

@@ -1,10 +1,10 @@
 //! Accepting on the ports: begun, stopped, and begun again.
 
-use super::elder::{self, Event};
+use super::old_process::{self, Event};
 use super::ports::Ports;
-use super::words::Use;
 use crate::core::{Mail, Shared};
-use crate::metrics::http::Http;
+use crate::exporter::http::Http;
+use crate::other_process::words::Use;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -64,7 +64,7 @@ impl Doors {
             let listener = UnixListener::from_std(socket.try_clone()?.into())?;
             let shared = Arc::clone(&self.shared);
             let (events, config) = (self.events.clone(), Arc::clone(&self.config));
-            let listening = tokio::spawn(elder::listen(listener, shared, events, config));
+            let listening = tokio::spawn(old_process::listen(listener, shared, events, config));
             self.accepting.push((Use::Takeover, listening));
         }
         Ok(())

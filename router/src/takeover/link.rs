@@ -1,9 +1,9 @@
 //! What is said between the two processes: words over the socket, and what follows from them while both serve.
 
-use super::kin::{Outgoing, Side};
 use super::passing;
-use super::words::{Word, undigits};
 use crate::core::{ClientNumber, Mail, Shared};
+use crate::other_process::words::{Word, undigits};
+use crate::other_process::{Outgoing, Side};
 use crate::throttle::CancelTicket;
 use std::collections::VecDeque;
 use std::io;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 /// How often it is looked whether there is something to tell.
 const LOOK: Duration = Duration::from_millis(100);
@@ -96,17 +97,17 @@ pub async fn live(
                     return;
                 }
                 drop(ticket);
-                shared.kin.said();
+                shared.other_process.said();
                 continue;
             }
             _ = ticks.tick() => {
                 let now = shared.schema_epoch.load(Ordering::SeqCst);
                 if std::mem::replace(&mut epoch, now) != now {
-                    shared.kin.tell(Word::Schema);
+                    shared.other_process.tell(Word::Schema);
                 }
                 let count = shared.clients.load(Ordering::Relaxed);
-                if side == Side::Heir && told.replace(count) != Some(count) {
-                    shared.kin.tell(Word::Clients { count });
+                if side == Side::New && told.replace(count) != Some(count) {
+                    shared.other_process.tell(Word::Clients { count });
                 }
                 continue;
             }
@@ -125,7 +126,7 @@ pub async fn live(
                     epoch += 1;
                 }
             }
-            Ok(Some(Word::Clients { count })) => shared.kin.note_clients(count),
+            Ok(Some(Word::Clients { count })) => shared.other_process.note_clients(count),
             Ok(Some(Word::Closing)) => closing(),
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => return,
@@ -136,16 +137,16 @@ pub async fn live(
 /// Cancels what a client of this process does.
 fn deliver(shared: &Shared, number: i32, secret: Vec<u8>) {
     let client = ClientNumber::decode(number);
-    if client.process != shared.kin.process {
+    if client.process != shared.other_process.process {
         return;
     }
-    if let Some(ticket) = admit(shared) {
+    if let Some((ticket, _ended)) = admit(shared) {
         cancel(shared, client, secret, ticket);
     }
 }
 
-/// A place for one more cancel request.
-pub fn admit(shared: &Shared) -> Option<CancelTicket> {
+/// A place for one more cancel request, and what ends with it.
+pub fn admit(shared: &Shared) -> Option<(CancelTicket, oneshot::Receiver<()>)> {
     let limits = &shared.topology().config.limits;
     shared
         .cancels

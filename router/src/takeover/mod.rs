@@ -16,8 +16,6 @@
 //! new one dies later, while the old one is still there, the old one accepts again: it keeps the ports until then.
 //! There are never more than these two: who has a process before it lets nobody take over.
 
-pub mod words;
-
 pub mod passing;
 
 pub mod ports;
@@ -26,13 +24,11 @@ pub mod layout;
 
 pub mod doors;
 
-pub mod kin;
-
 pub mod link;
 
-pub mod elder;
+pub mod old_process;
 
-pub mod heir;
+pub mod new_process;
 
 pub mod successor;
 

@@ -1,14 +1,14 @@
 //! Bytes with open descriptors over a unix socket: `SCM_RIGHTS`, see unix(7).
 //!
-//! The one place that lays out control messages. It knows no words: [`super::link`] and [`super::heir`] do.
+//! The one place that lays out control messages. It knows no words: [`super::link`] and [`super::new_process`] do.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The most descriptors of one message; Linux allows 253.
-pub const MOST: usize = 200;
+pub const MAX_DESCRIPTORS: usize = 200;
 
-/// Room for the control message of [`MOST`] descriptors, aligned as `cmsghdr` has to be.
+/// Room for the control message of [`MAX_DESCRIPTORS`] descriptors, aligned as `cmsghdr` has to be.
 #[repr(align(8))]
 struct Room([u8; 1024]);
 
@@ -21,7 +21,7 @@ pub fn send(
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
-    assert!(descriptors.len() <= MOST, "too many descriptors");
+    assert!(descriptors.len() <= MAX_DESCRIPTORS, "too many descriptors");
     let mut room = Room([0; 1024]);
     let mut part = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -116,7 +116,7 @@ mod tests {
             .open(&path)
             .unwrap();
         std::fs::remove_file(&path).unwrap();
-        let all = vec![file.as_fd(); MOST];
+        let all = vec![file.as_fd(); MAX_DESCRIPTORS];
         assert_eq!(send(one.as_fd(), b"here", &all).unwrap(), 4);
         assert_eq!(send(one.as_fd(), b" it is", &[]).unwrap(), 6);
         drop(one);
@@ -130,7 +130,7 @@ mod tests {
             text.extend_from_slice(&bytes[..received]);
         }
         assert_eq!(text, b"here it is");
-        assert_eq!(passed.len(), MOST);
+        assert_eq!(passed.len(), MAX_DESCRIPTORS);
         file.write_all(b"written by one").unwrap();
         let mut same = std::fs::File::from(passed.pop().unwrap());
         same.rewind().unwrap();

@@ -3,8 +3,8 @@
 //! They stay open here for as long as the process answers for them; who accepts on them has copies
 //! ([`super::doors`]). A unix socket's file is removed with its port, unless somebody else has the port now.
 
-use super::words::Use;
 use crate::config::Config;
+use crate::other_process::words::Use;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;

@@ -3,11 +3,11 @@
 //! The program is the one that this process was started as: by now a newer one may lie there. It gets the same
 //! configuration file, and takes over as any other would.
 
-use super::heir::HeirError;
 use super::link::Talk;
-use super::words::Word;
+use super::new_process::TakeoverError;
 use crate::config::{Config, ConfigError, Surroundings};
 use crate::core::Shared;
+use crate::other_process::words::Word;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 /// # Errors
 /// What went wrong; this process goes on then.
 pub async fn start(shared: &Shared, config: &Path) -> Result<u32, String> {
-    let mut heir = shared.kin.heir.subscribe();
+    let mut new_process = shared.other_process.new_process.subscribe();
     let program = std::env::args_os()
         .next()
         .ok_or("its own name is unknown")?;
@@ -38,7 +38,7 @@ pub async fn start(shared: &Shared, config: &Path) -> Result<u32, String> {
     });
     waits.map_err(cannot)?;
     tokio::select! {
-        taken = heir.wait_for(|heir| *heir == Some(pid)) => match taken {
+        taken = new_process.wait_for(|new_process| *new_process == Some(pid)) => match taken {
             Ok(_) => Ok(pid),
             Err(_) => Err("this process is ending".to_owned()),
         },
@@ -82,26 +82,30 @@ pub fn config(path: &Path) -> Result<Config, ConfigError> {
 ///
 /// # Errors
 /// Why nothing has changed.
-pub fn upgrade(config: &Config) -> Result<String, HeirError> {
-    let place = config.listen.takeover.as_ref().ok_or(HeirError::NoPlace)?;
+pub fn upgrade(config: &Config) -> Result<String, TakeoverError> {
+    let place = config
+        .listen
+        .takeover
+        .as_ref()
+        .ok_or(TakeoverError::NoPlace)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime.map_err(HeirError::Talk)?.block_on(async {
+    runtime.map_err(TakeoverError::Talk)?.block_on(async {
         let stream = UnixStream::connect(place).await.map_err(|error| {
             let what = format!("nobody answers at {}: {error}", place.display());
-            HeirError::Talk(io::Error::new(error.kind(), what))
+            TakeoverError::Talk(io::Error::new(error.kind(), what))
         })?;
         let mut talk = Talk::new(stream);
         let said = talk.say(&Word::Upgrade, &[]).await;
-        said.map_err(HeirError::Talk)?;
-        match talk.hear().await.map_err(HeirError::Talk)? {
+        said.map_err(TakeoverError::Talk)?;
+        match talk.hear().await.map_err(TakeoverError::Talk)? {
             Some(Word::Upgraded { pid, clients }) => Ok(format!(
                 "process {pid} serves now; {clients} clients stay with the one before until they leave\n"
             )),
-            Some(Word::Refused { why }) => Err(HeirError::Refused(why)),
-            Some(_) => Err(HeirError::Strange),
-            None => Err(HeirError::Talk(io::ErrorKind::UnexpectedEof.into())),
+            Some(Word::Refused { why }) => Err(TakeoverError::Refused(why)),
+            Some(_) => Err(TakeoverError::Strange),
+            None => Err(TakeoverError::Talk(io::ErrorKind::UnexpectedEof.into())),
         }
     })
 }

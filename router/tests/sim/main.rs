@@ -1,7 +1,7 @@
 //! The decisions about servers, under a simulated clock and network, with random faults by seed.
 //!
 //! What decides is the real thing: [`Health`](mothership_pool::health::Health) with elections, freshness, breakers and balance,
-//! [`CommitClock`](mothership_pool::health::CommitClock), [`Held`](mothership::core::Held),
+//! [`CommitClock`](mothership_pool::health::CommitClock), [`WaitingTotals`](mothership::core::WaitingTotals),
 //! [`repeats`](mothership::session::repeat::repeats) and [`Abandoned`](mothership::session::repeat::Abandoned),
 //! [`Commit`](mothership::commit::steps::Commit), [`Doubts`](mothership::commit::doubt::Doubts),
 //! [`judge`](mothership::commit::judge::judge) and [`Look`](mothership::commit::judge::Look).

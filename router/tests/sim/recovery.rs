@@ -6,7 +6,8 @@ use crate::world::{Event, World};
 use mothership::commit::doubt::Site;
 use mothership::commit::gid::{Backend, TransactionId};
 use mothership::commit::judge::{
-    Decider, Decision, Held, Look, Participants, Patience, SeenSite, Verdict, ids, judge,
+    Decider, Decision, Look, Participants, Patience, PreparedTransaction, SeenSite, Verdict, ids,
+    judge,
 };
 use rand::RngExt;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -137,12 +138,14 @@ impl World {
             };
             let of = &self.shards[shard].servers[server];
             let prepared = Contents::of(of.shown()).prepared;
-            let held = prepared.into_values().map(|(gid, _, at)| Held {
-                gid,
-                owner: "o".into(),
-                age: self.age(at),
-                here: true,
-            });
+            let held = prepared
+                .into_values()
+                .map(|(gid, _, at)| PreparedTransaction {
+                    gid,
+                    owner: "o".into(),
+                    age: self.age(at),
+                    here: true,
+                });
             let seen = SeenSite {
                 place: place(shard),
                 decisions,
@@ -185,7 +188,7 @@ impl World {
     }
 
     /// What is to be done, in an order that the seed repeats.
-    fn verdicts(&self) -> Vec<(Site, Held, Verdict)> {
+    fn verdicts(&self) -> Vec<(Site, PreparedTransaction, Verdict)> {
         let held = self.sweep.look.held();
         let judged = held.map(|(site, held)| {
             let key = (held.gid.id, held.gid.backend);

@@ -4,7 +4,7 @@
 //! 'ANY 1 (...)'`), and a server that starts as a primary, or becomes one, answers when another one has its whole log.
 
 use mothership::commit::gid::{Backend, Gid, TransactionId};
-use mothership_pool::health::report::{Lsn, Report, Says};
+use mothership_pool::health::report::{Lsn, Report, ReportedRole};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -145,11 +145,11 @@ impl Server {
 
     pub fn report(&self) -> Report {
         let says = match self.is_primary {
-            true => Says::Primary {
+            true => ReportedRole::Primary {
                 timeline: self.timeline,
                 written: Lsn(self.log.len() as u64),
             },
-            false => Says::Replica {
+            false => ReportedRole::Replica {
                 replayed: Lsn(self.replayed as u64),
                 timeline: Some(self.timeline),
                 age: None,

@@ -5,14 +5,14 @@ use crate::server::{Contents, Item, Server};
 use mothership::commit::doubt::{Doubts, Site};
 use mothership::commit::gid::TransactionId;
 use mothership::config::{ByteSize, Failover};
-use mothership::core::Held;
+use mothership::core::WaitingTotals;
 use mothership_pool::connection::Farewell;
 use mothership_pool::endpoint::{Address, Encryption, Endpoint, EndpointId};
 use mothership_pool::health::breaker::Limits;
-use mothership_pool::health::report::{Report, Says};
+use mothership_pool::health::report::{Report, ReportedRole};
 use mothership_pool::health::{
-    BreakerState, CommitClock, Declared, Failure, GroupSpec, Health, Moment, ServerSpec, Settings,
-    Source, State, Watch,
+    BreakerState, CommitClock, Declared, Failure, GroupSpec, Health, ServerSpec, Settings, Source,
+    State, Watch, WriteNumber,
 };
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -52,9 +52,9 @@ pub enum Event {
     /// A prober may have something to do.
     Probe(usize, usize),
     /// Its question arrives.
-    Asked(usize, usize, Moment, Instant, u64),
+    Asked(usize, usize, WriteNumber, Instant, u64),
     /// Its answer does, or the news that there is none.
-    Answered(usize, usize, Result<Report, Failure>, Moment, Instant),
+    Answered(usize, usize, Result<Report, Failure>, WriteNumber, Instant),
     /// Its connection ends.
     Unplugged(usize, usize),
     /// A replica receives and replays.
@@ -186,7 +186,7 @@ pub struct World {
     pub clocks: Vec<Arc<CommitClock>>,
     pub shards: Vec<Shard>,
     pub doubts: Doubts,
-    pub held: Arc<Held>,
+    pub held: Arc<WaitingTotals>,
     pub limits: Failover,
     pub requests: BTreeMap<u64, Request>,
     pub connections: BTreeMap<u64, crate::requests::Connection>,
@@ -467,7 +467,14 @@ impl World {
         self.after(delay, Event::Asked(shard, server, moment, asked, sent));
     }
 
-    fn asked(&mut self, shard: usize, server: usize, moment: Moment, asked: Instant, sent: u64) {
+    fn asked(
+        &mut self,
+        shard: usize,
+        server: usize,
+        moment: WriteNumber,
+        asked: Instant,
+        sent: u64,
+    ) {
         let of = &self.shards[shard].servers[server];
         if !of.reached {
             if self.at < sent + 500 {
@@ -489,7 +496,7 @@ impl World {
         shard: usize,
         server: usize,
         answer: Result<Report, Failure>,
-        moment: Moment,
+        moment: WriteNumber,
         asked: Instant,
     ) {
         let wrote = self.clocks[shard].now() != moment;
@@ -497,11 +504,11 @@ impl World {
             Ok(report) => {
                 let of = &mut self.shards[shard];
                 match report.says {
-                    Says::Primary { timeline, .. } => {
+                    ReportedRole::Primary { timeline, .. } => {
                         of.reported[server] = timeline;
                         of.newest_reported = of.newest_reported.max(timeline);
                     }
-                    Says::Replica { timeline, .. } => {
+                    ReportedRole::Replica { timeline, .. } => {
                         of.newest_reported = of.newest_reported.max(timeline.unwrap_or(0));
                     }
                 }

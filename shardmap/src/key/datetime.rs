@@ -21,37 +21,37 @@ const END_MICROSECOND: i64 = 9_223_371_331_200_000_000;
 
 /// The last and first values of the number's type stand for the infinities, as in PostgreSQL.
 pub fn date_from_text(text: &[u8]) -> Result<KeyBytes, KeyError> {
-    match Moment::parse(text)? {
-        Moment::Infinity => Ok(KeyBytes::from_i32(i32::MAX)),
-        Moment::NegativeInfinity => Ok(KeyBytes::from_i32(i32::MIN)),
-        Moment::At { time: Some(_), .. } => Err(KeyError::Unsure),
-        Moment::At { day, .. } => date_key(day),
+    match ParsedInstant::parse(text)? {
+        ParsedInstant::Infinity => Ok(KeyBytes::from_i32(i32::MAX)),
+        ParsedInstant::NegativeInfinity => Ok(KeyBytes::from_i32(i32::MIN)),
+        ParsedInstant::At { time: Some(_), .. } => Err(KeyError::Unsure),
+        ParsedInstant::At { day, .. } => date_key(day),
     }
 }
 
 /// An offset in the text is read and ignored, as PostgreSQL does.
 pub fn timestamp_from_text(text: &[u8]) -> Result<KeyBytes, KeyError> {
-    match Moment::parse(text)? {
-        Moment::Infinity => Ok(KeyBytes::from_i64(i64::MAX)),
-        Moment::NegativeInfinity => Ok(KeyBytes::from_i64(i64::MIN)),
-        Moment::At { day, time, .. } => timestamp_key(day, time.unwrap_or(0)),
+    match ParsedInstant::parse(text)? {
+        ParsedInstant::Infinity => Ok(KeyBytes::from_i64(i64::MAX)),
+        ParsedInstant::NegativeInfinity => Ok(KeyBytes::from_i64(i64::MIN)),
+        ParsedInstant::At { day, time, .. } => timestamp_key(day, time.unwrap_or(0)),
     }
 }
 
 /// Without an offset in the text the session's zone decides.
 pub fn timestamptz_from_text(text: &[u8], context: &TextContext) -> Result<KeyBytes, KeyError> {
-    match Moment::parse(text)? {
-        Moment::Infinity => Ok(KeyBytes::from_i64(i64::MAX)),
-        Moment::NegativeInfinity => Ok(KeyBytes::from_i64(i64::MIN)),
-        Moment::At {
+    match ParsedInstant::parse(text)? {
+        ParsedInstant::Infinity => Ok(KeyBytes::from_i64(i64::MAX)),
+        ParsedInstant::NegativeInfinity => Ok(KeyBytes::from_i64(i64::MIN)),
+        ParsedInstant::At {
             day,
             time: Some(time),
             offset: Some(offset),
         } => timestamp_key(day, time - offset * SECOND),
-        Moment::At { day, time, .. } if context.time_zone == TimeZone::Utc => {
+        ParsedInstant::At { day, time, .. } if context.time_zone == TimeZone::Utc => {
             timestamp_key(day, time.unwrap_or(0))
         }
-        Moment::At { .. } => Err(KeyError::Unsure),
+        ParsedInstant::At { .. } => Err(KeyError::Unsure),
     }
 }
 
@@ -123,7 +123,7 @@ fn timestamp_key(day: i64, microseconds: i64) -> Result<KeyBytes, KeyError> {
 }
 
 /// What a text says, before its type is applied.
-enum Moment {
+enum ParsedInstant {
     Infinity,
     NegativeInfinity,
     /// Days since 2000-01-01, microseconds of the day, seconds east of UTC.
@@ -134,17 +134,17 @@ enum Moment {
     },
 }
 
-impl Moment {
-    fn parse(text: &[u8]) -> Result<Moment, KeyError> {
+impl ParsedInstant {
+    fn parse(text: &[u8]) -> Result<ParsedInstant, KeyError> {
         let text = trim(text);
         if text.is_empty() {
             return Err(KeyError::Invalid);
         }
         if text.eq_ignore_ascii_case(b"infinity") {
-            return Ok(Moment::Infinity);
+            return Ok(ParsedInstant::Infinity);
         }
         if text.eq_ignore_ascii_case(b"-infinity") {
-            return Ok(Moment::NegativeInfinity);
+            return Ok(ParsedInstant::NegativeInfinity);
         }
         let (text, before_christ) = match text.strip_suffix(b" BC") {
             Some(text) => (text, true),
@@ -164,7 +164,7 @@ impl Moment {
             [b'T', ..] if !before_christ => cursor.time()?,
             _ => return Err(KeyError::Unsure),
         };
-        Ok(Moment::At { day, time, offset })
+        Ok(ParsedInstant::At { day, time, offset })
     }
 }
 

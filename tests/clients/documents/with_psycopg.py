@@ -172,8 +172,9 @@ def pipelines(port):
         with c.pipeline():
             cursors = [c.execute(INSERT, row) for row in ROWS]
             cursors += [c.execute("select te, da from typed where id = %s", (n,)) for n in range(1, 41)]
-            got += [cursor.rowcount for cursor in cursors]
             got += [cursor.fetchone() for cursor in cursors[len(ROWS):]]
+        # Behind the pipeline: within it, it depends on what has come already.
+        got += [cursor.rowcount for cursor in cursors]
         # What is between two Syncs is undone together.
         def broken():
             with c.pipeline():

@@ -49,7 +49,7 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub const FEW: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
 
 /// Messages of a login at most, whatever they say.
-const MOST: usize = 3;
+const MAX_MESSAGES: usize = 3;
 
 /// Method, what is known of the user, who logs in and what changes on the way; then messages, if he makes up his own.
 pub fn check(data: &[u8]) {
@@ -181,7 +181,7 @@ fn freely(
     let mut messages = 0;
     while now == Now::On && !input.is_empty() {
         messages += 1;
-        assert!(messages <= MOST, "a login ends");
+        assert!(messages <= MAX_MESSAGES, "a login ends");
         let tag = input.one_of(b"pppppppQBX\0");
         let longest = login.max_body();
         let sent = match input.below(4) {
@@ -268,7 +268,7 @@ fn by_a_client(
     let step = login.start(&mut answers);
     let mut now = settle(&mut login, step, &mut answers);
     let mut changed = false;
-    for number in 1..=MOST {
+    for number in 1..=MAX_MESSAGES {
         if now != Now::On {
             break;
         }

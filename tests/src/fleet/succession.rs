@@ -38,19 +38,19 @@ impl Shard {
             server.sql("postgres", sql).ok()?.parse::<u64>().ok()
         };
         let running = self.replicas.iter().enumerate();
-        let heirs = running.filter_map(|(at, server)| Some((received(server)?, at)));
-        let heir = heirs.max().expect("a replica runs").1;
-        self.gather_behind(heir);
-        self.replicas[heir].promote().unwrap();
-        std::mem::swap(&mut self.primary, &mut self.replicas[heir]);
-        heir
+        let candidates = running.filter_map(|(at, server)| Some((received(server)?, at)));
+        let candidate = candidates.max().expect("a replica runs").1;
+        self.gather_behind(candidate);
+        self.replicas[candidate].promote().unwrap();
+        std::mem::swap(&mut self.primary, &mut self.replicas[candidate]);
+        candidate
     }
 
     /// The other replicas that run follow the one in this place: when it is promoted, commits have a standby at once.
-    pub fn gather_behind(&self, heir: usize) {
+    pub fn gather_behind(&self, candidate: usize) {
         for (at, server) in self.replicas.iter().enumerate() {
-            if at != heir && server.pid().is_some() {
-                server.follow(&self.replicas[heir]).unwrap();
+            if at != candidate && server.pid().is_some() {
+                server.follow(&self.replicas[candidate]).unwrap();
             }
         }
     }
@@ -64,11 +64,11 @@ impl Shard {
 
     /// The replica in this place was promoted: it is the primary, the others that run follow it, and in its place is the
     /// old primary.
-    pub fn crown(&mut self, heir: usize) {
+    pub fn crown(&mut self, candidate: usize) {
         let Shard { primary, replicas } = self;
-        std::mem::swap(primary, &mut replicas[heir]);
+        std::mem::swap(primary, &mut replicas[candidate]);
         for (at, server) in replicas.iter_mut().enumerate() {
-            if at != heir && server.is_running() {
+            if at != candidate && server.is_running() {
                 server.follow(primary).unwrap();
             }
         }

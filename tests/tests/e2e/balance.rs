@@ -299,6 +299,36 @@ fn what_is_serializable_by_default_stays_on_the_primary() {
 }
 
 #[test]
+fn what_tells_of_one_server_and_sequences_are_read_from_the_primary() {
+    let world = World::new(1);
+    let mut wire = world.client();
+    for sql in [
+        "CREATE SEQUENCE ahead",
+        "CREATE VIEW ahead_view AS SELECT last_value FROM ahead",
+        "CREATE FUNCTION told() RETURNS text STABLE LANGUAGE sql AS \
+            'SELECT pg_is_in_recovery()::text || current_setting(''transaction_read_only'')'",
+        "CREATE FUNCTION told_by_another() RETURNS text STABLE LANGUAGE plpgsql AS 'BEGIN RETURN told(); END'",
+        "SELECT nextval('ahead')",
+    ] {
+        let frames = wire.query(sql);
+        assert!(frames.iter().all(|f| f.kind != b'E'), "{sql}: {frames:?}");
+    }
+    let before = world.served();
+    for (sql, expected) in [
+        ("SELECT last_value FROM ahead", "1"),
+        ("SELECT last_value FROM ahead_view", "1"),
+        ("SELECT told()", "falseoff"),
+        ("SELECT told_by_another()", "falseoff"),
+    ] {
+        for _ in 0..50 {
+            assert_eq!(wire.rows(sql), [[expected]], "{sql}");
+        }
+    }
+    let after = world.served();
+    assert!(after[1] - before[1] >= 200, "{before:?} {after:?}");
+}
+
+#[test]
 fn a_reload_brings_and_takes_servers_and_mixes_none_up() {
     let world = World::new(1);
     let mut wire = world.client();

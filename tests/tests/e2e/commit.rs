@@ -5,7 +5,7 @@ use direct::{Committer, Direct, LIMIT, SOON, run, schema_name};
 use mothership::commit::doubt::Doubts;
 use mothership::commit::errand::databases as databases_with_ours;
 use mothership::commit::gid::Gid;
-use mothership::commit::judge::Why;
+use mothership::commit::judge::LeaveReason;
 use mothership::commit::recover::Sweep;
 use mothership::commit::schema::{self, Missing, SchemaError};
 use mothership::commit::steps::{Act, Cause, End, Reply};
@@ -245,8 +245,8 @@ async fn shards_may_be_clusters_of_their_own() {
     pending.sort_unstable();
     assert_eq!(pending, [1, 2]);
     let sweep = direct.recover().await;
-    let why: Vec<Why> = sweep.left.iter().map(|left| left.why).collect();
-    assert_eq!(why, [Why::DeciderUnreachable; 2]);
+    let why: Vec<LeaveReason> = sweep.left.iter().map(|left| left.why).collect();
+    assert_eq!(why, [LeaveReason::DeciderUnreachable; 2]);
     fleet.shards[0].primary.start().unwrap();
     direct.clean_up().await;
     assert_eq!(direct.marked(100).await, 0);
@@ -274,8 +274,8 @@ async fn a_decider_that_is_just_committing_is_waited_for() {
     let durably = router.wires[0].rows("SHOW synchronous_commit");
     assert_eq!(durably, [["on"]]);
     let sweep = direct.recover().await;
-    let why: Vec<Why> = sweep.left.iter().map(|left| left.why).collect();
-    assert_eq!(why, [Why::Deciding; 2]);
+    let why: Vec<LeaveReason> = sweep.left.iter().map(|left| left.why).collect();
+    assert_eq!(why, [LeaveReason::Deciding; 2]);
     run(&mut router.wires[0], "COMMIT");
     let sweep = direct.recover().await;
     assert_eq!((sweep.committed, sweep.rolled_back), (2, 0));
@@ -292,7 +292,7 @@ async fn a_living_router_is_left_alone_until_its_time_is_over() {
     }
     let sweep = direct.recover_with(Duration::from_secs(60)).await;
     assert_eq!(sweep.left.len(), 2);
-    assert_eq!(sweep.left[0].why, Why::Young);
+    assert_eq!(sweep.left[0].why, LeaveReason::Young);
     let committed = End::Committed { pending: vec![] };
     assert_eq!(router.finish().await, committed);
 }
@@ -395,7 +395,7 @@ async fn foreign_prepared_transactions_are_left_alone() {
     assert!(Gid::parse(ours).is_some());
     databases.sql(0, &format!("BEGIN; PREPARE TRANSACTION '{ours}'"));
     let sweep = direct.recover().await;
-    assert_eq!(sweep.left[0].why, Why::DeciderUnknown);
+    assert_eq!(sweep.left[0].why, LeaveReason::DeciderUnknown);
     assert_eq!(direct.prepared().await, 4);
     let client = connect(&direct.endpoints[0]).await;
     let found = databases_with_ours(&client).await.unwrap();
@@ -628,8 +628,8 @@ async fn a_control_role_without_superuser_finishes_as_the_owner() {
     }
     databases.sql(0, &format!("REVOKE {a} FROM {c}"));
     let sweep = controls.recover().await;
-    let why: Vec<Why> = sweep.left.iter().map(|left| left.why).collect();
-    assert_eq!(why, [Why::Denied; 2]);
+    let why: Vec<LeaveReason> = sweep.left.iter().map(|left| left.why).collect();
+    assert_eq!(why, [LeaveReason::Denied; 2]);
     let committed = End::Committed { pending: vec![] };
     assert_eq!(router.finish().await, committed);
     drop(router);

@@ -430,7 +430,7 @@ fn a_pending_table_gets_its_key_type_when_it_is_created() {
     // Before it exists, nothing may take it for a table of the home shard.
     for sql in ["INSERT INTO events VALUES (1)", "SELECT * FROM log_1"] {
         let frames = wire.query(sql);
-        assert_eq!(frames[0].sqlstate(), "0A000", "{sql}");
+        assert_eq!(frames[0].sqlstate(), "42P01", "{sql}");
     }
     // The type decides: text cannot be read from this statement, and an unfit one is refused.
     for (sql, code) in [

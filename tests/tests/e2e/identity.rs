@@ -326,6 +326,24 @@ fn beginnings(
         admin,
         &format!("ALTER ROLE {role} IN DATABASE {database} RESET ALL"),
     );
+    // Whom a role begins as is kept, too.
+    say(admin, &format!("CREATE ROLE {role}_as"));
+    say(admin, &format!("GRANT {role}_as TO {role}"));
+    say(admin, &format!("ALTER ROLE {role} SET role TO {role}_as"));
+    let mut as_another = login();
+    let mut who = |when: &str| {
+        for wire in [&mut old, &mut own, &mut as_another] {
+            let asks = ["SELECT current_user", "SHOW role", "SHOW timezone"];
+            seen.push(format!("{when} {:?}", asks.map(|sql| one(wire, sql))));
+            say(wire, "RESET ROLE");
+            seen.push(format!("{when}, reset {}", one(wire, "SHOW role")));
+        }
+    };
+    who("who");
+    say(admin, &format!("ALTER ROLE {role} RESET role"));
+    who("who, at last");
+    drop(as_another);
+    say(admin, &format!("DROP ROLE {role}_as"));
     seen.push(format!("at last {}", begun(&mut login())));
     seen.push(format!("new, at last {}", begun(&mut new)));
     seen.push(format!("old, at last {}", begun(&mut old)));
@@ -366,6 +384,43 @@ fn a_session_begins_with_what_roles_and_databases_say_at_that_moment() {
         assert!(seen, "{mode}: a change past the router is not seen");
         drop(served.shards.sql(0, &format!("ALTER ROLE {role} NOLOGIN")));
     }
+}
+
+#[test]
+fn who_may_no_longer_connect_is_not_let_in() {
+    let served = endpoint_listening("workers = 2", "");
+    let database = served.shards.endpoint(0).database;
+    let role = format!("visitor_{database}");
+    let mut admin = Wire::login(&served);
+    let (allow, forbid) = (
+        format!("GRANT CONNECT ON DATABASE {database} TO PUBLIC"),
+        format!("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC"),
+    );
+    say(
+        &mut admin,
+        &format!("CREATE ROLE {role} LOGIN PASSWORD 'own'"),
+    );
+    let visitor = Endpoint {
+        user: role.clone(),
+        password: "own".into(),
+        ..Endpoint::clone(&served)
+    };
+    let refused = || {
+        let login = Wire::connect(visitor.port).try_login(&visitor, message::V3_0, &[]);
+        login.map_or_else(|error| error.sqlstate(), |_| String::new())
+    };
+    // Its server connection stays with the router.
+    assert_eq!(one(&mut Wire::login(&visitor), "SELECT 1"), "1");
+    say(&mut admin, &forbid);
+    assert_eq!(refused(), "42501");
+    say(&mut admin, &allow);
+    assert_eq!(refused(), "");
+    // Nobody tells the router of this one.
+    served.shards.sql(0, &forbid);
+    assert!(poll_until(LIMIT, || refused() == "42501"));
+    drop(admin);
+    served.shards.sql(0, &allow);
+    served.shards.sql(0, &format!("ALTER ROLE {role} NOLOGIN"));
 }
 
 /// Code that leaves a setting or a lock, behind everything that may run it.
@@ -615,4 +670,122 @@ fn a_session_whose_settings_no_server_takes_can_be_reset() {
     let query = "SELECT set_config('role', NULL, false)";
     let refused = say(&mut client, query);
     assert!(refused[0].starts_with("Error"), "{refused:?}");
+}
+
+/// Statements that leave something although they fail, are rolled back or do not look so, one after the other, and `?` in
+/// front of those that fail.
+const LEFT_BEHIND: [(&str, &[&str]); 15] = [
+    (
+        "a lock of a statement that fails",
+        &["?SELECT pg_advisory_lock(4711), 1 / (random() * 0)::int"],
+    ),
+    (
+        "a lock of a parsed statement that fails",
+        &["?SELECT pg_advisory_lock(4711), 1 / $1::int|0"],
+    ),
+    (
+        "a lock by a field",
+        &["SELECT (4711::bigint).pg_advisory_lock"],
+    ),
+    (
+        "a lock by a column",
+        &["SELECT x.pg_try_advisory_lock FROM generate_series(4711::bigint, 4711) x"],
+    ),
+    ("a seed by a field", &["SELECT (0.5::float8).setseed"]),
+    (
+        "a seed of a statement that fails",
+        &["?SELECT setseed(0.5), 1 / (random() * 0)::int"],
+    ),
+    (
+        "a seed of the transaction",
+        &["SELECT set_config('seed', '0.5', true)"],
+    ),
+    (
+        "a seed that is not discarded",
+        &["SELECT setseed(0.5)", "DISCARD ALL"],
+    ),
+    (
+        "a seed of code that is not discarded",
+        &["DO $$ BEGIN PERFORM setseed(0.5); END $$", "DISCARD ALL"],
+    ),
+    (
+        "a setting by a text in a field",
+        &[
+            "SELECT (x).ts_stat FROM (SELECT $$select to_tsvector(set_config('app.tenant','7',false))$$::text AS x) q",
+        ],
+    ),
+    (
+        "a setting by a view",
+        &["UPDATE ONLY (pg_settings) SET setting = 'evil' WHERE name = 'search_path'"],
+    ),
+    (
+        "a setting by a view behind WITH",
+        &[
+            "WITH q AS (SELECT 1) UPDATE pg_settings SET setting = 'evil' WHERE name = 'search_path'",
+        ],
+    ),
+    (
+        "a table whose end is rolled back",
+        &[
+            "CREATE TEMP TABLE clean (a int)",
+            "BEGIN",
+            "DISCARD TEMP",
+            "ROLLBACK",
+        ],
+    ),
+    (
+        "a table whose end fails in the same text",
+        &[
+            "CREATE TEMP TABLE clean (a int)",
+            "?DISCARD TEMP; SELECT 1 / 0",
+        ],
+    ),
+    (
+        "a channel whose end is rolled back",
+        &[
+            "LISTEN c",
+            "BEGIN",
+            "SAVEPOINT s",
+            "UNLISTEN *",
+            "ROLLBACK TO s",
+            "COMMIT",
+        ],
+    ),
+];
+
+#[test]
+fn what_statements_leave_reaches_nobody_else() {
+    const LEFT: &str = "SELECT current_setting('search_path'), coalesce(current_setting('app.tenant', true), ''), \
+        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
+        (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()), (SELECT count(*) FROM pg_listening_channels()), \
+        random() = 0.9851677175347999";
+    let served = pooled(1);
+    served.shards.sql(0, "CREATE TABLE clean (a int)");
+    for (what, parts) in LEFT_BEHIND {
+        let mut client = Wire::login(&served);
+        for part in parts {
+            let (part, fails) = match part.strip_prefix('?') {
+                Some(part) => (part, true),
+                None => (*part, false),
+            };
+            let answer = match part.split_once('|') {
+                Some((sql, value)) => {
+                    client.send_all(&[
+                        message::parse("", sql, &[]),
+                        message::bind_text(&[value]),
+                        message::execute("", 0),
+                        message::sync(),
+                    ]);
+                    client.until_ready()
+                }
+                None => client.query(part),
+            };
+            let failed = answer.iter().any(|frame| frame.kind == b'E');
+            assert_eq!(failed, fails, "{what}: {part}: {answer:?}");
+        }
+        drop(client);
+        let left = Wire::login(&served).rows(LEFT);
+        let clean = ["\"$user\", public", "", "0", "0", "0", "f"];
+        assert_eq!(left, [clean], "left by {what}");
+    }
 }

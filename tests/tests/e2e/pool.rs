@@ -117,6 +117,41 @@ fn the_connection_that_was_used_last_is_used_again_and_the_others_are_closed() {
 }
 
 #[test]
+fn a_reload_that_allows_more_connections_lets_more_work() {
+    let shards = Shards::new(1);
+    let direct = shards.endpoint(0);
+    let config = |most: u32| {
+        format!(
+            "[listen]\nport = @port@\nworkers = 1\n[control]\nuser = \"{0}\"\npassword = \"{1}\"\n\
+             [pool]\nmax = {most}\nqueue_timeout = \"10s\"\n[[shard]]\nname = \"one\"\n\
+             [[shard.server]]\naddress = \"{2}:{3}\"\n",
+            direct.user, direct.password, direct.host, direct.port
+        )
+    };
+    let router = Router::start(&config(1));
+    let endpoint = direct.at_port(router.port());
+    let mut clients = [(); 4].map(|()| Wire::login(&endpoint));
+    assert_eq!(clients[0].rows("SELECT 1"), [["1"]]);
+    router.write_config(&config(5));
+    router.sighup();
+    let obeyed = || router.log().contains("configuration changed");
+    assert!(
+        poll_until(Duration::from_secs(20), obeyed),
+        "{}",
+        router.log()
+    );
+    let opened = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+    let count = || shards.sql(0, opened).trim().parse::<u32>().unwrap();
+    let before = count();
+    for client in &mut clients {
+        client.query("BEGIN");
+        assert_eq!(client.rows("SELECT 1"), [["1"]]);
+    }
+    // Those of the test itself are among them.
+    assert!(count() - before < 20, "{} were opened", count() - before);
+}
+
+#[test]
 fn a_database_that_its_clients_have_left_can_be_dropped_and_renamed() {
     let (_shards, router, endpoint) = served(4);
     let name = format!("left_{}", router.port());

@@ -20,9 +20,14 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
+        Stage::remembering("1h")
+    }
+
+    /// With so long a time for which the router remembers what a server keeps of a password.
+    fn remembering(cache: &str) -> Stage {
         let fleet = Fleet::new(3, 0);
         let mut config = format!(
-            "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n[auth]\ncache = \"0s\"\n\
+            "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n[auth]\ncache = \"{cache}\"\n\
              [control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n{TABLES}"
         );
         for (number, shard) in fleet.shards.iter().enumerate() {
@@ -168,7 +173,7 @@ async fn a_password_set_through_the_router_is_the_same_on_all_clusters() {
 // A pool logs in with what its first client has proven.
 #[tokio::test]
 async fn pools_log_in_with_a_password_that_was_changed_past_the_router() {
-    let stage = Stage::new();
+    let stage = Stage::remembering("0s");
     let admin = connect(&stage.endpoint(USER, PASSWORD)).await;
     for sql in [
         "CREATE TABLE items (id int8 PRIMARY KEY)",
@@ -276,4 +281,30 @@ async fn check_config_names_roles_whose_verifiers_differ() {
         !after.contains("\"same\"") && !after.contains("SCRAM"),
         "{after}"
     );
+}
+
+#[tokio::test]
+async fn open_sessions_of_a_role_go_on_when_its_password_is_changed() {
+    let stage = Stage::new();
+    let admin = connect(&stage.endpoint(USER, PASSWORD)).await;
+    let made = "CREATE TABLE items (id int8 PRIMARY KEY); CREATE ROLE app LOGIN PASSWORD 'sesame-1'; \
+                GRANT SELECT, INSERT ON items TO app";
+    admin.batch_execute(made).await.unwrap();
+    let rows: Vec<String> = (1..=30).map(|id| format!("({id})")).collect();
+    let insert = format!("INSERT INTO items VALUES {}", rows.join(", "));
+    let own = connect(&stage.endpoint("app", "sesame-1")).await;
+    let other = connect(&stage.endpoint("app", "sesame-1")).await;
+    own.batch_execute(&insert).await.unwrap();
+    let count = async |client: &tokio_postgres::Client| {
+        let row = client.query_one("SELECT count(*) FROM items", &[]).await;
+        row.unwrap().get::<_, i64>(0)
+    };
+    assert_eq!((count(&own).await, count(&other).await), (30, 30));
+    for (before, now) in [("sesame-1", "sesame-2"), ("sesame-2", "sesame-3")] {
+        let alter = format!("ALTER ROLE app PASSWORD '{now}'");
+        own.batch_execute(&alter).await.unwrap();
+        assert_eq!((count(&own).await, count(&other).await), (30, 30));
+        stage.gets_through("app", now).await;
+        stage.is_kept_out("app", before).await;
+    }
 }

@@ -13,6 +13,8 @@ mod alike;
 mod away;
 #[path = "shards/blocks.rs"]
 mod blocks;
+#[path = "shards/cancels.rs"]
+mod cancels;
 #[path = "shards/commands.rs"]
 mod commands;
 #[path = "shards/copying.rs"]
@@ -35,6 +37,8 @@ mod fast_over;
 mod faults;
 #[path = "shards/finishing.rs"]
 mod finishing;
+#[path = "shards/followed.rs"]
+mod followed;
 #[path = "shards/gathered.rs"]
 mod gathered;
 #[path = "shards/in_line.rs"]

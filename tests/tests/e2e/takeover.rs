@@ -45,9 +45,9 @@ impl Stage {
 
     /// A process that has taken over, and lets in whoever is new: in the moment of the takeover somebody may still come in
     /// at the old one.
-    fn heir(&self) -> Router {
-        let heir = self.router.heir();
-        let let_in = || heir.log().matches("client logged in").count();
+    fn take_over(&self) -> Router {
+        let new_process = self.router.take_over();
+        let let_in = || new_process.log().matches("client logged in").count();
         let mut in_a_row = 0;
         let all = poll_until(SOON, || {
             let before = let_in();
@@ -56,7 +56,7 @@ impl Stage {
             in_a_row == 5
         });
         assert!(all, "the new process lets nobody in");
-        heir
+        new_process
     }
 
     fn client(&self) -> Wire {
@@ -156,22 +156,22 @@ fn ten_takeovers_under_pgbench_cost_no_client_an_error() {
         let mut load = Load::start(&stage.router, USER, PASSWORD, "shop", seconds);
         let works = poll_until(SOON, || stage.counted() > counted + 10 || !load.runs());
         assert!(works);
-        let heir = stage.router.heir();
+        let new_process = stage.router.take_over();
         let was_beside = load.runs();
         for (kind, done) in load.end() {
             assert_eq!(
                 done.wrong,
                 None,
                 "{kind}, repetition {shown}\n{}",
-                heir.log()
+                new_process.log()
             );
             assert!(done.transactions > 0);
             counted += done.transactions;
         }
         assert_eq!(stage.counted(), counted, "repetition {shown}");
-        let mut elder = std::mem::replace(&mut stage.router, heir);
+        let mut old_process = std::mem::replace(&mut stage.router, new_process);
         // Its clients have left.
-        assert!(elder.wait(SOON).success(), "{}", elder.log());
+        assert!(old_process.wait(SOON).success(), "{}", old_process.log());
         let told = || {
             stage
                 .router
@@ -199,9 +199,9 @@ fn the_old_process_serves_its_clients_the_new_one_whoever_is_new() {
         &mut session,
         "PREPARE p AS SELECT n FROM counted WHERE id = 2",
     );
-    let heir = stage.heir();
-    let mut elder = std::mem::replace(&mut stage.router, heir);
-    assert!(elder.exit_status().is_none());
+    let new_process = stage.take_over();
+    let mut old_process = std::mem::replace(&mut stage.router, new_process);
+    assert!(old_process.exit_status().is_none());
     let mut new = stage.client();
     assert_fine(&mut new, "UPDATE counted SET n = n + 1 WHERE id = 3");
     let of_shop = || {
@@ -219,7 +219,7 @@ fn the_old_process_serves_its_clients_the_new_one_whoever_is_new() {
     assert_eq!(session.rows("EXECUTE p"), [["1"]]);
     assert_eq!(session.rows("SHOW application_name"), [["mine"]]);
     drop((open, session));
-    assert!(elder.wait(SOON).success());
+    assert!(old_process.wait(SOON).success());
     // It leaves what is the new one's now.
     let socket =
         PathBuf::from(stage.router.unix_folder()).join(format!(".s.PGSQL.{}", stage.router.port()));
@@ -238,8 +238,8 @@ fn a_cancel_request_reaches_its_session_in_either_process_and_no_other() {
     let mut stage = Stage::new("");
     let sleep = message::query("SELECT pg_sleep(600) FROM counted WHERE id = 1");
     let mut old: Vec<Wire> = (0..3).map(|_| stage.client()).collect();
-    let heir = stage.heir();
-    let elder = std::mem::replace(&mut stage.router, heir);
+    let new_process = stage.take_over();
+    let old_process = std::mem::replace(&mut stage.router, new_process);
     let mut new: Vec<Wire> = (0..3).map(|_| stage.client()).collect();
     for wire in old.iter_mut().chain(&mut new) {
         wire.send(&sleep);
@@ -265,7 +265,7 @@ fn a_cancel_request_reaches_its_session_in_either_process_and_no_other() {
     for wire in old.iter_mut().chain(&mut new) {
         assert_fine(wire, "SELECT n FROM counted WHERE id = 2");
     }
-    drop((old, elder));
+    drop((old, old_process));
     let told = || {
         stage
             .router
@@ -308,10 +308,10 @@ fn a_takeover_that_fails_changes_nothing() {
         ),
     ] {
         stage.router.write_config(&bad);
-        let mut heir = stage.router.launch_heir();
-        assert_eq!(heir.wait(SOON).code(), Some(1));
-        assert!(heir.log().contains(why), "{}", heir.log());
-        drop(heir);
+        let mut new_process = stage.router.launch_new_process();
+        assert_eq!(new_process.wait(SOON).code(), Some(1));
+        assert!(new_process.log().contains(why), "{}", new_process.log());
+        drop(new_process);
         serves(&mut client);
         let upgrade = stage.upgrade();
         assert_eq!(upgrade.status.code(), Some(1), "{upgrade:?}");
@@ -335,9 +335,13 @@ fn a_takeover_that_fails_changes_nothing() {
     }
     let mut admin = Wire::login(&stage.router.endpoint(USER, PASSWORD, "mothership"));
     assert_fine(&mut admin, "PAUSE shop");
-    let mut heir = stage.router.launch_heir();
-    assert_eq!(heir.wait(SOON).code(), Some(1));
-    assert!(heir.log().contains("RESUME"), "{}", heir.log());
+    let mut new_process = stage.router.launch_new_process();
+    assert_eq!(new_process.wait(SOON).code(), Some(1));
+    assert!(
+        new_process.log().contains("RESUME"),
+        "{}",
+        new_process.log()
+    );
     assert_fine(&mut admin, "RESUME shop");
     serves(&mut client);
     // A second process without the word is told that the port is taken, as ever.
@@ -349,9 +353,9 @@ fn a_takeover_that_fails_changes_nothing() {
     let plain = plain.output().unwrap();
     assert_eq!(plain.status.code(), Some(1));
     serves(&mut client);
-    drop(heir);
-    let heir = stage.router.heir();
-    let log = heir.log();
+    drop(new_process);
+    let new_process = stage.router.take_over();
+    let log = new_process.log();
     assert!(log.contains("taken over"), "{log}");
     assert_fine(&mut client, "SELECT n FROM counted WHERE id = 1");
 }
@@ -361,18 +365,18 @@ fn if_the_new_process_dies_the_old_one_serves_again() {
     let stage = Stage::new("");
     let mut client = stage.client();
     for _ in 0..3 {
-        let mut heir = stage.router.heir();
+        let mut new_process = stage.router.take_over();
         assert_fine(&mut stage.client(), "SELECT n FROM counted WHERE id = 2");
-        heir.kill9();
+        new_process.kill9();
         // Who comes meanwhile waits in the kernel's queue.
         assert_fine(&mut stage.client(), "SELECT n FROM counted WHERE id = 2");
         assert_fine(&mut client, "SELECT n FROM counted WHERE id = 1");
         assert_eq!(stage.readiness().as_deref(), Some("200"));
     }
-    let mut heir = stage.router.heir();
+    let mut new_process = stage.router.take_over();
     // One that is told to end takes the ports with it.
-    heir.sigterm();
-    assert!(heir.wait(SOON).success());
+    new_process.sigterm();
+    assert!(new_process.wait(SOON).success());
     let closed = || TcpStream::connect((Ipv4Addr::LOCALHOST, stage.router.port())).is_err();
     assert!(poll_until(SOON, closed));
     assert_fine(&mut client, "SELECT n FROM counted WHERE id = 1");
@@ -387,9 +391,9 @@ fn there_are_two_processes_at_most_and_the_old_one_ends_when_its_time_is_over() 
     let (mut idle, mut open) = (stage.client(), stage.client());
     assert_fine(&mut open, "BEGIN");
     assert_fine(&mut open, "UPDATE counted SET n = n + 1 WHERE id = 1");
-    let heir = stage.router.heir();
-    let mut elder = std::mem::replace(&mut stage.router, heir);
-    let mut third = stage.router.launch_heir();
+    let new_process = stage.router.take_over();
+    let mut old_process = std::mem::replace(&mut stage.router, new_process);
+    let mut third = stage.router.launch_new_process();
     assert_eq!(third.wait(SOON).code(), Some(1));
     // It may have been slow to ask.
     let log = third.log();
@@ -401,7 +405,7 @@ fn there_are_two_processes_at_most_and_the_old_one_ends_when_its_time_is_over() 
     assert_fine(&mut open, "UPDATE counted SET n = n + 1 WHERE id = 2");
     assert_fine(&mut open, "COMMIT");
     assert_eq!(error_of(&mut open), "57P01");
-    assert!(elder.wait(SOON).success());
+    assert!(old_process.wait(SOON).success());
     assert_eq!(stage.counted(), 2);
     assert_fine(&mut stage.client(), "SELECT n FROM counted WHERE id = 1");
 }
@@ -484,13 +488,13 @@ fn while_there_are_two_no_read_misses_a_write_of_the_other() {
     replica
         .configure(&[("recovery_min_apply_delay", "300ms")])
         .unwrap();
-    let heir = router.heir();
+    let new_process = router.take_over();
     // Whoever comes in the moment of the takeover may still be the old one's.
-    let mut new = log_in(&heir);
+    let mut new = log_in(&new_process);
     let of_heir = poll_until(SOON, || {
-        let is_its = heir.log().contains("client logged in");
+        let is_its = new_process.log().contains("client logged in");
         if !is_its {
-            new = log_in(&heir);
+            new = log_in(&new_process);
         }
         is_its
     });
@@ -513,7 +517,11 @@ fn while_there_are_two_no_read_misses_a_write_of_the_other() {
     assert_fine(&mut old, "UPDATE counted SET n = -1 WHERE id = 1");
     drop(old);
     drop(router);
-    let told = || heir.log().contains("the process before this one has ended");
+    let told = || {
+        new_process
+            .log()
+            .contains("the process before this one has ended")
+    };
     assert!(poll_until(SOON, told));
     assert_eq!(new.rows("SELECT n FROM counted WHERE id = 1"), [["-1"]]);
     let replica = &mut fleet.shards[0].replicas[0];
@@ -521,7 +529,7 @@ fn while_there_are_two_no_read_misses_a_write_of_the_other() {
         .configure(&[("recovery_min_apply_delay", "0")])
         .unwrap();
     assert!(
-        reads(&heir, &mut new),
+        reads(&new_process, &mut new),
         "the replica serves nothing when there is one again"
     );
     assert_eq!(new.rows("SELECT n FROM counted WHERE id = 1"), [["-1"]]);

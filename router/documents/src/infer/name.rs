@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// The longest name that PostgreSQL keeps, in bytes.
-const MOST_BYTES: usize = 63;
+const MAX_BYTES: usize = 63;
 /// Columns that every table of PostgreSQL has.
 const OF_THE_SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 
@@ -27,7 +27,7 @@ pub(super) fn plain(text: &str) -> String {
     if OF_THE_SYSTEM.contains(&name.as_str()) {
         name.push('_');
     }
-    shortened(&name, MOST_BYTES).to_owned()
+    shortened(&name, MAX_BYTES).to_owned()
 }
 
 /// The name, or the first one with a number behind it that is not taken; it is taken then.
@@ -36,7 +36,7 @@ pub(super) fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
     let mut number = 2_u32;
     while taken.contains(&free) {
         let ending = format!("_{number}");
-        free = format!("{}{ending}", shortened(name, MOST_BYTES - ending.len()));
+        free = format!("{}{ending}", shortened(name, MAX_BYTES - ending.len()));
         number += 1;
     }
     taken.insert(free.clone());
@@ -54,7 +54,7 @@ pub(super) fn shortened(name: &str, bytes: usize) -> &str {
 pub(super) fn of_key(table: &str, columns: &[&str], what: &str) -> String {
     let whole = std::iter::once(table).chain(columns.iter().copied());
     let whole = whole.collect::<Vec<_>>().join("_");
-    format!("{}_{what}", shortened(&whole, MOST_BYTES - what.len() - 1))
+    format!("{}_{what}", shortened(&whole, MAX_BYTES - what.len() - 1))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use bson::spec::BinarySubtype;
 use bson::{RawBsonRef, RawDocument};
 
 /// The greatest whole number below which a Double has all of them.
-const MOST_WHOLE: f64 = 9_007_199_254_740_992.0;
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 const MILLIS_PER_DAY: i64 = 86_400_000;
 
 /// The type of a value, as far as a column's type depends on it.
@@ -62,7 +62,7 @@ impl Type {
             RawBsonRef::Boolean(_) => Type::Bool,
             RawBsonRef::Int32(_) => Type::Int32,
             RawBsonRef::Int64(_) => Type::Int64,
-            RawBsonRef::Double(n) if n.fract() == 0.0 && n.abs() <= MOST_WHOLE => Type::Whole,
+            RawBsonRef::Double(n) if n.fract() == 0.0 && n.abs() <= MAX_WHOLE => Type::Whole,
             RawBsonRef::Double(_) => Type::Double,
             RawBsonRef::Decimal128(_) => Type::Decimal,
             RawBsonRef::String(_) => Type::String,

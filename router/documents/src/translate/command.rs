@@ -274,7 +274,7 @@ impl Upserted {
 
 /// What a change does to a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Gets<'c> {
+pub enum FieldChange<'c> {
     /// It stays as it is.
     Nothing,
     /// It becomes this, whatever it was.
@@ -285,7 +285,7 @@ pub enum Gets<'c> {
 
 impl Change {
     /// What a field gets.
-    pub fn gets(&self, field: &str) -> Gets<'_> {
+    pub fn gets(&self, field: &str) -> FieldChange<'_> {
         let (set, unset) = match self {
             Change::Operators(operators) => {
                 let of = |name: &str| operators.get_document(name).ok();
@@ -293,20 +293,20 @@ impl Change {
             }
             Change::Pipeline(stages) => match stages.as_slice() {
                 [stage] if stage.contains_key("$set") => (stage.get_document("$set").ok(), None),
-                _ => return Gets::Other,
+                _ => return FieldChange::Other,
             },
         };
         if unset.is_some_and(|unset| unset.contains_key(field)) {
-            return Gets::Other;
+            return FieldChange::Other;
         }
         match (self, set.and_then(|set| set.get(field))) {
-            (_, None) => Gets::Nothing,
-            (Change::Operators(_), Some(value)) => Gets::Constant(value),
+            (_, None) => FieldChange::Nothing,
+            (Change::Operators(_), Some(value)) => FieldChange::Constant(value),
             (Change::Pipeline(_), Some(Bson::Document(expression))) => {
                 let constant = expression.get("$literal");
-                constant.map_or(Gets::Other, Gets::Constant)
+                constant.map_or(FieldChange::Other, FieldChange::Constant)
             }
-            (Change::Pipeline(_), Some(_)) => Gets::Other,
+            (Change::Pipeline(_), Some(_)) => FieldChange::Other,
         }
     }
 

@@ -11,7 +11,7 @@ use sqlparser::ast::{
 use super::super::{Collection, Kind};
 use super::constant::{Constant, Literal};
 use super::like::{Escape, Likeness, is_unfinished};
-use super::perhaps::Perhaps;
+use super::prefilter::Prefilter;
 use super::scope::{Parameters, Scope, VARCHAR};
 use super::select::unnested;
 use super::{Result, because};
@@ -49,7 +49,7 @@ pub(super) enum Condition {
     /// A comparison of two columns is true.
     Columns(Field, Op, Field),
     /// It may be true: it selects more rows, of which PostgreSQL asks it again.
-    Perhaps(Box<Perhaps>),
+    Prefiltered(Box<Prefilter>),
 }
 
 /// A column as filters see it.
@@ -158,7 +158,7 @@ impl Condition {
             Condition::Columns(left, _, right) => [left, right]
                 .map(|field| field.column)
                 .contains(&Some(column)),
-            Condition::Perhaps(_) => false,
+            Condition::Prefiltered(_) => false,
             // NULL is not among nothing, too.
             Condition::Among(field, _, _) | Condition::AmongElements(field, _, true) => {
                 field.column == Some(column)

@@ -13,7 +13,7 @@ use super::super::value::{self, Forms};
 use super::super::{Fault, Kind, Precision};
 use super::scope::{Parameters, VARCHAR, words};
 use super::select::shown;
-use super::{Given, Result, because};
+use super::{BoundValue, Result, because};
 
 /// What Decimal128 has room for.
 const DECIMAL_DIGITS: usize = 34;
@@ -408,7 +408,7 @@ pub(super) enum Value {
 /// What the parameters are, and how their texts are read.
 pub(super) struct Bound<'a> {
     /// The values.
-    pub given: &'a [Given<'a>],
+    pub given: &'a [BoundValue<'a>],
     /// The session's settings.
     pub forms: &'a Forms,
     /// The time of the transaction.
@@ -499,11 +499,13 @@ impl Constant {
                 Ok(Some(Bson::DateTime(time.floor())))
             }
             Source::Parameter(position) => match bound.parameter(*position)? {
-                Given::Null => Ok(None),
-                Given::Text(text) => value::from_text(kind, text, bound.forms)
+                BoundValue::Null => Ok(None),
+                BoundValue::Text(text) => value::from_text(kind, text, bound.forms)
                     .map(Some)
                     .map_err(limit),
-                Given::Binary(bytes) => value::from_binary(kind, bytes).map(Some).map_err(limit),
+                BoundValue::Binary(bytes) => {
+                    value::from_binary(kind, bytes).map(Some).map_err(limit)
+                }
             },
             Source::Array(elements) => {
                 let own = match kind {
@@ -556,20 +558,20 @@ impl Constant {
             return Ok(None);
         };
         let number = match (&self.kind, bound.parameter(*position)?) {
-            (Kind::Timestamptz(_) | Kind::Timestamp(_) | Kind::Date, Given::Text(text)) => {
+            (Kind::Timestamptz(_) | Kind::Timestamp(_) | Kind::Date, BoundValue::Text(text)) => {
                 match text.trim().to_ascii_lowercase().as_str() {
                     "infinity" => i64::MAX,
                     "-infinity" => i64::MIN,
                     _ => return Ok(None),
                 }
             }
-            (Kind::Timestamptz(_) | Kind::Timestamp(_), Given::Binary(bytes)) => {
+            (Kind::Timestamptz(_) | Kind::Timestamp(_), BoundValue::Binary(bytes)) => {
                 match <[u8; 8]>::try_from(*bytes) {
                     Ok(bytes) => i64::from_be_bytes(bytes),
                     Err(_) => return Ok(None),
                 }
             }
-            (Kind::Date, Given::Binary(bytes)) => match <[u8; 4]>::try_from(*bytes) {
+            (Kind::Date, BoundValue::Binary(bytes)) => match <[u8; 4]>::try_from(*bytes) {
                 Ok(bytes) => match i32::from_be_bytes(bytes) {
                     i32::MAX => i64::MAX,
                     i32::MIN => i64::MIN,
@@ -593,9 +595,9 @@ impl Constant {
             Source::Null | Source::Bool(_) | Source::Array(_) => return Ok(Value::Null),
             Source::Text(text) | Source::Moment(text) => micros(text)?,
             Source::Parameter(position) => match bound.parameter(*position)? {
-                Given::Null => return Ok(Value::Null),
-                Given::Text(text) => micros(text).map_err(limit)?,
-                Given::Binary(bytes) => {
+                BoundValue::Null => return Ok(Value::Null),
+                BoundValue::Text(text) => micros(text).map_err(limit)?,
+                BoundValue::Binary(bytes) => {
                     value::micros_from_binary(&self.kind, bytes).map_err(limit)?
                 }
             },
@@ -634,7 +636,7 @@ impl Becomes {
 }
 
 impl<'a> Bound<'a> {
-    fn parameter(&self, position: usize) -> std::result::Result<&Given<'a>, Fault> {
+    fn parameter(&self, position: usize) -> std::result::Result<&BoundValue<'a>, Fault> {
         self.given.get(position).ok_or_else(|| {
             Fault::new(
                 "08P01",

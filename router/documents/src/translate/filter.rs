@@ -66,7 +66,7 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
             Some(elements) => self::overlaps(field, elements, *overlaps),
         }),
         Condition::Columns(left, op, right) => Ok(columns(left, *op, right)),
-        Condition::Perhaps(condition) => Ok(shown::bind(condition, bound)),
+        Condition::Prefiltered(condition) => Ok(shown::bind(condition, bound)),
         Condition::Like(field, parts, likeness, matches) => match joined(parts, bound)? {
             Some(pattern) => {
                 let regex = like::regex(&pattern, *likeness)?;

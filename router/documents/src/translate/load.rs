@@ -23,7 +23,7 @@ use mothership_copy::{
 const BATCH_ROWS: usize = 1_000;
 const BATCH_BYTES: usize = 65_535;
 /// A document has 16 MiB at most, and escapes make four bytes of one.
-const LONGEST_ROW: usize = 64 << 20;
+const MAX_ROW: usize = 64 << 20;
 /// What `limit_printout_length` of PostgreSQL's `copyfromparse.c` shows of a line.
 const SHOWN: usize = 100;
 /// Of PostgreSQL 15. Where later ones read a stream otherwise, it is refused.
@@ -160,7 +160,7 @@ impl Load {
                 encoding: Encoding::Utf8,
             },
             major_version: VERSION,
-            row_limit: LONGEST_ROW,
+            row_limit: MAX_ROW,
         };
         let splitter = Splitter::new(&self.options, rules)
             .map_err(|error| Fault::new("0A000", error.to_string()))?;

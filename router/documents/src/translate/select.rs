@@ -18,7 +18,7 @@ use super::condition::Condition;
 use super::constant::{Bound, Literal};
 use super::filter::{self, Filter};
 use super::order::{Order, Page, RANK, Sortable, Window};
-use super::perhaps;
+use super::prefilter;
 use super::scope::{Parameters, Scope, folded, words};
 use super::{Output, Result, Source, Tables, because};
 
@@ -46,13 +46,13 @@ pub(super) fn select(
     read(query, tables, parameters, Condition::of)
 }
 
-/// The same of one that fetches rows for PostgreSQL, which asks its conditions again: see [`perhaps`].
+/// The same of one that fetches rows for PostgreSQL, which asks its conditions again: see [`prefilter`](super::prefilter).
 pub(super) fn fetched(
     query: &Query,
     tables: Tables<'_>,
     parameters: &mut Parameters,
 ) -> Result<(Vec<Output>, Select)> {
-    let (columns, select) = read(query, tables, parameters, perhaps::of)?;
+    let (columns, select) = read(query, tables, parameters, prefilter::of)?;
     // Rows that are too many may neither be counted nor be among the first ones.
     let are_rows = select.groups.is_none()
         && select.counted.is_none()

@@ -14,10 +14,10 @@ use super::condition::Op;
 use super::constant::{Bound, Constant, object_id};
 use super::filter::{self, Filter, all, any};
 use super::like;
-use super::perhaps::{Perhaps, is_field};
+use super::prefilter::{Prefilter, is_field};
 
 /// So many conditions are made of one pattern; what more it asks PostgreSQL does.
-const MOST_LEAVES: usize = 100;
+const MAX_LEAVES: usize = 100;
 
 /// Types whose values are shown as strings of JSON, and are none.
 const STRINGS: [&str; 3] = ["objectId", "binData", "date"];
@@ -26,30 +26,30 @@ const STRINGS: [&str; 3] = ["objectId", "binData", "date"];
 const OTHERS: [&str; 3] = ["bool", "object", "array"];
 
 /// The filter of such a condition. A value that is at fault is PostgreSQL's to complain of, or to understand.
-pub(super) fn bind(condition: &Perhaps, bound: &Bound<'_>) -> Filter {
+pub(super) fn bind(condition: &Prefilter, bound: &Bound<'_>) -> Filter {
     self::filter(condition, bound).unwrap_or(Filter::All)
 }
 
-fn filter(condition: &Perhaps, bound: &Bound<'_>) -> std::result::Result<Filter, Fault> {
+fn filter(condition: &Prefilter, bound: &Bound<'_>) -> std::result::Result<Filter, Fault> {
     Ok(match condition {
-        Perhaps::Exactly(condition) => filter::bind(condition, bound)?,
-        Perhaps::All(parts) => all(parts.iter().map(|part| bind(part, bound)).collect()),
-        Perhaps::Any(arms) => any(arms.iter().map(|arm| bind(arm, bound)).collect()),
-        Perhaps::Texts(path, texts) => {
+        Prefilter::Exactly(condition) => filter::bind(condition, bound)?,
+        Prefilter::All(parts) => all(parts.iter().map(|part| bind(part, bound)).collect()),
+        Prefilter::Any(arms) => any(arms.iter().map(|arm| bind(arm, bound)).collect()),
+        Prefilter::Texts(path, texts) => {
             let mut shown = Shown::default();
             for text in texts {
                 shown.add_text(text.plain(bound)?);
             }
             shown.at(path)
         }
-        Perhaps::TextAmong(path, array) => {
+        Prefilter::TextAmong(path, array) => {
             let mut shown = Shown::default();
             for text in elements(array, bound)? {
                 shown.add_text(Some(text));
             }
             shown.at(path)
         }
-        Perhaps::Like(path, parts, likeness) => match filter::joined(parts, bound)? {
+        Prefilter::Like(path, parts, likeness) => match filter::joined(parts, bound)? {
             Some(pattern) => {
                 let regex = like::regex(&pattern, *likeness)?;
                 let others = STRINGS.iter().chain(&OTHERS).chain(&["number"]);
@@ -60,9 +60,9 @@ fn filter(condition: &Perhaps, bound: &Bound<'_>) -> std::result::Result<Filter,
             }
             None => Filter::None,
         },
-        Perhaps::Present(path) => present(path),
-        Perhaps::Exists(path) => exists(path),
-        Perhaps::Contains(path, part) => match part.plain(bound)? {
+        Prefilter::Present(path) => present(path),
+        Prefilter::Exists(path) => exists(path),
+        Prefilter::Contains(path, part) => match part.plain(bound)? {
             Some(part) => {
                 let mut leaves = Vec::new();
                 contain(path, &part, &mut leaves);
@@ -70,11 +70,11 @@ fn filter(condition: &Perhaps, bound: &Bound<'_>) -> std::result::Result<Filter,
             }
             None => Filter::None,
         },
-        Perhaps::Key(path, key) => match key.plain(bound)? {
+        Prefilter::Key(path, key) => match key.plain(bound)? {
             Some(key) => self::key(path, &key),
             None => Filter::None,
         },
-        Perhaps::Keys(path, keys, every) => {
+        Prefilter::Keys(path, keys, every) => {
             let keys = elements(keys, bound)?.into_iter();
             let keys = keys.filter(|key| *key != Bson::Null);
             let keys = keys.map(|key| self::key(path, &key)).collect();
@@ -83,7 +83,7 @@ fn filter(condition: &Perhaps, bound: &Bound<'_>) -> std::result::Result<Filter,
                 false => any(keys),
             }
         }
-        Perhaps::Number(path, kind, op, constant) => match constant.plain(bound)? {
+        Prefilter::Number(path, kind, op, constant) => match constant.plain(bound)? {
             Some(number) => self::number(path, kind, *op, &number),
             None => Filter::None,
         },
@@ -204,7 +204,7 @@ fn is_base64(text: &str) -> bool {
 /// What must be there for `jsonb` to contain this, or to equal it. A path finds what is in arrays, too, so that it finds
 /// the elements of an array as it finds the array.
 fn contain(path: &str, part: &Bson, leaves: &mut Vec<Filter>) {
-    if leaves.len() >= MOST_LEAVES {
+    if leaves.len() >= MAX_LEAVES {
         return;
     }
     let mut shown = Shown::default();

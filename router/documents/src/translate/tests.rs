@@ -108,13 +108,13 @@ fn translated(sql: &str) -> Result<Translated> {
     translate(&parse(sql), &collection, &[])
 }
 
-fn command(sql: &str, given: &[Given<'_>]) -> std::result::Result<Command, Fault> {
+fn command(sql: &str, given: &[BoundValue<'_>]) -> std::result::Result<Command, Fault> {
     let translated = translated(sql).unwrap_or_else(|reason| panic!("{sql}: {reason}"));
     translated.bind(given, &Forms::default(), NOW)
 }
 
 /// The command; of a plain `SELECT i FROM t` only the filter.
-fn shown(sql: &str, given: &[Given<'_>]) -> String {
+fn shown(sql: &str, given: &[BoundValue<'_>]) -> String {
     match command(sql, given) {
         Err(fault) => format!("{} {fault}", fault.sqlstate),
         Ok(command) => {
@@ -160,10 +160,10 @@ fn wide(condition: &str, values: &[&str]) -> String {
     filter.map_or(text.clone(), str::to_owned)
 }
 
-fn given<'a>(values: &[&'a str]) -> Vec<Given<'a>> {
+fn given<'a>(values: &[&'a str]) -> Vec<BoundValue<'a>> {
     let given = |value: &&'a str| match *value {
-        "NULL" => Given::Null,
-        text => Given::Text(text),
+        "NULL" => BoundValue::Null,
+        text => BoundValue::Text(text),
     };
     values.iter().map(given).collect()
 }
@@ -1333,7 +1333,7 @@ fn declared_parameters_keep_their_types() {
 
 #[test]
 fn binary_values_are_read() {
-    let given = [Given::Binary(&[0, 0, 0, 0, 0, 0, 0x30, 0x3a])];
+    let given = [BoundValue::Binary(&[0, 0, 0, 0, 0, 0, 0x30, 0x3a])];
     let sql = "SELECT i FROM t WHERE ts >= $1";
     let expected = r#"{"at.ts":{"$gt":{"$date":"2000-01-01T00:00:00.012Z"}}}"#;
     assert_eq!(shown(sql, &given), expected);

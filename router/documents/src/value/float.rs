@@ -8,7 +8,7 @@ use super::wire::put_padded;
 use super::{Fault, Forms, invalid, is_space, mismatch};
 
 /// With 17 digits there is a decimal nearer to each double than to any other.
-const MOST_DIGITS: usize = 17;
+const MAX_DIGITS: usize = 17;
 
 /// `double precision` of a text; see `float8in_internal` of PostgreSQL's `float.c`.
 pub(super) fn parse_double(text: &str) -> Result<f64, Fault> {
@@ -265,7 +265,7 @@ impl Digits {
         if !parts.is_bound(&shortest) {
             return shortest;
         }
-        (shortest.digits.len() - 1..MOST_DIGITS)
+        (shortest.digits.len() - 1..MAX_DIGITS)
             .filter_map(|digits| rounded(digits).map(|text| Digits::parse(&text)))
             .find(|longer| !parts.is_bound(longer))
             .unwrap_or(shortest)

@@ -10,7 +10,7 @@ use super::{Fault, bytes, corrupted, mismatch, text};
 /// What a binary form begins with; the rest is its text. See `jsonb_send` of PostgreSQL's `jsonb.c`.
 pub(super) const VERSION: u8 = 1;
 /// How deep documents may be; MongoDB's own limit for what it stores is 180.
-const MOST_DEPTH: usize = 200;
+const MAX_DEPTH: usize = 200;
 
 /// Adds the text of a stored value of any type that JSON has something for.
 pub(super) fn put(value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
@@ -18,7 +18,7 @@ pub(super) fn put(value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Result<(), Fault>
 }
 
 fn put_value(value: RawBsonRef<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
-    if depth > MOST_DEPTH {
+    if depth > MAX_DEPTH {
         return Err(too_deep());
     }
     match value {

@@ -10,7 +10,7 @@ use super::numeric::{self, Number, Numeric};
 use super::{Fault, text};
 
 /// How deep values may be.
-const MOST_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// The value of a text.
 pub(super) fn parse(text: &str) -> Result<Bson, Fault> {
@@ -51,7 +51,7 @@ struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
     fn value(&mut self, depth: usize) -> Result<Bson, Fault> {
-        if depth > MOST_DEPTH {
+        if depth > MAX_DEPTH {
             return Err(too_deep());
         }
         self.skip_space();
@@ -417,7 +417,7 @@ mod tests {
             }
         }
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(parse(&nested(MOST_DEPTH)).is_ok());
+        assert!(parse(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(parse(&nested(100_000)).unwrap_err().sqlstate, "54001");
     }
 

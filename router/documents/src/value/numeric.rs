@@ -11,14 +11,14 @@ use super::wire::take;
 use super::{Fault, invalid, is_space, mismatch, wire};
 
 /// What MongoDB keeps of a number.
-const MOST_DIGITS: usize = 34;
-const BEYOND: u128 = 10u128.pow(MOST_DIGITS as u32);
+const MAX_DIGITS: usize = 34;
+const BEYOND: u128 = 10u128.pow(MAX_DIGITS as u32);
 const LEAST_EXPONENT: i64 = -6176;
 const GREATEST_EXPONENT: i64 = 6111;
 /// PostgreSQL's digits have four of ours.
 const GROUP: usize = 4;
 /// See `NUMERIC_DSCALE_MASK` of PostgreSQL's `numeric.c`.
-const MOST_SCALE: u16 = 0x3fff;
+const MAX_SCALE: u16 = 0x3fff;
 
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xc000;
@@ -164,7 +164,7 @@ pub(super) fn from_binary(mut bytes: &[u8]) -> Result<Numeric, Fault> {
     if !matches!(sign, 0 | NEGATIVE | NAN | INFINITY | NEGATIVE_INFINITY) {
         return Err(malformed("sign"));
     }
-    if scale > MOST_SCALE {
+    if scale > MAX_SCALE {
         return Err(malformed("scale"));
     }
     let mut digits = Text::new();
@@ -194,7 +194,7 @@ pub(super) fn from_binary(mut bytes: &[u8]) -> Result<Numeric, Fault> {
 
 fn overflow() -> Fault {
     Fault::new("22003", "value overflows numeric format").detail(format!(
-        "MongoDB keeps {MOST_DIGITS} digits, and exponents from {LEAST_EXPONENT} to {GREATEST_EXPONENT}."
+        "MongoDB keeps {MAX_DIGITS} digits, and exponents from {LEAST_EXPONENT} to {GREATEST_EXPONENT}."
     ))
 }
 
@@ -344,13 +344,13 @@ impl Decimal {
             true => digits.len() - 1 - last,
             false => 0,
         };
-        let cut = spare.min(digits.len().saturating_sub(MOST_DIGITS));
+        let cut = spare.min(digits.len().saturating_sub(MAX_DIGITS));
         let kept = &digits[..digits.len() - cut];
-        if kept.len() > MOST_DIGITS {
+        if kept.len() > MAX_DIGITS {
             return Err(overflow());
         }
         let exponent = cut as i64 - scale;
-        let padding = exponent.clamp(0, (MOST_DIGITS - kept.len()) as i64);
+        let padding = exponent.clamp(0, (MAX_DIGITS - kept.len()) as i64);
         let coefficient = kept
             .iter()
             .fold(0, |number, digit| number * 10 + u128::from(digit - b'0'));
@@ -623,7 +623,7 @@ mod tests {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
         for _ in 0..20_000 {
-            let count = random.random_range(1..=MOST_DIGITS);
+            let count = random.random_range(1..=MAX_DIGITS);
             let coefficient = random.random_range(0..10u128.pow(count as u32));
             let scale = random.random_range(0..40);
             // One digit before the point at least, as PostgreSQL shows them.

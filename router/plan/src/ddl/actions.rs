@@ -34,6 +34,8 @@ pub(super) enum Action {
     Detach(Vec<String>),
     /// NO INHERIT.
     Leave,
+    /// ALTER COLUMN ... DROP EXPRESSION: the column.
+    DropExpression(String),
     /// It has to be parsed.
     Other,
 }
@@ -99,7 +101,10 @@ pub(super) fn action(text: &str, standard_conforming_strings: bool) -> Action {
             if c.at_end()
                 || matches!(
                     action,
-                    Action::Harmless | Action::Join(_) | Action::Detach(_)
+                    Action::Harmless
+                        | Action::Join(_)
+                        | Action::Detach(_)
+                        | Action::DropExpression(_)
                 ) =>
         {
             action
@@ -126,7 +131,18 @@ fn known(c: &mut Cursor<'_>) -> Option<Action> {
         names(c)?;
         return Some(Action::Leave);
     }
+    if let Some(column) = drop_expression(&mut c.clone()) {
+        return Some(Action::DropExpression(column));
+    }
     is_harmless(c).then_some(Action::Harmless)
+}
+
+/// The column of ALTER [COLUMN] ... DROP EXPRESSION. What follows is IF EXISTS, or PostgreSQL's error.
+fn drop_expression(c: &mut Cursor<'_>) -> Option<String> {
+    c.eat("alter").then_some(())?;
+    c.eat("column");
+    let column = c.name()?.as_str()?.to_owned();
+    c.eat_all(&["drop", "expression"]).then_some(column)
 }
 
 /// Whether a change leaves alone which columns and names there are, what is unique, and where rows are.
@@ -239,6 +255,10 @@ mod tests {
             ("ALTER COLUMN a SET (n_distinct = 5)", Action::Harmless),
             ("ALTER a SET DEFAULT 5", Action::Other),
             ("ALTER a DROP NOT NULL", Action::Other),
+            (
+                "ALTER COLUMN \"A\" DROP EXPRESSION IF EXISTS",
+                Action::DropExpression("A".into()),
+            ),
             ("ALTER a TYPE text", Action::Other),
             ("DROP CONSTRAINT a", Action::Other),
             ("ENABLE ALWAYS TRIGGER a", Action::Harmless),

@@ -1,7 +1,7 @@
 //! ALTER TABLE: what may change of a table that is on all shards.
 
 use mothership_shardmap::Placement;
-use sqlparser::ast::{AlterTableOperation, ColumnDef, Ident, Statement};
+use sqlparser::ast::{AlterTableOperation, ColumnDef, Ident, Statement, TableConstraint};
 
 use crate::left::same_place;
 use crate::names::{Names, Reach, Resolved, folded};
@@ -16,7 +16,7 @@ use super::constraint::Constraints;
 use super::create::Future;
 use super::fills::{self, Filling};
 use super::index::{index, is_index};
-use super::words::{Only, Words, places_named};
+use super::words::{HomeOrDeclared, Words, places_named};
 use super::{home_table, on_all_shards, sequence, view_changed};
 
 pub(super) fn alter_table(
@@ -63,9 +63,19 @@ pub(super) fn alter_table(
                 let name = Name::new(schema, relation.name.name.clone());
                 renames(names, relation, &name)?;
             }
-            Action::Join(other) => joins(names, &other, &own, context)?,
+            Action::Join(other) => {
+                joins(names, &other, &own, context)?;
+                if !own.is_home() && !fills::are_bounds_same(names, text, context) {
+                    return Err(Refusal::of_table(Reason::BoundsDiffer, &own.name));
+                }
+            }
             Action::Detach(part) => detaches(names, &part, &own, context)?,
             Action::Leave => leaves(names, relation, &own)?,
+            Action::DropExpression(column) if own.has_key(&column) => {
+                return Err(about_column(Reason::KeyChange, &own.name, &column));
+            }
+            // The values of the rows that are there stay.
+            Action::DropExpression(_) => {}
             Action::Other => {
                 let timed = alter_parsed(names, &read.alone(text), (relation, &own), context)?;
                 let conforming = context.standard_conforming_strings;
@@ -101,7 +111,8 @@ fn looks_at_no_other(
     words: &Words,
     (relation, is_home): (&Relation, bool),
 ) -> Result<(), Refusal> {
-    let computes = words.has("add") || words.has("using");
+    let computing = ["add", "using", "attach", "expression"];
+    let computes = computing.iter().any(|word| words.has(word));
     let written = computes.then(|| names.code_reach(sql));
     let checks = relation.checks.iter().filter(|_| words.has("validate"));
     let checked = checks.map(|check| names.code_reach(&check.expression));
@@ -215,7 +226,7 @@ fn alter_parsed(
     let mut timed = Vec::new();
     for operation in &alter.operations {
         keeps_primary_key(names, operation, relation)?;
-        alter_operation(names, operation, own, context)?;
+        alter_operation(names, operation, (relation, own), context)?;
         if let AlterTableOperation::AddColumn {
             column_def,
             if_not_exists,
@@ -320,7 +331,7 @@ pub(super) fn drops_no_key(
 fn alter_operation(
     names: &Names<'_>,
     operation: &AlterTableOperation,
-    own: &Future,
+    (relation, own): (&Relation, &Future),
     context: &PlanContext,
 ) -> Result<(), Refusal> {
     use AlterTableOperation as Op;
@@ -329,9 +340,7 @@ fn alter_operation(
         Placement::Sharded(sharded) => Some(sharded),
         _ => None,
     };
-    let is_key = |ident: &Ident| {
-        sharded.is_some_and(|s| s.columns.iter().any(|(name, _)| *name == folded(ident)))
-    };
+    let is_key = |ident: &Ident| own.has_key(&folded(ident));
     let key_change =
         |ident: &Ident| Err(about_column(Reason::KeyChange, &own.name, &folded(ident)));
     let enforce = |constraints: Constraints| {
@@ -344,7 +353,13 @@ fn alter_operation(
     let mut constraints = Constraints::default();
     match operation {
         Op::AddConstraint { constraint, .. } => {
-            constraints.add(constraint);
+            match constraint {
+                TableConstraint::PrimaryKeyUsingIndex(using)
+                | TableConstraint::UniqueUsingIndex(using) => {
+                    constraints.add_index(relation, &folded(&using.index_name));
+                }
+                other => constraints.add(other),
+            }
             enforce(constraints)
         }
         Op::AddColumn { column_def, .. } => {
@@ -397,7 +412,7 @@ fn alter_unread(
 ) -> Result<Plan, Refusal> {
     let named = places_named(names, words, context)?;
     match named.only(names, sql, Reason::DdlNotUnderstood)? {
-        Only::Declared => refuse(Reason::DdlNotUnderstood),
-        Only::Home => home_table(),
+        HomeOrDeclared::Declared => refuse(Reason::DdlNotUnderstood),
+        HomeOrDeclared::Home => home_table(),
     }
 }

@@ -9,7 +9,7 @@ use sqlparser::ast::{
 use crate::PlanContext;
 use crate::names::{Names, Place, Resolved, folded};
 use crate::refuse::{Reason, Refusal};
-use mothership_catalog::{Action, Name};
+use mothership_catalog::{Action, Name, Relation};
 
 use super::column::about_column;
 use super::create::{Future, future};
@@ -82,7 +82,7 @@ pub(super) struct Constraints {
     /// The columns of each primary or unique key.
     keys: Vec<Vec<String>>,
     foreign: Vec<Foreign>,
-    /// EXCLUDE, and what takes an index of another name.
+    /// EXCLUDE, and what the parser has no other word for.
     excludes: bool,
 }
 
@@ -117,6 +117,13 @@ impl Constraints {
             TableConstraint::Check(_) => {}
             _ => self.excludes = true,
         }
+    }
+
+    /// ADD UNIQUE or PRIMARY KEY USING INDEX. PostgreSQL refuses an index that is not unique, of plain columns and of this
+    /// table; these have no key here.
+    pub(super) fn add_index(&mut self, relation: &Relation, index: &str) {
+        let key = relation.keys.iter().find(|key| key.name == index);
+        self.keys.extend(key.map(|key| key.columns.clone()));
     }
 
     /// Refuses foreign keys that cannot be enforced.

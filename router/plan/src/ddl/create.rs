@@ -6,7 +6,7 @@ use sqlparser::ast::{CreateTable, Statement};
 
 use crate::names::{Names, Place, Resolved, folded};
 use crate::refuse::{Reason, Refusal, refuse};
-use crate::{Plan, PlanContext, keep, parse};
+use crate::{DdlPlace, Plan, PlanContext, keep, parse};
 use mothership_catalog::{Name, Relation};
 use mothership_shardmap::KnownTable;
 use mothership_sql::cursor::Cursor;
@@ -14,10 +14,29 @@ use mothership_sql::lexer::Kind;
 
 use super::column::{about_column, key_column, primary_key_of, type_of};
 use super::constraint::Constraints;
+use super::fills::are_bounds_same;
 use super::words::Words;
-use super::{at_home, home_table, on_all_shards, path_of};
+use super::{at_home, computes_alone, home_table, on_all_shards, path_of};
 
 pub(super) fn create_table(
+    names: &Names<'_>,
+    sql: &str,
+    words: &Words,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    let planned = create_somewhere(names, sql, words, context)?;
+    // What is in a part is computed when a row comes, and the bounds of a part at once.
+    if words.has("partition") || words.has("exclude") {
+        let place = match &planned {
+            Plan::Ddl(ddl) if ddl.place == DdlPlace::AllShards => Place::Reference,
+            _ => Place::Home,
+        };
+        computes_alone(names, sql, &place, context)?;
+    }
+    Ok(planned)
+}
+
+fn create_somewhere(
     names: &Names<'_>,
     sql: &str,
     words: &Words,
@@ -27,7 +46,8 @@ pub(super) fn create_table(
         Ok(Statement::CreateTable(create)) => create_parsed(names, sql, &create, context),
         // A partition lives with its parent, whatever its bounds and its own parts are.
         _ if parent_of(sql, context).is_some() => {
-            partition(names, &parent_of(sql, context).unwrap_or_default(), context)
+            let (_, parent) = parent_of(sql, context).unwrap_or_default();
+            partition(names, sql, &parent, context)
         }
         // It takes no rows over from there.
         _ if like(sql, context)
@@ -53,7 +73,7 @@ fn create_parsed(
 ) -> Result<Plan, Refusal> {
     // A partition lives with its parent.
     if let Some(parent) = create.partition_of.as_ref().map(path_of) {
-        return partition(names, &parent, context);
+        return partition(names, sql, &parent, context);
     }
     let path = path_of(&create.name);
     let future = future(names, &path, &primary_key_of(create), context)?;
@@ -102,25 +122,36 @@ fn placed(
     on_all_shards("a sharded table")
 }
 
-fn partition(names: &Names<'_>, parent: &[String], context: &PlanContext) -> Result<Plan, Refusal> {
+fn partition(
+    names: &Names<'_>,
+    sql: &str,
+    parent: &[String],
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
     match names.resolve(parent, context) {
         Resolved::Relation(_, Place::Home) => at_home("a partition of a home table"),
+        Resolved::Relation(parent, _) if !are_bounds_same(names, sql, context) => {
+            Err(Refusal::of_table(Reason::BoundsDiffer, &parent.name))
+        }
         Resolved::Relation(..) => on_all_shards("a partition"),
         _ => refuse(Reason::DdlNotUnderstood),
     }
 }
 
-/// The parent in `CREATE TABLE name PARTITION OF parent`.
-fn parent_of(sql: &str, context: &PlanContext) -> Option<Vec<String>> {
+/// The two names in `CREATE TABLE name PARTITION OF parent`.
+pub(super) fn parent_of(sql: &str, context: &PlanContext) -> Option<(Vec<String>, Vec<String>)> {
     let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
     c.eat("create").then_some(())?;
     c.eat("unlogged");
     c.eat("foreign");
     c.eat("table").then_some(())?;
     c.eat_all(&["if", "not", "exists"]);
-    c.path()?;
+    let own = names_of(&c.path()?)?;
     c.eat_all(&["partition", "of"]).then_some(())?;
-    let path = c.path()?;
+    Some((own, names_of(&c.path()?)?))
+}
+
+fn names_of(path: &[mothership_sql::name::Name<'_>]) -> Option<Vec<String>> {
     let names = path.iter().map(|name| name.as_str().map(str::to_owned));
     names.collect()
 }
@@ -194,6 +225,14 @@ impl Future {
     pub(super) fn is_home(&self) -> bool {
         matches!(self.placement, Placement::Home)
     }
+
+    /// Whether a column is of the shard key.
+    pub(super) fn has_key(&self, column: &str) -> bool {
+        match &self.placement {
+            Placement::Sharded(sharded) => sharded.columns.iter().any(|(name, _)| name == column),
+            Placement::Home | Placement::Reference => false,
+        }
+    }
 }
 
 /// Where a table to be created will live. An unqualified name goes to the first schema of the path.
@@ -213,7 +252,12 @@ pub(super) fn future(
     Ok(Future { name, placement })
 }
 
-fn name_of_new(names: &Names<'_>, path: &[String], context: &PlanContext) -> Option<Name> {
+/// The name of what is made; without a schema it is made in the first one of the path.
+pub(super) fn name_of_new(
+    names: &Names<'_>,
+    path: &[String],
+    context: &PlanContext,
+) -> Option<Name> {
     match path {
         [name] => {
             let mut path = context.search_path.iter();

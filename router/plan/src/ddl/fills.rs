@@ -7,7 +7,7 @@ use sqlparser::ast::{ColumnDef, ColumnOption, DataType, Expr, Visit, Visitor};
 
 use crate::functions::{Call, call};
 use crate::names::{Names, folded};
-use crate::{TimedDefault, parse};
+use crate::{PlanContext, TimedDefault, parse};
 use mothership_catalog::TypeKind;
 use mothership_sql::cursor::Cursor;
 use mothership_sql::lexer::Kind;
@@ -187,6 +187,47 @@ pub(super) fn timed_default(
         at: begins + at.start..begins + at.end,
         end: begins + action.len(),
     })
+}
+
+/// Whether the bounds of a partition, in the statement that makes or attaches it, are the same wherever they are computed.
+pub(super) fn are_bounds_same(names: &Names<'_>, sql: &str, context: &PlanContext) -> bool {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    while !c.eat_all(&["for", "values"]) {
+        if c.bump().is_none() {
+            return true;
+        }
+    }
+    while let Some(token) = c.peek() {
+        if token.kind.is_string() {
+            let moves = |text: mothership_sql::name::Name<'_>| is_moving(text.as_bytes());
+            if c.string().is_none_or(moves) {
+                return false;
+            }
+            continue;
+        }
+        let path = c.path();
+        let Some(path) = path else {
+            c.bump();
+            continue;
+        };
+        let path: Option<Vec<&str>> = path.iter().map(|name| name.as_str()).collect();
+        let called = match path.as_deref() {
+            Some([name]) => call(names, None, name),
+            Some([schema, name]) => call(names, Some(schema), name),
+            _ => return false,
+        };
+        let is_called = c.sees_kind(Kind::LParen);
+        let differs = match called {
+            Call::Time => true,
+            Call::Volatile | Call::Server | Call::Session => is_called,
+            // What reads tables is refused for that.
+            Call::Harmless | Call::Home | Call::Anything => false,
+        };
+        if differs {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether an expression over the columns of a row is the same wherever it is computed.

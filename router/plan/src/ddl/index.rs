@@ -10,8 +10,8 @@ use mothership_sql::cursor::Cursor;
 use mothership_sql::effect::Verb;
 
 use super::constraint::{contains_key, plain_columns};
-use super::words::{Named, Only, Words, places_named};
-use super::{ddl, going, path_of};
+use super::words::{HomeOrDeclared, Named, Words, places_named};
+use super::{computes_alone, ddl, going, path_of};
 
 pub(super) fn index(
     names: &Names<'_>,
@@ -30,16 +30,22 @@ pub(super) fn index(
             false => ddl(place, transactional, "an index"),
         });
     }
-    let (place, name) = match parse::statement(sql).map(|p| p.statement) {
+    let parsed = match on_only(sql, context) {
+        Some(on_all) => parse::statement(&on_all),
+        None => parse::statement(sql),
+    };
+    let (place, name) = match parsed.map(|p| p.statement) {
         Ok(Statement::CreateIndex(create)) => create_index(names, sql, &create, context)?,
         _ => {
             let named = places_named(names, words, context)?;
             match named.only(names, sql, Reason::DdlNotUnderstood)? {
-                Only::Declared => return refuse(Reason::DdlNotUnderstood),
-                Only::Home => (Place::Home, None),
+                HomeOrDeclared::Declared => return refuse(Reason::DdlNotUnderstood),
+                HomeOrDeclared::Home => (Place::Home, None),
             }
         }
     };
+    // Its expressions and its predicate are computed of every row that is there.
+    computes_alone(names, sql, &place, context)?;
     let (place, why) = match place {
         Place::Home => (DdlPlace::Home, "an index of a home table"),
         Place::Reference => (DdlPlace::AllShards, "an index of a reference table"),
@@ -51,6 +57,23 @@ pub(super) fn index(
         (false, None) => Course::Steps,
     };
     Ok(going(place, course, why))
+}
+
+/// CREATE INDEX ... ON ONLY, which the parser does not know, without ONLY: the table and its columns are the same.
+fn on_only(sql: &str, context: &PlanContext) -> Option<String> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat("create").then_some(())?;
+    c.eat("unique");
+    c.eat("index").then_some(())?;
+    c.eat("concurrently");
+    c.eat_all(&["if", "not", "exists"]);
+    if !c.eat("on") {
+        c.name()?;
+        c.eat("on").then_some(())?;
+    }
+    let only = c.at();
+    c.eat("only").then_some(())?;
+    Some(format!("{}{}", sql.get(..only)?, sql.get(c.at()..)?))
 }
 
 /// DROP INDEX CONCURRENTLY. Other shards than the home shard may have done it already.

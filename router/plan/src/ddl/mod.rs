@@ -7,12 +7,15 @@
 
 mod actions;
 mod alter;
+mod chosen;
 mod column;
 mod constraint;
 mod create;
 pub(super) mod documents;
 mod fills;
 mod index;
+mod stem;
+mod taken;
 mod words;
 
 pub use constraint::unenforced;
@@ -21,6 +24,7 @@ pub use create::{created, is_of_home};
 use sqlparser::ast::ObjectName;
 
 use crate::names::{Names, Place, Reach, Resolved, folded};
+use crate::reached::leads_off;
 use crate::refuse::{Reason, Refusal, refuse};
 use crate::{
     Course, Ddl, DdlPlace, LockScope, Merge, Plan, PlanContext, Role, Scatter, Target, keep,
@@ -32,12 +36,34 @@ use mothership_sql::effect::{Object, Other, Verb};
 use mothership_sql::lexer::Kind;
 
 use alter::{alter_table, drops_no_key, renames};
+use chosen::{same_names, same_statistics};
 use create::create_table;
 use index::index;
-use words::{Named, Only, Words, places_named};
+use taken::unless_taken;
+use words::{HomeOrDeclared, Named, Words, places_named, places_read};
 
-/// Plans CREATE, ALTER, DROP, COMMENT, GRANT and their kin.
+/// Plans CREATE, ALTER, DROP, COMMENT, GRANT and the like.
 pub fn plan(
+    names: &Names<'_>,
+    sql: &str,
+    verb: Verb,
+    object: Object,
+    context: &PlanContext,
+) -> Result<Plan, Refusal> {
+    let plan = placed(names, sql, verb, object, context)?;
+    let plan = match verb {
+        Verb::Create => unless_taken(names, sql, plan, context)?,
+        _ => plan,
+    };
+    if matches!(verb, Verb::Create | Verb::Alter) && matches!(object, Object::Table | Object::Index)
+    {
+        same_names(names, sql, &plan, context)?;
+    }
+    Ok(plan)
+}
+
+/// The same by what it is about.
+fn placed(
     names: &Names<'_>,
     sql: &str,
     verb: Verb,
@@ -141,6 +167,17 @@ pub fn plan(
         // It is asked for rows that no statement shows.
         Object::Policy if names.code_reach(sql) == Reach::Anything => {
             refuse(Reason::FunctionUnproven)
+        }
+        Object::Other if words.has("statistics") => {
+            let planned = by_tables(names, sql, &words, context)?;
+            // ANALYZE computes their expressions.
+            let place = match &planned {
+                Plan::Ddl(ddl) if ddl.place == DdlPlace::Home => Place::Home,
+                _ => Place::Reference,
+            };
+            computes_alone(names, sql, &place, context)?;
+            same_statistics(names, sql, &planned, context)?;
+            Ok(planned)
         }
         _ => by_tables(names, sql, &words, context),
     }
@@ -251,6 +288,21 @@ fn by_tables(
         Named::Both => refuse(Reason::MixedTables),
         Named::None if names.mentions(sql) => refuse(Reason::DdlNotUnderstood),
         Named::None => on_all_shards("the same on all shards"),
+    }
+}
+
+/// Refuses what is computed of each row of a table by code that reads what lives elsewhere. Who calls a function IMMUTABLE
+/// that reads tables is believed by PostgreSQL.
+fn computes_alone(
+    names: &Names<'_>,
+    sql: &str,
+    place: &Place,
+    context: &PlanContext,
+) -> Result<(), Refusal> {
+    let unnamed = names.calls_unnamed(sql, context.standard_conforming_strings);
+    match unnamed || leads_off(names.code_reach(sql), place) {
+        true => refuse(Reason::FunctionUnproven),
+        false => Ok(()),
     }
 }
 
@@ -416,17 +468,42 @@ fn view(
     object: Object,
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
-    let named = places_named(names, words, context)?;
+    let replaced = replaced(names, sql, context);
+    let named = match verb {
+        Verb::Create => places_read(names, words, replaced, context)?,
+        _ => places_named(names, words, context)?,
+    };
     if object == Object::MaterializedView
         && names.mentions(sql)
         && matches!(verb, Verb::Create | Verb::Refresh)
     {
         return refuse(Reason::CreateFromSharded);
     }
-    match named.only(names, sql, Reason::ViewMixed)? {
-        Only::Declared => on_all_shards("reads tables on all shards"),
-        Only::Home => at_home("a view of the home shard"),
+    match (replaced, named) {
+        (Some(_), Named::None) => on_all_shards("replaces a view on all shards"),
+        // The others have no such table.
+        (Some(view), Named::Home) => {
+            let detail = format!("view \"{}\" is on all shards", view.name);
+            Err(Refusal::about(Reason::ViewMixed, detail))
+        }
+        _ => match named.only(names, sql, Reason::ViewMixed)? {
+            HomeOrDeclared::Declared => on_all_shards("reads tables on all shards"),
+            HomeOrDeclared::Home => at_home("a view of the home shard"),
+        },
     }
+}
+
+/// The view on all shards that CREATE OR REPLACE VIEW finds.
+fn replaced<'a>(names: &Names<'a>, sql: &str, context: &PlanContext) -> Option<&'a Name> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat_all(&["create", "or", "replace"]).then_some(())?;
+    c.eat("recursive");
+    c.eat("view").then_some(())?;
+    let path = c.path()?;
+    let path = path.iter().map(|name| name.as_str().map(str::to_owned));
+    let path: Vec<String> = path.collect::<Option<_>>()?;
+    let name = create::name_of_new(names, &path, context)?;
+    names.catalog.everywhere.get(&name)
 }
 
 fn drop_tables(
@@ -440,10 +517,39 @@ fn drop_tables(
     if named == Named::Both {
         return drop_wherever(sql, context);
     }
-    match named.only(names, sql, Reason::MixedTables)? {
-        Only::Declared => on_all_shards("drops tables on all shards"),
-        Only::Home => home_table(),
+    if named == Named::Home && drops_home_tables(names, sql, context) {
+        return home_table();
     }
+    match named.only(names, sql, Reason::MixedTables)? {
+        HomeOrDeclared::Declared => on_all_shards("drops tables on all shards"),
+        HomeOrDeclared::Home => home_table(),
+    }
+}
+
+/// Whether a DROP TABLE names tables of the home shard and nothing else, be there declared ones of these names in other
+/// schemas.
+fn drops_home_tables(names: &Names<'_>, sql: &str, context: &PlanContext) -> bool {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    if !c.eat_all(&["drop", "table"]) {
+        return false;
+    }
+    c.eat_all(&["if", "exists"]);
+    loop {
+        let path = c.path().unwrap_or_default();
+        let path = path.iter().map(|name| name.as_str().map(str::to_owned));
+        let path: Option<Vec<String>> = path.collect();
+        let resolved = path.map(|path| names.resolve(&path, context));
+        let is_home = matches!(&resolved, Some(Resolved::Relation(relation, Place::Home))
+            if relation.kind == RelationKind::Table);
+        if !is_home {
+            return false;
+        }
+        if !c.eat_kind(Kind::Comma) {
+            break;
+        }
+    }
+    c.eat_any(&["cascade", "restrict"]);
+    c.at_end()
 }
 
 /// DROP TABLE of tables of the home shard and of declared ones. The home shard has all of them and says what is not there.
@@ -559,7 +665,7 @@ pub fn whole_tables(names: &Names<'_>, sql: &str, context: &PlanContext) -> Resu
         !sharded && !matches!(meant, Resolved::Unknown(_))
     };
     match named.only(names, sql, Reason::MixedTables)? {
-        Only::Declared => Ok(Plan::Scatter(Scatter {
+        HomeOrDeclared::Declared => Ok(Plan::Scatter(Scatter {
             target: Target::AllShards,
             role: Role::Primary("writes".to_owned()),
             merge: Merge::First,
@@ -568,11 +674,11 @@ pub fn whole_tables(names: &Names<'_>, sql: &str, context: &PlanContext) -> Resu
                 false => LockScope::Tables,
             },
         })),
-        Only::Home => Ok(utility::home("writes")),
+        HomeOrDeclared::Home => Ok(utility::home("writes")),
     }
 }
 
-/// ANALYZE, VACUUM and their kin.
+/// ANALYZE, VACUUM and the like.
 pub fn maintenance(
     names: &Names<'_>,
     sql: &str,

@@ -4,7 +4,7 @@
 use crate::PlanContext;
 use crate::names::{Names, Place, Resolved, named};
 use crate::refuse::{Reason, Refusal, refuse};
-use mothership_catalog::RelationKind;
+use mothership_catalog::{Name, Relation, RelationKind};
 use mothership_sql::lexer::{Kind, Lexer};
 
 /// The dotted names in a text, keywords among them, outside of strings and comments.
@@ -122,18 +122,23 @@ impl Named {
 
     /// The one place of all that is named; `mixed` is the refusal if there are two. What names no declared
     /// table for certain may not mention one either.
-    pub(super) fn only(self, names: &Names<'_>, sql: &str, mixed: Reason) -> Result<Only, Refusal> {
+    pub(super) fn only(
+        self,
+        names: &Names<'_>,
+        sql: &str,
+        mixed: Reason,
+    ) -> Result<HomeOrDeclared, Refusal> {
         match self {
             Named::Both => refuse(mixed),
-            Named::Declared => Ok(Only::Declared),
+            Named::Declared => Ok(HomeOrDeclared::Declared),
             Named::Home | Named::None if names.mentions(sql) => refuse(Reason::DdlNotUnderstood),
-            Named::Home | Named::None => Ok(Only::Home),
+            Named::Home | Named::None => Ok(HomeOrDeclared::Home),
         }
     }
 }
 
 /// Where all tables of a statement live.
-pub(super) enum Only {
+pub(super) enum HomeOrDeclared {
     Home,
     Declared,
 }
@@ -143,6 +148,48 @@ pub(super) fn places_named(
     names: &Names<'_>,
     words: &Words,
     context: &PlanContext,
+) -> Result<Named, Refusal> {
+    places(names, words, context, |relation| {
+        // It was made so when it read other tables, whatever it reads now.
+        let stays = relation.kind == RelationKind::View
+            && names.catalog.everywhere.contains(&relation.name);
+        match stays {
+            true => Named::Declared,
+            false => at_home(names, relation),
+        }
+    })
+}
+
+/// The same for what a new view reads, of which `replaced` is no part. A view that reads no declared table is there
+/// for others of the home shard.
+pub(super) fn places_read(
+    names: &Names<'_>,
+    words: &Words,
+    replaced: Option<&Name>,
+    context: &PlanContext,
+) -> Result<Named, Refusal> {
+    places(names, words, context, |relation| {
+        match replaced == Some(&relation.name) {
+            true => Named::None,
+            false => at_home(names, relation),
+        }
+    })
+}
+
+/// What a relation of the home shard says of where a statement goes: a view is where the tables are that it reads.
+fn at_home(names: &Names<'_>, relation: &Relation) -> Named {
+    match relation.kind == RelationKind::View && names.mentions(&relation.name.name) {
+        true => Named::Declared,
+        false => Named::Home,
+    }
+}
+
+/// The same, where `of_home` says it of what is not declared.
+fn places(
+    names: &Names<'_>,
+    words: &Words,
+    context: &PlanContext,
+    of_home: impl Fn(&Relation) -> Named,
 ) -> Result<Named, Refusal> {
     let mut found = Named::None;
     for path in words.paths() {
@@ -154,16 +201,8 @@ pub(super) fn places_named(
             meant = names.resolve(table, context);
         }
         found = found.and(match meant {
-            Resolved::Relation(relation, place) => match place {
-                Place::Sharded(_) | Place::Reference => Named::Declared,
-                Place::Home
-                    if relation.kind == RelationKind::View
-                        && names.mentions(&relation.name.name) =>
-                {
-                    Named::Declared
-                }
-                Place::Home => Named::Home,
-            },
+            Resolved::Relation(_, Place::Sharded(_) | Place::Reference) => Named::Declared,
+            Resolved::Relation(relation, Place::Home) => of_home(relation),
             Resolved::Missing(_) | Resolved::KeyGone(..) => Named::Declared,
             Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
             Resolved::Unclear => return refuse(Reason::NameUnclear),

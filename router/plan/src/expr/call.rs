@@ -7,19 +7,34 @@ use sqlparser::ast::{
     FunctionArguments, Ident, ObjectName, Value, WindowSpec, WindowType, visit_expressions,
 };
 
-use crate::expr::Here;
+use crate::expr::ExprContext;
 use crate::functions;
 use crate::functions::Call;
 use crate::names::folded;
-use crate::refuse::{Refusal, not_understood};
+use crate::refuse::{Reason, Refusal, not_understood};
 use crate::scope::Analysis;
 use crate::slots::Slot;
 
 impl<'n> Analysis<'n> {
+    /// Whether there are several shards, each with a state of its own.
+    pub fn is_over_shards(&self) -> bool {
+        self.names.map.shards().len() > 1
+    }
+
+    /// Whether a function of a user is found before one of PostgreSQL's own that has its name: the search path names
+    /// `pg_catalog` behind its schema (manual, The Search Path).
+    fn hides_builtin(&self, name: &str) -> bool {
+        let path = &self.context.search_path;
+        let own = path.iter().position(|schema| schema == "pg_catalog");
+        let before = &path[..own.unwrap_or(0)];
+        let mut functions = self.names.catalog.functions.keys();
+        !before.is_empty() && functions.any(|f| f.name == name && before.contains(&f.schema))
+    }
+
     pub(super) fn function(
         &mut self,
         function: &Function,
-        here: &mut Here<'_>,
+        here: &mut ExprContext<'_>,
     ) -> Result<(), Refusal> {
         if function.uses_odbc_syntax || !matches!(function.parameters, FunctionArguments::None) {
             return not_understood();
@@ -33,6 +48,10 @@ impl<'n> Analysis<'n> {
         {
             // The session's own settings are the same on all its connections.
             call = Call::Harmless;
+        }
+        if schema.is_none() && self.hides_builtin(name) {
+            // The router would give the value of PostgreSQL's own function.
+            call = Call::Anything;
         }
         self.note(call, name);
         if function.over.is_some() {
@@ -75,7 +94,7 @@ impl<'n> Analysis<'n> {
     /// Whether an aggregate may be one of a query around this one: it belongs to the innermost query of which it names a
     /// column.
     /// <https://www.postgresql.org/docs/current/sql-expressions.html#SYNTAX-AGGREGATES>
-    fn is_of_query_around(&self, function: &Function, here: &Here<'_>) -> bool {
+    fn is_of_query_around(&self, function: &Function, here: &ExprContext<'_>) -> bool {
         let is_entry = |name: &Ident| {
             let name = folded(name);
             here.scopes.scope.entries.iter().any(|e| e.alias == name)
@@ -142,15 +161,26 @@ impl<'n> Analysis<'n> {
     /// The schema, if one is given, and the name of a function.
     pub fn called(&mut self, name: &ObjectName) -> Result<(Option<String>, String), Refusal> {
         let mut parts = self.object_name(name).into_iter();
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(name), None, _) => Ok((None, name)),
-            (Some(schema), Some(name), None) => Ok((Some(schema), name)),
-            _ => not_understood(),
+        let called = match (parts.next(), parts.next(), parts.next()) {
+            (Some(name), None, _) => (None, name),
+            (Some(schema), Some(name), None) => (Some(schema), name),
+            _ => return not_understood(),
+        };
+        match called.1.as_str() {
+            // What the view of this kind calls.
+            "pg_prepared_xact" if self.is_over_shards() => {
+                Err(Refusal::new(Reason::PreparedOverShards))
+            }
+            _ => Ok(called),
         }
     }
 
     /// One argument of a function.
-    pub fn argument(&mut self, arg: &FunctionArg, here: &mut Here<'_>) -> Result<(), Refusal> {
+    pub fn argument(
+        &mut self,
+        arg: &FunctionArg,
+        here: &mut ExprContext<'_>,
+    ) -> Result<(), Refusal> {
         let value = match arg {
             FunctionArg::Unnamed(value) => value,
             // `f(a = 1)` is a comparison to PostgreSQL.
@@ -177,7 +207,7 @@ impl<'n> Analysis<'n> {
     }
 
     /// A window's definition.
-    pub fn window(&mut self, spec: &WindowSpec, here: &mut Here<'_>) -> Result<(), Refusal> {
+    pub fn window(&mut self, spec: &WindowSpec, here: &mut ExprContext<'_>) -> Result<(), Refusal> {
         if let Some(name) = &spec.window_name {
             self.ident(name);
         }

@@ -207,7 +207,7 @@ fn atom(column: usize, op: &Op, value: Scalar) -> Cond {
     }
 }
 
-/// `1 = 0` and its kin, for integers only.
+/// `1 = 0` and the like, for integers only.
 fn constants(a: &Scalar, op: &Op, b: &Scalar) -> Cond {
     let holds = match (a, b) {
         (Scalar::Null, _) | (_, Scalar::Null) => false,

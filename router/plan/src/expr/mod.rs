@@ -13,7 +13,7 @@ mod parameter;
 mod walk;
 
 pub use constant::{cast, cast_oid, number, placeholder};
-pub use walk::{Here, Level};
+pub use walk::{ExprContext, Level};
 
 use sqlparser::ast::{BinaryOperator as Op, Expr, UnaryOperator, Value};
 

@@ -8,11 +8,13 @@ use sqlparser::ast::{
 
 use crate::functions::Call;
 use crate::grammar::lower_bound;
-use crate::names::folded;
+use crate::names::{Place, Resolved, folded};
 use crate::query::Ctes;
 use crate::refuse::{Reason, Refusal, not_understood, refuse};
 use crate::scope::{Analysis, Scopes};
+use crate::slots::Slot;
 use crate::{functions, misread};
+use mothership_sql::cursor::Cursor;
 
 /// What an expression adds to its query level.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +28,7 @@ pub struct Level {
 }
 
 /// Where an expression stands.
-pub struct Here<'h> {
+pub struct ExprContext<'h> {
     /// What its names may mean.
     pub scopes: Scopes<'h>,
     /// The CTEs that its subqueries may read.
@@ -35,14 +37,14 @@ pub struct Here<'h> {
     pub level: &'h mut Level,
 }
 
-impl<'h> Here<'h> {
+impl<'h> ExprContext<'h> {
     /// Beside no FROM clause: names mean something in the queries around only.
     pub fn around(
         outer: Option<&'h Scopes<'h>>,
         ctes: &'h Ctes<'h>,
         level: &'h mut Level,
-    ) -> Here<'h> {
-        Here {
+    ) -> ExprContext<'h> {
+        ExprContext {
             scopes: Scopes::around(outer),
             ctes,
             level,
@@ -65,7 +67,7 @@ const BARE_CALLS: [&str; 9] = [
 
 impl<'n> Analysis<'n> {
     /// Visits all of an expression. An error means that something in it is not known.
-    pub fn walk(&mut self, expr: &Expr, here: &mut Here<'_>) -> Result<(), Refusal> {
+    pub fn walk(&mut self, expr: &Expr, here: &mut ExprContext<'_>) -> Result<(), Refusal> {
         // The left spine of operators is walked in a loop: only parentheses nest.
         let mut expr = expr;
         loop {
@@ -86,6 +88,7 @@ impl<'n> Analysis<'n> {
                 } => {
                     self.note_columns(expr, &here.scopes);
                     self.data_type(data_type)?;
+                    self.note_relation(inner, data_type);
                     expr = inner;
                 }
                 _ => return self.walk_node(expr, here),
@@ -96,12 +99,40 @@ impl<'n> Analysis<'n> {
     pub(super) fn walk_all<'e>(
         &mut self,
         list: impl IntoIterator<Item = &'e Expr>,
-        here: &mut Here<'_>,
+        here: &mut ExprContext<'_>,
     ) -> Result<(), Refusal> {
         list.into_iter().try_for_each(|e| self.walk(e, here))
     }
 
-    fn walk_node(&mut self, expr: &Expr, here: &mut Here<'_>) -> Result<(), Refusal> {
+    /// A constant of `regclass` that names a relation of the home shard can be read there only.
+    fn note_relation(&mut self, constant: &Expr, data_type: &DataType) {
+        let named = data_type.to_string().to_ascii_lowercase();
+        let Expr::Value(value) = constant else {
+            return;
+        };
+        if !matches!(named.as_str(), "regclass" | "pg_catalog.regclass") {
+            return;
+        }
+        match &value.value {
+            Value::SingleQuotedString(text) => {
+                let path = Cursor::new(text.as_bytes(), true)
+                    .path()
+                    .unwrap_or_default();
+                let parts = path.iter().map(|name| name.as_str().map(str::to_owned));
+                let parts: Option<Vec<String>> = parts.collect();
+                let found = parts.map(|parts| self.names.resolve(&parts, self.context));
+                if let Some(Resolved::Relation(_, Place::Home)) = found {
+                    self.note(Call::Server, "regclass");
+                }
+            }
+            Value::Placeholder(text) if Slot::of_placeholder(text).is_some() => {
+                self.looked.value.set(true);
+            }
+            _ => {}
+        }
+    }
+
+    fn walk_node(&mut self, expr: &Expr, here: &mut ExprContext<'_>) -> Result<(), Refusal> {
         self.note_columns(expr, &here.scopes);
         match expr {
             Expr::Identifier(ident) => {
@@ -124,16 +155,20 @@ impl<'n> Analysis<'n> {
                 // x.f calls f(x) where x has no column f.
                 if let Some(last) = parts.last() {
                     let name = folded(last);
-                    self.field_call(&name);
                     let path: Vec<String> = parts.iter().map(folded).collect();
-                    if self.resolve(&path, &here.scopes).is_none() {
+                    let is_column = self.resolve(&path, &here.scopes).is_some();
+                    self.field_call(&name, is_column);
+                    if !is_column {
                         self.field_aggregates(&name, here);
                     }
                 }
                 Ok(())
             }
             Expr::Value(value) => self.value(value),
-            Expr::TypedString(typed) => self.value(&typed.value),
+            Expr::TypedString(typed) => {
+                self.note_relation(&Expr::Value(typed.value.clone()), &typed.data_type);
+                self.value(&typed.value)
+            }
             Expr::Nested(e)
             | Expr::IsTrue(e)
             | Expr::IsNotTrue(e)
@@ -160,6 +195,7 @@ impl<'n> Analysis<'n> {
                 format: None,
             } => {
                 self.data_type(data_type)?;
+                self.note_relation(e, data_type);
                 self.walk(e, here)
             }
             Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => {
@@ -274,11 +310,11 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    fn access(&mut self, access: &AccessExpr, here: &mut Here<'_>) -> Result<(), Refusal> {
+    fn access(&mut self, access: &AccessExpr, here: &mut ExprContext<'_>) -> Result<(), Refusal> {
         match access {
             AccessExpr::Dot(Expr::Identifier(field)) => {
                 let name = self.ident(field);
-                self.field_call(&name);
+                self.field_call(&name, false);
                 self.field_aggregates(&name, here);
                 Ok(())
             }
@@ -298,20 +334,23 @@ impl<'n> Analysis<'n> {
     }
 
     /// `t.count` is `count(t)` where t has no such column, of whatever query t is.
-    fn field_aggregates(&mut self, name: &str, here: &mut Here<'_>) {
+    fn field_aggregates(&mut self, name: &str, here: &mut ExprContext<'_>) {
         if functions::is_aggregate(self.names, None, name) {
             here.level.aggregates = true;
             self.aggregates_around += 1;
         }
     }
 
-    /// A field of a composite value may be a call of a user function.
-    fn field_call(&mut self, name: &str) {
+    /// A field of a composite value may be a call of a function: of a user's, or of PostgreSQL's own unless it is known to
+    /// be a column.
+    fn field_call(&mut self, name: &str, is_column: bool) {
         if self.names.reach(name).is_some() {
             self.note(
                 functions::call(self.names, None, name).max(Call::Volatile),
                 name,
             );
+        } else if !is_column {
+            self.note(functions::field(name), name);
         }
     }
 
@@ -331,7 +370,11 @@ impl<'n> Analysis<'n> {
     }
 
     /// An ORDER BY list.
-    pub fn order(&mut self, order: &[OrderByExpr], here: &mut Here<'_>) -> Result<(), Refusal> {
+    pub fn order(
+        &mut self,
+        order: &[OrderByExpr],
+        here: &mut ExprContext<'_>,
+    ) -> Result<(), Refusal> {
         for OrderByExpr {
             expr,
             options: OrderByOptions { .. },

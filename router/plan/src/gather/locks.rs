@@ -1,4 +1,4 @@
-//! FOR UPDATE and its kin of a query whose rows are gathered: who fetches rows locks them.
+//! FOR UPDATE and the like of a query whose rows are gathered: who fetches rows locks them.
 //!
 //! MongoDB has no locks on rows. A statement that is all of its transaction holds its own no longer than it runs, so
 //! that nobody sees whether there are any: what it reads then is read on the primary, and the router sees to it that

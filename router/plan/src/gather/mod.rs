@@ -103,19 +103,19 @@ pub struct Change {
     /// The shard of the documents: there may be one only.
     pub by: KeyedBy,
     /// What is told, of each row one.
-    pub told: Vec<Told>,
+    pub told: Vec<DocumentStatement>,
     /// Of several, the residue's first column says which, from 1 on; the second is true where it would depend on the
     /// order of the rows what becomes of them.
     pub chooses: bool,
     /// So many of the residue's first columns are values. RETURNING shows those behind them.
     pub bound: usize,
     /// What the client asked for.
-    pub command: Asked,
+    pub command: DocumentWrite,
 }
 
 /// What a client asked for that is told to MongoDB row by row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum DocumentWrite {
     /// UPDATE.
     Update,
     /// DELETE.
@@ -126,21 +126,21 @@ pub enum Asked {
     Upsert,
 }
 
-impl Asked {
+impl DocumentWrite {
     /// The word that it begins with.
     pub fn verb(self) -> &'static str {
         match self {
-            Asked::Update => "UPDATE",
-            Asked::Delete => "DELETE",
-            Asked::Merge => "MERGE",
-            Asked::Upsert => "INSERT",
+            DocumentWrite::Update => "UPDATE",
+            DocumentWrite::Delete => "DELETE",
+            DocumentWrite::Merge => "MERGE",
+            DocumentWrite::Upsert => "INSERT",
         }
     }
 
     /// What the client is told of so many rows.
     pub fn tag(self, rows: u64) -> String {
         match self {
-            Asked::Upsert => format!("INSERT 0 {rows}"),
+            DocumentWrite::Upsert => format!("INSERT 0 {rows}"),
             other => format!("{} {rows}", other.verb()),
         }
     }
@@ -148,7 +148,7 @@ impl Asked {
 
 /// A statement that changes one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct DocumentStatement {
     /// Its text.
     pub sql: String,
     /// The columns of the residue that are its parameters.
@@ -246,6 +246,13 @@ pub enum Nulls {
     Anywhere,
 }
 
+impl Nulls {
+    /// Whether a row is refused for which no key could be computed, as `refusal` says.
+    pub fn refuses(self, refusal: &Refusal) -> bool {
+        !(refusal.reason == Reason::InsertNullKey && self == Nulls::Anywhere)
+    }
+}
+
 /// What the client is told that was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -318,7 +325,8 @@ impl Locked {
         if self.texts && text.encoding != Encoding::Utf8 {
             return None;
         }
-        let amount = |scalar: &Option<Box<Scalar>>| sorted::amount(scalar.as_deref(), params, text);
+        let amount =
+            |scalar: &Option<Box<Scalar>>| sorted::row_count(scalar.as_deref(), params, text);
         let shape = Shape {
             keys: self.keys.clone(),
             limit: amount(&self.limit)?,
@@ -627,8 +635,8 @@ fn residual(
     let mut places: BTreeMap<Location, Vec<Read<'_>>> = BTreeMap::new();
     let brought = match taken {
         // What the writes change must have been read before.
-        Some(_) => Brought::Every,
-        None => Brought::to(&ending, parsed),
+        Some(_) => FetchScope::Every,
+        None => FetchScope::to(&ending, parsed),
     };
     let is_own = |instance: usize| taken.is_some_and(|t| t.is_own(instance));
     for read in &analysis.notes.reads {
@@ -639,7 +647,7 @@ fn residual(
     for read in taken.into_iter().flat_map(TakenOut::reads) {
         places.entry(read.place).or_default().push(read);
     }
-    if brought > Brought::Sharded && analysis.has_home_beside(target, &is_own, &places) {
+    if brought > FetchScope::Sharded && analysis.has_home_beside(target, &is_own, &places) {
         // Its rows would have to go to the other shards.
         return Err(why);
     }
@@ -772,7 +780,7 @@ fn residual(
 
 /// Of which tables the rows are brought to where the residue runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Brought {
+enum FetchScope {
     /// It runs at home if there are tables of the home shard in it.
     Sharded,
     /// It runs on other shards.
@@ -781,18 +789,18 @@ enum Brought {
     Every,
 }
 
-impl Brought {
-    fn to(ending: &Ending, parsed: &Parsed) -> Brought {
+impl FetchScope {
+    fn to(ending: &Ending, parsed: &Parsed) -> FetchScope {
         match ending {
             Ending::Answer
             | Ending::Keep(_)
             | Ending::Store(_)
             | Ending::Change(_)
-            | Ending::Write(Written::Home) => Brought::Sharded,
+            | Ending::Write(Written::Home) => FetchScope::Sharded,
             // Which rows come first must not be another matter on each shard.
-            Ending::Write(Written::Owners(_)) if may_choose(parsed) => Brought::Every,
-            Ending::Write(Written::Owners(_)) => Brought::ShardedAndHome,
-            Ending::Write(Written::Everywhere) => Brought::Every,
+            Ending::Write(Written::Owners(_)) if may_choose(parsed) => FetchScope::Every,
+            Ending::Write(Written::Owners(_)) => FetchScope::ShardedAndHome,
+            Ending::Write(Written::Everywhere) => FetchScope::Every,
         }
     }
 
@@ -800,8 +808,8 @@ impl Brought {
         match (read.view, &analysis.instances[read.instance].source) {
             (Some(_), _) => analysis.reads_sharded(read.instance),
             (None, Source::Sharded(..)) => true,
-            (None, Source::Home(_)) => self >= Brought::ShardedAndHome,
-            (None, Source::Reference(_)) => self == Brought::Every,
+            (None, Source::Home(_)) => self >= FetchScope::ShardedAndHome,
+            (None, Source::Reference(_)) => self == FetchScope::Every,
             (None, Source::Derived | Source::Rows) => false,
         }
     }

@@ -14,7 +14,7 @@ use crate::query::{Kind, OutColumn, Tree};
 use crate::scope::{Analysis, Node, Scope, Scopes, Source};
 use mothership_catalog::Relation;
 
-use super::within::Within;
+use super::within::NestedWrite;
 
 /// A name in a FROM clause of the statement's own text.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +63,8 @@ pub struct Notes<'n> {
     pub stars: bool,
     /// How deep the queries are of which only their existence matters: no column of their `*` is used.
     pub existence: Vec<u32>,
+    /// FROM entries all columns of which are named by the `*` of such a query: who runs it must be allowed to read them.
+    pub unseen_stars: HashSet<usize>,
     /// Names that stand for a whole row.
     pub rows: Vec<(Location, usize)>,
     /// GROUP BY with the columns that it lists, by the place of its SELECT.
@@ -80,7 +82,7 @@ pub struct Notes<'n> {
     /// Names in FROM that mean a CTE.
     pub ctes: HashSet<Location>,
     /// Writes within WITH, and the one behind it.
-    pub within: Vec<Within>,
+    pub within: Vec<NestedWrite>,
 }
 
 /// A SELECT of the statement's own text.

@@ -6,7 +6,7 @@
 use mothership_proto::frame::{take, take_i16, take_i32};
 
 /// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`), less the number.
-const MOST_COLUMNS: usize = 1600;
+const MAX_COLUMNS: usize = 1600;
 
 /// One of the fragments.
 pub struct Arm<'f> {
@@ -18,7 +18,7 @@ pub struct Arm<'f> {
 
 /// Whether so many columns fit.
 pub fn fits(columns: usize) -> bool {
-    columns < MOST_COLUMNS
+    columns < MAX_COLUMNS
 }
 
 /// The query of all of them.

@@ -38,7 +38,7 @@ use super::{Fragment, Holders, ListedRows, inherits};
 
 /// A write within WITH, or behind it, as the walk found it.
 #[derive(Debug, Clone)]
-pub struct Within {
+pub struct NestedWrite {
     /// Where the name of its CTE begins; `None` behind WITH.
     pub cte: Option<Location>,
     /// The instance that is written, or that stands for the stored rows.
@@ -55,15 +55,15 @@ pub struct Within {
     pub rows: Vec<Cond>,
 }
 
-impl Within {
+impl NestedWrite {
     /// Of what walking a write gave; `instances` are all that it added.
     pub fn new(
         statement: &Statement,
         target: usize,
         instances: Range<usize>,
         local: &Local,
-    ) -> Within {
-        Within {
+    ) -> NestedWrite {
+        NestedWrite {
             cte: None,
             target,
             instances,
@@ -585,7 +585,7 @@ fn without_returning(statement: &Statement) -> Statement {
 }
 
 /// Whether each shard can do its part of a write within WITH, with what it has.
-fn is_local(analysis: &Analysis<'_>, write: &Within) -> bool {
+fn is_local(analysis: &Analysis<'_>, write: &NestedWrite) -> bool {
     let of = |instance: usize| &analysis.instances[instance].source;
     let mut instances = write.instances.clone();
     match of(write.target) {
@@ -617,7 +617,7 @@ fn is_local(analysis: &Analysis<'_>, write: &Within) -> bool {
 
 /// Whether no write can notice that another ran before it: they and what they read are tables that neither foreign keys
 /// nor inheritance connect.
-fn apart(analysis: &Analysis<'_>, within: &[Within]) -> bool {
+fn apart(analysis: &Analysis<'_>, within: &[NestedWrite]) -> bool {
     let [_, _, ..] = within else {
         return true;
     };

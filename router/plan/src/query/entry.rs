@@ -3,7 +3,7 @@
 
 use sqlparser::ast::{FunctionArg, ObjectName, Query, TableAlias, TableFactor, TableSampleKind};
 
-use crate::expr::{Here, Level};
+use crate::expr::{ExprContext, Level};
 use crate::functions::{self, Call};
 use crate::gather::notes::place_of;
 use crate::refuse::{Reason, Refusal, not_understood};
@@ -120,7 +120,7 @@ impl<'n> Analysis<'n> {
         let (TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample)) =
             sample;
         let mut level = Level::default();
-        let mut here = Here::around(outer, ctes, &mut level);
+        let mut here = ExprContext::around(outer, ctes, &mut level);
         // Of a method that it does not know the parser makes something else.
         match (&sample.name, &sample.quantity) {
             (Some(_), Some(quantity)) if quantity.parenthesized && quantity.unit.is_none() => {

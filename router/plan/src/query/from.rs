@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{Expr, Join, JoinConstraint, JoinOperator, TableWithJoins};
 
-use crate::expr::{Here, Level};
+use crate::expr::{ExprContext, Level};
 use crate::refuse::{Refusal, not_understood};
 use crate::scope::{Analysis, Node, Scope, Scopes};
 
@@ -91,9 +91,9 @@ impl<'q> From<'q> {
         outer: Option<&'h Scopes<'h>>,
         ctes: &'h Ctes<'h>,
         level: &'h mut Level,
-    ) -> Here<'h> {
+    ) -> ExprContext<'h> {
         let scope = &self.scope;
-        Here {
+        ExprContext {
             scopes: Scopes { scope, outer },
             ctes,
             level,

@@ -5,7 +5,7 @@
 
 use sqlparser::ast::{Distinct, GroupByExpr, Select};
 
-use crate::expr::Here;
+use crate::expr::ExprContext;
 use crate::merge;
 use crate::merge::AggregateMerge;
 use crate::refuse::{Reason, Refusal};
@@ -29,7 +29,7 @@ impl<'n> Analysis<'n> {
     pub(super) fn locality(
         &self,
         select: &Select,
-        here: &Here<'_>,
+        here: &ExprContext<'_>,
         from_obstacle: Option<Refusal>,
         sharded_from: bool,
     ) -> Local {

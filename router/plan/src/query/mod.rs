@@ -27,7 +27,7 @@ use sqlparser::tokenizer::Location;
 
 use crate::condition::Scalar;
 use crate::dialect;
-use crate::expr::{Here, Level};
+use crate::expr::{ExprContext, Level};
 use crate::grammar::{Strength, locked};
 use crate::names::{folded, same_family};
 use crate::refuse::{Reason, Refusal, not_understood, refuse};
@@ -132,7 +132,7 @@ impl<'n> Analysis<'n> {
         let mut output = self.body(&query.body, outer, &ctes, order)?;
         self.check_unused(&defined, outer)?;
         let mut level = Level::default();
-        let mut here = Here::around(outer, &ctes, &mut level);
+        let mut here = ExprContext::around(outer, &ctes, &mut level);
         let limited = self.limits(query.limit_clause.as_ref(), query.fetch.as_ref(), &mut here)?;
         if !order.is_empty() && output.sharded {
             output.local = Local::No(first(&output.local, Reason::OrderBy));
@@ -262,7 +262,7 @@ impl<'n> Analysis<'n> {
         &mut self,
         limit: Option<&LimitClause>,
         fetch: Option<&Fetch>,
-        here: &mut Here<'_>,
+        here: &mut ExprContext<'_>,
     ) -> Result<bool, Refusal> {
         let mut limited = false;
         match limit {
@@ -328,7 +328,7 @@ impl<'n> Analysis<'n> {
         ctes: &Ctes<'_>,
     ) -> Result<(), Refusal> {
         let mut level = Level::default();
-        self.order(order, &mut Here::around(outer, ctes, &mut level))
+        self.order(order, &mut ExprContext::around(outer, ctes, &mut level))
     }
 
     /// UNION, INTERSECT, EXCEPT: chains of them are walked without recursion.
@@ -383,7 +383,7 @@ impl<'n> Analysis<'n> {
             return not_understood();
         }
         let mut level = Level::default();
-        let mut here = Here::around(outer, ctes, &mut level);
+        let mut here = ExprContext::around(outer, ctes, &mut level);
         for row in &values.rows {
             for expr in &row.content {
                 self.walk(expr, &mut here)?;

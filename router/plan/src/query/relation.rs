@@ -8,13 +8,13 @@ use sqlparser::ast::Query;
 
 use crate::condition::{Cond, Item};
 use crate::decide::colocated;
-use crate::expr::Here;
+use crate::expr::ExprContext;
 use crate::functions::Call;
 use crate::gather::notes::{Computed, View};
 use crate::names::{Place, Resolved};
 use crate::parse;
 use crate::refuse::{Reason, Refusal};
-use crate::scope::{Analysis, ColumnInfo, Instance, Link, Locks, Seen, Source};
+use crate::scope::{Analysis, ColumnInfo, Instance, Link, Locks, Source, StatementFindings};
 use mothership_catalog::{Persistence, Relation, RelationKind};
 
 use super::with::Ctes;
@@ -42,6 +42,10 @@ impl<'n> Analysis<'n> {
                 Ok((instance, output, view))
             }
             Resolved::System => {
+                let name = parts.last().map(String::as_str).unwrap_or_default();
+                if name == "pg_prepared_xacts" && self.is_over_shards() {
+                    return Err(Refusal::new(Reason::PreparedOverShards));
+                }
                 self.seen.catalogs = true;
                 Ok((self.add_unseen(parts.join("."))?, None, None))
             }
@@ -70,8 +74,12 @@ impl<'n> Analysis<'n> {
         relation: &'n Relation,
         place: Place,
     ) -> Result<(usize, Option<(Output, View<'n>)>), Refusal> {
+        // The log of a sequence runs ahead of its values, so a standby has later ones.
         if relation.persistence != Persistence::Permanent
-            || relation.kind == RelationKind::ForeignTable
+            || matches!(
+                relation.kind,
+                RelationKind::ForeignTable | RelationKind::Sequence
+            )
         {
             self.seen.not_on_replicas = true;
         }
@@ -203,7 +211,7 @@ impl<'n> Analysis<'n> {
 
     /// Who may compute the rows of a view whose instances are those from `first` on. Here is all that is known of it: a
     /// condition of the statement around it may make more of it movable, but is no part of the view.
-    fn computed(&self, first: usize, output: &Output, seen: &Seen) -> Computed {
+    fn computed(&self, first: usize, output: &Output, seen: &StatementFindings) -> Computed {
         let at_home = |instance: &Instance<'_>| matches!(instance.source, Source::Home(_));
         let sharded = self.sharded().map(|(index, _, _)| index);
         let sharded: Vec<usize> = sharded.filter(|index| *index >= first).collect();
@@ -301,7 +309,11 @@ impl<'n> Analysis<'n> {
     }
 
     /// A subquery in an expression, as an instance.
-    pub fn subquery(&mut self, query: &Query, here: &mut Here<'_>) -> Result<Output, Refusal> {
+    pub fn subquery(
+        &mut self,
+        query: &Query,
+        here: &mut ExprContext<'_>,
+    ) -> Result<Output, Refusal> {
         let before = self.aggregates_around;
         let output = self.query(query, Some(&here.scopes), here.ctes)?;
         // Which of the queries around it belongs to is not told apart.

@@ -7,7 +7,7 @@ use sqlparser::ast::{
 };
 
 use crate::dialect;
-use crate::expr::{Here, Level, strip};
+use crate::expr::{ExprContext, Level, strip};
 use crate::gather::notes;
 use crate::grammar::grouped;
 use crate::misread;
@@ -116,7 +116,11 @@ impl<'n> Analysis<'n> {
         })
     }
 
-    fn grouping(&mut self, select: &Select, here: &mut Here<'_>) -> Result<Grouped, Refusal> {
+    fn grouping(
+        &mut self,
+        select: &Select,
+        here: &mut ExprContext<'_>,
+    ) -> Result<Grouped, Refusal> {
         let (exprs, modifiers) = match &select.group_by {
             GroupByExpr::All(_) => return not_understood(),
             GroupByExpr::Expressions(exprs, modifiers) => (grouped(exprs).0, modifiers),
@@ -154,7 +158,7 @@ impl<'n> Analysis<'n> {
         &mut self,
         items: &'q [SelectItem],
         from: &From<'q>,
-        here: &mut Here<'_>,
+        here: &mut ExprContext<'_>,
     ) -> Result<(Vec<OutColumn>, bool), Refusal> {
         let mut columns = Vec::new();
         let mut complete = true;
@@ -170,7 +174,14 @@ impl<'n> Analysis<'n> {
                     columns.push(self.out_column(expr, Some(name), &here.scopes));
                 }
                 SelectItem::Wildcard(options) if dialect::knows_wildcard(options) => {
-                    self.notes.stars |= self.notes.existence.last() != Some(&self.depth);
+                    if self.notes.existence.last() == Some(&self.depth) {
+                        let entries = here.scopes.scope.entries.iter();
+                        self.notes
+                            .unseen_stars
+                            .extend(entries.map(|entry| entry.instance));
+                    } else {
+                        self.notes.stars = true;
+                    }
                     columns.extend(from.star.iter().cloned());
                     complete &= from.complete;
                 }

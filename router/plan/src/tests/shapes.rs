@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::vary::vary;
 use super::*;
-use crate::shaped::is_tame;
+use crate::shaped::has_only_plain_tokens;
 use crate::slots::Literals;
 use mothership_sql::shape::{Scratch, shape};
 
@@ -73,7 +73,7 @@ fn compare(cases: &[String], rounds: usize, seed: u64, context: &PlanContext) ->
     let planner = Planner::new(&catalog, &map);
     let mut rng = StdRng::seed_from_u64(seed);
     let mut scratch = Scratch::new(4096, 256);
-    let mut known: HashMap<Vec<u8>, Option<ShapedPlan>> = HashMap::new();
+    let mut known: HashMap<Vec<u8>, Option<GenericPlan>> = HashMap::new();
     let mut seen = Seen::default();
     let strings = context.standard_conforming_strings;
     for case in cases {
@@ -83,7 +83,7 @@ fn compare(cases: &[String], rounds: usize, seed: u64, context: &PlanContext) ->
             let Some(shape) = shape(sql.as_bytes(), strings, &mut scratch) else {
                 continue;
             };
-            if !is_tame(sql.as_bytes(), &shape, strings) {
+            if !has_only_plain_tokens(sql.as_bytes(), &shape, strings) {
                 continue;
             }
             let Some(shaped) = known.get(shape.text) else {
@@ -93,7 +93,7 @@ fn compare(cases: &[String], rounds: usize, seed: u64, context: &PlanContext) ->
                 known.insert(shape.text.to_vec(), planned.shaped);
                 continue;
             };
-            let Some(shaped) = shaped.as_ref().filter(|s| planner.serves(s, &sql)) else {
+            let Some(shaped) = shaped.as_ref().filter(|s| planner.is_valid_for(s, &sql)) else {
                 continue;
             };
             seen.served += 1;
@@ -188,7 +188,7 @@ fn what_is_asked_of_a_value_is_planned_for_each_text() {
     let mut has_plan = |sql: &str| {
         let shape = shape(sql.as_bytes(), true, &mut scratch).expect("one statement");
         let context = PlanContext::default();
-        is_tame(sql.as_bytes(), &shape, true)
+        has_only_plain_tokens(sql.as_bytes(), &shape, true)
             && planner
                 .plan_shape(sql, shape.literals, &context)
                 .shaped

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::condition::Cond;
 use crate::decide::keyed_by;
 use crate::expr::is_default;
-use crate::gather::{Asked, Change, Ending, Gather, Told};
+use crate::gather::{Change, DocumentStatement, DocumentWrite, Ending, Gather};
 use crate::names::{Names, folded};
 use crate::parens;
 use crate::parse::Parsed;
@@ -59,8 +59,8 @@ struct Table<'n> {
 struct Computed {
     query: String,
     /// What MongoDB is told, and what that is called.
-    told: Vec<Told>,
-    command: Asked,
+    told: Vec<DocumentStatement>,
+    command: DocumentWrite,
     /// Whether the query says which of these a row is for.
     chooses: bool,
     /// So many of the query's first columns are the values of each change.
@@ -341,7 +341,7 @@ impl Table<'_> {
         );
         Ok(Some(Computed {
             query: format!("SELECT {}{shown} FROM {rows}", values.join(", ")),
-            command: Asked::Update,
+            command: DocumentWrite::Update,
             told: self.told(statement, values.len()),
             chooses: false,
             bound: values.len(),
@@ -456,7 +456,7 @@ impl Table<'_> {
                 shown(delete.returning.as_deref())?,
                 from(table, more, delete.selection.as_ref())?
             ),
-            command: Asked::Delete,
+            command: DocumentWrite::Delete,
             told: self.told(
                 format!("DELETE FROM {}{}", self.name(), self.found()),
                 values.len(),
@@ -467,8 +467,8 @@ impl Table<'_> {
     }
 
     /// The only thing that is told, with so many values.
-    fn told(&self, sql: String, values: usize) -> Vec<Told> {
-        vec![Told {
+    fn told(&self, sql: String, values: usize) -> Vec<DocumentStatement> {
+        vec![DocumentStatement {
             sql,
             values: (0..values).collect(),
             apart: (0..self.key.len()).collect(),

@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{ConflictTarget, Insert, OnConflictAction, OnInsert};
 
-use crate::expr::{Here, Level};
+use crate::expr::{ExprContext, Level};
 use crate::names::Place;
 use crate::query::Ctes;
 use crate::refuse::{Reason, Refusal, not_understood};
@@ -104,7 +104,7 @@ impl<'n> Analysis<'n> {
             ],
             merged: Vec::new(),
         };
-        let mut here = Here {
+        let mut here = ExprContext {
             scopes: Scopes {
                 scope: &scope,
                 outer: None,

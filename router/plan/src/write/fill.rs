@@ -35,7 +35,7 @@ const UUID: u32 = 2950;
 
 /// What stands in for a value that the client leaves to the router.
 #[derive(Clone)]
-enum Given {
+enum FillSource {
     /// A value that is made at each run.
     Made(Source),
     /// An expression that is always the same.
@@ -163,7 +163,7 @@ impl<'a> Filler<'a> {
                 let all = 0..relation.columns.len();
                 let random = |at: &usize| {
                     let given = filler.default_of(&relation.columns[*at]);
-                    matches!(given, Some(Given::Made(Source::RandomUuid)))
+                    matches!(given, Some(FillSource::Made(Source::RandomUuid)))
                 };
                 filler.once = all.clone().filter(random).collect();
                 filler.calls = all.collect();
@@ -264,11 +264,11 @@ impl<'a> Filler<'a> {
         let own = &self.relation.columns[column];
         match (self.default_of(own), &own.default) {
             // The shard may fill what is no key.
-            (Some(Given::Always(_)), _) => Some(self.once.contains(&column)),
-            (Some(Given::Made(Source::RandomUuid | Source::Asked(_))), _) => {
+            (Some(FillSource::Always(_)), _) => Some(self.once.contains(&column)),
+            (Some(FillSource::Made(Source::RandomUuid | Source::Asked(_))), _) => {
                 Some(self.once.contains(&column))
             }
-            (Some(Given::Made(Source::Next(_))), _) => Some(true),
+            (Some(FillSource::Made(Source::Next(_))), _) => Some(true),
             (None, DefaultKind::Sequence(_)) => None,
             (None, _) if self.once.contains(&column) => None,
             (None, _) => Some(false),
@@ -294,10 +294,14 @@ impl<'a> Filler<'a> {
                 .any(|(expr, column)| own(expr, *column))
     }
 
-    fn default_of(&self, column: &Column) -> Option<Given> {
+    fn default_of(&self, column: &Column) -> Option<FillSource> {
         match &column.default {
-            DefaultKind::Sequence(from) => from.sequence.clone().map(Source::Next).map(Given::Made),
-            DefaultKind::Constant(text) => Some(Given::Always(format!("({text})"))),
+            DefaultKind::Sequence(from) => from
+                .sequence
+                .clone()
+                .map(Source::Next)
+                .map(FillSource::Made),
+            DefaultKind::Constant(text) => Some(FillSource::Always(format!("({text})"))),
             DefaultKind::Volatile(text) => {
                 let tokens: Vec<Token> = self.tokens(text).collect();
                 let source = self.random_uuid(text, &tokens);
@@ -310,7 +314,7 @@ impl<'a> Filler<'a> {
                     .is_some_and(|(at, _)| self.once.contains(&at));
                 let source =
                     source.or_else(|| (is_key && asked()).then(|| Source::Asked(text.clone())));
-                source.map(Given::Made)
+                source.map(FillSource::Made)
             }
             DefaultKind::None | DefaultKind::Stable(_) => None,
         }
@@ -561,7 +565,7 @@ impl<'a> Filler<'a> {
     }
 
     /// What a field that is left to the router gets.
-    fn given(&self, field: &str, column: usize) -> Option<Given> {
+    fn given(&self, field: &str, column: usize) -> Option<FillSource> {
         if field.eq_ignore_ascii_case("default") {
             return self.default_of(&self.relation.columns[column]);
         }
@@ -573,7 +577,7 @@ impl<'a> Filler<'a> {
                 parse::expression(field).is_some_and(|expr| self.is_of_settings(&expr, column));
             asked.then(|| Source::Asked(field.to_owned()))
         });
-        source.map(Given::Made)
+        source.map(FillSource::Made)
     }
 
     /// `nextval('s')` of a sequence that is certain.
@@ -748,10 +752,10 @@ impl Writer {
         self.edits.push(Edit { at, put });
     }
 
-    fn piece(&mut self, given: Given, column: u32) -> Piece {
+    fn piece(&mut self, given: FillSource, column: u32) -> Piece {
         let source = match given {
-            Given::Always(text) => return Piece::Text(text),
-            Given::Made(source) => source,
+            FillSource::Always(text) => return Piece::Text(text),
+            FillSource::Made(source) => source,
         };
         // As the column's own type it is read as a key is; other types are cast from what the call gives.
         let integer = matches!(column, 20 | 21 | 23);

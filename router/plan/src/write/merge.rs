@@ -18,7 +18,7 @@ use sqlparser::tokenizer::Token;
 
 use crate::condition::Cond;
 use crate::dialect;
-use crate::expr::{Here, Level, chain, is_default, strip};
+use crate::expr::{ExprContext, Level, chain, is_default, strip};
 use crate::gather::{self, Ending, Gather, Root};
 use crate::names::{Keyed, Place, fold, folded};
 use crate::parens;
@@ -215,7 +215,7 @@ impl<'n> Analysis<'n> {
         relation: &'n Relation,
         place: &Place,
         positions: &[usize],
-        here: &mut Here<'_>,
+        here: &mut ExprContext<'_>,
     ) -> Result<Vec<Option<Node>>, Refusal> {
         let [row] = values.rows.as_slice() else {
             return not_understood();

@@ -29,9 +29,9 @@ use sqlparser::ast::{
     Update, visit_expressions,
 };
 
-use crate::decide::{finish, finish_from, keyed_by};
+use crate::decide::{finish, finish_from, keyed_by, on_one_shard};
 use crate::functions::Call;
-use crate::gather::within::{Within, has_query};
+use crate::gather::within::{NestedWrite, has_query};
 use crate::gather::{self, Ending, Gather, Root, views};
 use crate::names::{Keyed, Names, folded};
 use crate::parens;
@@ -70,7 +70,7 @@ struct Written {
 pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result<Plan, Refusal> {
     if !text.mentions(names) {
         text.home_triggers(names)?;
-        return Ok(utility::home("writes"));
+        return Ok(utility::home_write(names, text.to_cut(), context));
     }
     let parsed = parsed(text, context)?;
     if has_uneven_rows(&parsed.statement) {
@@ -129,13 +129,23 @@ fn has_uneven_rows(statement: &Statement) -> bool {
 }
 
 /// Plans a parsed write. `depth` counts how often views have become part of it.
-fn walked(
-    (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),
+fn walked<'n>(
+    (names, text, context): (&'n Names<'n>, &Text<'_>, &'n PlanContext),
     parsed: Parsed,
     depth: u64,
 ) -> Result<Plan, Refusal> {
     let mut analysis = Analysis::of(text, names, context);
     analysis.placeholders.clone_from(&parsed.placeholders);
+    let plan = analysed(&mut analysis, (names, text, context), parsed, depth)?;
+    on_one_shard(plan, analysis.seen.fires_once)
+}
+
+fn analysed<'n>(
+    analysis: &mut Analysis<'n>,
+    (names, text, context): (&'n Names<'n>, &Text<'_>, &'n PlanContext),
+    parsed: Parsed,
+    depth: u64,
+) -> Result<Plan, Refusal> {
     let ctes = Ctes::default();
     let expanded = |analysis: &Analysis<'_>, refused: Refusal| match views::expanded_write(
         analysis, &parsed, depth,
@@ -149,15 +159,15 @@ fn walked(
             analysis.sequences = LeftToSequences::Made;
         }
         let output = analysis.query(query, None, &ctes)?;
-        explained(&analysis, names, &parsed)?;
-        let finished = finish(&analysis, output.over_shards(), None);
-        let must_be_gathered = behind_left_to_sequences(&analysis, query)
-            .or_else(|| behind_changes_documents(&analysis, query));
+        explained(analysis, names, &parsed)?;
+        let finished = finish(analysis, output.over_shards(), None);
+        let must_be_gathered = behind_left_to_sequences(analysis, query)
+            .or_else(|| behind_changes_documents(analysis, query));
         if let Some(why) = must_be_gathered {
             return match finished {
                 Err(refusal) if !gather::helps(refusal.reason) => Err(refusal),
                 _ => {
-                    let gathered = gathered_behind(&analysis, &parsed, query, why)?;
+                    let gathered = gathered_behind(analysis, &parsed, query, why)?;
                     Ok(Plan::Gather(Arc::new(gathered)))
                 }
             };
@@ -165,18 +175,18 @@ fn walked(
         let mut targets = analysis.notes.within.iter().map(|write| write.target);
         let finished = match targets.any(|target| analysis.is_documents(target)) {
             true => finished,
-            false => apart_from_documents(&analysis, finished),
+            false => apart_from_documents(analysis, finished),
         };
         return match finished {
             Err(why) if gather::helps(why.reason) => {
-                match gathered_behind(&analysis, &parsed, query, why) {
+                match gathered_behind(analysis, &parsed, query, why) {
                     Ok(gather) => Ok(Plan::Gather(Arc::new(gather))),
-                    Err(refused) => expanded(&analysis, refused),
+                    Err(refused) => expanded(analysis, refused),
                 }
             }
             Ok(Plan::Single(single)) if may_lead_apart(&single) => {
                 let why = single.otherwise.clone();
-                let gather = gathered_behind(&analysis, &parsed, query, why).ok();
+                let gather = gathered_behind(analysis, &parsed, query, why).ok();
                 Ok(Plan::Single(Single {
                     gather: gather.map(Arc::new),
                     ..single
@@ -192,13 +202,13 @@ fn walked(
         analysis.sequences = LeftToSequences::Made;
     }
     let written = analysis.write(&parsed.statement, &ctes)?;
-    explained(&analysis, names, &parsed)?;
-    if let Some(why) = left_to_sequences(&analysis, &parsed, &written) {
+    explained(analysis, names, &parsed)?;
+    if let Some(why) = left_to_sequences(analysis, &parsed, &written) {
         // What may not happen beside sharded tables is the same as for any other write.
-        match finish(&analysis, written.local.clone(), Some(written.target)) {
+        match finish(analysis, written.local.clone(), Some(written.target)) {
             Err(refusal) if !gather::helps(refusal.reason) => return Err(refusal),
             _ => {
-                let gathered = gathered(&analysis, &parsed, &written, why)?;
+                let gathered = gathered(analysis, &parsed, &written, why)?;
                 return Ok(Plan::Gather(Arc::new(gathered)));
             }
         }
@@ -207,49 +217,49 @@ fn walked(
         analysis.instances[written.target].source,
         Source::Reference(_)
     ) {
-        return everywhere(&analysis, &written).or_else(|why| {
-            match gathered(&analysis, &parsed, &written, why) {
+        return everywhere(analysis, &written).or_else(|why| {
+            match gathered(analysis, &parsed, &written, why) {
                 Ok(gather) => Ok(Plan::Gather(Arc::new(gather))),
-                Err(refused) => expanded(&analysis, refused),
+                Err(refused) => expanded(analysis, refused),
             }
         });
     }
-    if let Some(gather) = moved(&analysis, &parsed, &written) {
+    if let Some(gather) = moved(analysis, &parsed, &written) {
         // What may not happen beside sharded tables is the same as for any other write.
-        finish(&analysis, written.local, Some(written.target))?;
+        finish(analysis, written.local, Some(written.target))?;
         return Ok(Plan::Gather(Arc::new(gather)));
     }
     let touches = match (&parsed.statement, &written.rows) {
         (Statement::Update(_) | Statement::Delete(_), None) | (Statement::Insert(_), Some(_)) => {
-            touches(&analysis, Some(written.target), &parsed)
+            touches(analysis, Some(written.target), &parsed)
         }
         _ => Touches::Anything,
     };
     let plan = match written.rows {
-        Some(ref rows) => split(&analysis, text.to_cut(), &parsed, rows, &written),
+        Some(ref rows) => split(analysis, text.to_cut(), &parsed, rows, &written),
         None => {
             let target = written.target;
             let roots = match &written.merged {
-                Some(merged) => merged.roots(&analysis, target),
+                Some(merged) => merged.roots(analysis, target),
                 None => vec![target],
             };
-            let plan = finish_from(&analysis, written.local.clone(), Some(target), roots);
+            let plan = finish_from(analysis, written.local.clone(), Some(target), roots);
             match analysis.is_documents(target) {
                 true => plan,
-                false => apart_from_documents(&analysis, plan),
+                false => apart_from_documents(analysis, plan),
             }
         }
     };
     let plan = match plan {
         Err(why) if written.rows.is_none() && gather::helps(why.reason) => {
-            match gathered(&analysis, &parsed, &written, why) {
+            match gathered(analysis, &parsed, &written, why) {
                 Ok(gather) => Plan::Gather(Arc::new(gather)),
-                Err(refused) => return expanded(&analysis, refused),
+                Err(refused) => return expanded(analysis, refused),
             }
         }
         Ok(Plan::Single(single)) if may_lead_apart(&single) => {
             let why = single.otherwise.clone();
-            let gather = gathered(&analysis, &parsed, &written, why).ok();
+            let gather = gathered(analysis, &parsed, &written, why).ok();
             Plan::Single(Single {
                 gather: gather.map(Arc::new),
                 ..single
@@ -642,10 +652,10 @@ impl<'n> Analysis<'n> {
         let first = self.instances.len();
         let written = self.write(statement, ctes)?;
         let instances = first..self.instances.len();
-        self.notes.within.push(Within {
+        self.notes.within.push(NestedWrite {
             positions: written.positions,
             rows: written.rows.map_or_else(Vec::new, |rows| rows.conditions()),
-            ..Within::new(statement, written.target, instances, &written.local)
+            ..NestedWrite::new(statement, written.target, instances, &written.local)
         });
         self.seen.copies |= matches!(self.instances[written.target].source, Source::Reference(_));
         Ok(())

@@ -8,18 +8,18 @@ use sqlparser::tokenizer::Location;
 
 use crate::condition::{Cond, Scalar};
 use crate::decide::{finish, keyed_by};
-use crate::expr::{Here, Level, cast_oid, is_default, placeholder, strip};
+use crate::expr::{ExprContext, Level, cast_oid, is_default, placeholder, strip};
 use crate::names::{Keyed, Place};
 use crate::parse::{Parsed, Places};
 use crate::query::{Ctes, Local};
 use crate::refuse::{Reason, Refusal, not_understood};
 use crate::scope::{Analysis, Source};
-use crate::{MaxChars, Plan, SameSharded, Split, SplitRows, Touches, ValuesRow};
+use crate::{MaxChars, Nulls, Plan, SameSharded, Split, SplitRows, Touches, ValuesRow};
 use mothership_catalog::types::builtin_array_oid;
 use mothership_catalog::{Name, Relation};
 
-use super::Written;
 use super::insert::{Filled, without_key};
+use super::{Written, nulls};
 
 /// A VALUES list with the keys of its rows.
 pub(super) struct Rows {
@@ -27,6 +27,7 @@ pub(super) struct Rows {
     keys: Vec<Vec<Scalar>>,
     spans: Vec<(Location, Location)>,
     max_chars: MaxChars,
+    nulls: Nulls,
     /// Parameters that stand alone in a row, with their column's type, or that of their cast.
     parameters: Vec<(u16, u32)>,
 }
@@ -51,7 +52,7 @@ impl<'n> Analysis<'n> {
         ctes: &Ctes<'_>,
         level: &mut Level,
     ) -> Result<Option<Rows>, Refusal> {
-        let mut here = Here::around(None, ctes, level);
+        let mut here = ExprContext::around(None, ctes, level);
         let parameters = self.walk_rows(values, filled, &mut here)?;
         let Place::Sharded(keyed) = &filled.place else {
             return Ok(None);
@@ -79,6 +80,7 @@ impl<'n> Analysis<'n> {
             keys,
             spans: spans.collect(),
             max_chars,
+            nulls: nulls(relation, keyed),
             parameters,
         }))
     }
@@ -88,7 +90,7 @@ impl<'n> Analysis<'n> {
         &mut self,
         values: &Values,
         filled: &Filled<'n>,
-        here: &mut Here<'_>,
+        here: &mut ExprContext<'_>,
     ) -> Result<Vec<(u16, u32)>, Refusal> {
         let columns = &filled.relation.columns;
         let mut parameters = Vec::new();
@@ -255,6 +257,7 @@ pub(super) fn split(
             rows: values,
             parameter_types: parameter_types(analysis, parsed, rows),
             max_chars: rows.max_chars.clone(),
+            nulls: rows.nulls,
             whole,
         },
         others,

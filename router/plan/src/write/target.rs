@@ -50,6 +50,9 @@ impl<'n> Analysis<'n> {
         match self.names.resolve(&parts, self.context) {
             Resolved::Relation(relation, place) => {
                 self.check_target(relation, &place, change)?;
+                if let Some(refusal) = self.names.fires_once(relation, change)? {
+                    self.seen.fires_once = Some(refusal);
+                }
                 self.row_security(relation, &place)?;
                 Ok((relation, place))
             }

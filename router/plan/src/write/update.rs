@@ -6,7 +6,7 @@ use sqlparser::ast::{
 };
 
 use crate::dialect;
-use crate::expr::{Here, Level};
+use crate::expr::{ExprContext, Level};
 use crate::names::{Place, folded};
 use crate::query::{Ctes, From, Local, Tree};
 use crate::reached::Change;
@@ -152,7 +152,7 @@ impl<'n> Analysis<'n> {
         from: &From<'_>,
         selection: Option<&Expr>,
         returning: Option<&[SelectItem]>,
-        mut here: Here<'_>,
+        mut here: ExprContext<'_>,
     ) -> Result<Local, Refusal> {
         if let Some(condition) = selection {
             self.walk(condition, &mut here)?;

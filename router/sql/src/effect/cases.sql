@@ -460,3 +460,16 @@ BEGIN; COMMIT
 UPDATE pg_settings SET setting = 'x' WHERE name = 'TimeZone'
 update only pg_catalog."pg_settings" set setting = 'x'
 UPDATE t SET a = 1 FROM pg_settings
+UPDATE ONLY (pg_settings) SET setting = 'x'
+WITH q AS (SELECT 1) UPDATE pg_settings SET setting = 'x'
+EXPLAIN ANALYZE UPDATE ONLY (pg_catalog.pg_settings) SET setting = 'x'
+SELECT setting FROM pg_settings WHERE name = 'x'
+SELECT (7::bigint).pg_advisory_lock
+SELECT x.pg_try_advisory_lock FROM generate_series(7::bigint, 7) x
+SELECT (x)."ts_stat" FROM (SELECT 'select 1'::text AS x) q
+SELECT (0.5::float8).setseed
+SELECT ('s'::regclass).currval, (x).nextval
+SELECT (-1).lo_creat
+SELECT p.age, (p).version, p.name FROM p
+SELECT set_config('seed', '0.5', true)
+SELECT set_config($1, '0.5', true)

@@ -8,7 +8,7 @@ use super::super::name::Name;
 pub struct Effects<'a> {
     /// Whether it changes data, or must run where data may be changed.
     pub writes: Writes,
-    /// `FOR UPDATE`, `FOR SHARE` and their kin, and LOCK.
+    /// `FOR UPDATE`, `FOR SHARE` and the like, and LOCK.
     pub locking: bool,
     /// Creates a temporary object, or names the schema pg_temp.
     pub temp_object: bool,
@@ -136,7 +136,7 @@ pub enum Pin {
     Seed,
     /// A library was loaded.
     Load,
-    /// A temporary replication slot, which nothing but the end of its backend takes away.
+    /// A temporary replication slot, which nothing but the end of its backend takes away, or a backup under way.
     Slot,
     /// A setting that changes no answer was changed in a way that cannot be followed.
     SpeedSetting,
@@ -176,7 +176,7 @@ impl Pin {
             Pin::SequenceState => "currval or lastval",
             Pin::Seed => "random seed",
             Pin::Load => "loaded library",
-            Pin::Slot => "replication slot",
+            Pin::Slot => "replication slot or backup",
             Pin::SpeedSetting => "set_config of jit",
             Pin::UnclearSetting => "unclear set_config",
             Pin::Opaque => "code that cannot be seen",

@@ -25,6 +25,31 @@ impl Pins {
         Self(self.0 & !other.0)
     }
 
+    /// The reasons that are in both.
+    pub fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Those that a statement leaves behind even if it fails: no rollback takes them away.
+    pub fn outliving() -> Self {
+        [Pin::AdvisoryLock, Pin::Seed, Pin::Load, Pin::Slot]
+            .into_iter()
+            .fold(Self::NONE, Self::with)
+    }
+
+    /// Those that a rollback brings back after a statement has ended them.
+    pub fn brought_back() -> Self {
+        Self::NONE.with(Pin::TempObject).with(Pin::Listen)
+    }
+
+    /// Those that DISCARD ALL says nothing of, so that the connection can serve nobody else: code that is not seen may
+    /// have done the same.
+    pub fn beyond_discard() -> Self {
+        [Pin::Seed, Pin::Load, Pin::Opaque]
+            .into_iter()
+            .fold(Self::NONE, Self::with)
+    }
+
     /// True without a reason.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -1,7 +1,7 @@
 //! Raises the flags: one walk over the tokens, then what the kind of statement adds.
 
 use super::super::cursor::Cursor;
-use super::super::functions::Trait;
+use super::super::functions::{Trait, acts_as_field};
 use super::super::keywords::never_a_function;
 use super::super::lexer::{Kind, Token};
 use super::super::name::Name;
@@ -42,9 +42,6 @@ fn explained<'a>(c: &Cursor<'a>, inner: &'a [u8], analyze: bool) -> Effects<'a> 
 
 fn by_kind<'a>(effects: &mut Effects<'a>, c: &Cursor<'a>, statement: &Statement<'a>) {
     use Statement::*;
-    if *statement == Update && updates_settings(c.clone()) {
-        effects.set_config = SetConfig::Unclear;
-    }
     let writes = match statement {
         Insert | Update | Delete | Merge | Truncate | Notify(_) => Writes::Yes,
         PrepareTransaction(_) => Writes::Yes,
@@ -94,17 +91,6 @@ fn by_kind<'a>(effects: &mut Effects<'a>, c: &Cursor<'a>, statement: &Statement<
         _ => effects.writes,
     };
     effects.writes = effects.writes.max(writes);
-}
-
-/// Whether the target of an UPDATE is `pg_settings`, a view whose rule is a call of `set_config`.
-fn updates_settings(mut c: Cursor<'_>) -> bool {
-    c.bump();
-    c.eat("only");
-    let mut name = c.name();
-    if c.eat_kind(Kind::Dot) {
-        name = c.name();
-    }
-    name.is_some_and(|name| name == "pg_settings")
 }
 
 /// Temporary objects can be created through search_path.
@@ -204,6 +190,7 @@ enum Before {
     LParen,
     RParen,
     TypeCast,
+    Dot,
     As,
     Into,
     Not,
@@ -216,7 +203,7 @@ enum Before {
 /// Looks at every token once.
 fn walk(c: Cursor<'_>) -> Effects<'_> {
     let mut effects = Effects::default();
-    let mut set_configs = false;
+    let (mut set_configs, mut settings) = (false, false);
     let mut at = c.clone();
     let mut before = Before::Start;
     while let Some(token) = at.peek() {
@@ -228,6 +215,7 @@ fn walk(c: Cursor<'_>) -> Effects<'_> {
                 } else {
                     Before::Other
                 };
+                settings |= names_settings(&at);
                 if let Some(call) = identifiers(&mut effects, &mut at, token, before) {
                     set_configs |= called(&mut effects, call);
                 }
@@ -239,6 +227,7 @@ fn walk(c: Cursor<'_>) -> Effects<'_> {
                     Kind::LParen => Before::LParen,
                     Kind::RParen => Before::RParen,
                     Kind::TypeCast => Before::TypeCast,
+                    Kind::Dot => Before::Dot,
                     _ => Before::Other,
                 }
             }
@@ -259,9 +248,24 @@ fn walk(c: Cursor<'_>) -> Effects<'_> {
         };
         if let SetConfig::Calls(calls) = &effects.set_config {
             effects.temp_object |= calls.iter().any(|call| matches!(&call.value, Argument::Text(text) if mentions_temp(text.as_bytes())));
+            // No rollback takes a seed away.
+            effects.seed |= calls.iter().any(|call| match &call.name {
+                Argument::Text(name) => name.as_bytes().eq_ignore_ascii_case(b"seed"),
+                _ => call.local,
+            });
         }
     }
+    if settings && effects.writes != Writes::No {
+        effects.set_config = SetConfig::Unclear;
+    }
     effects
+}
+
+/// Whether the names at the cursor are those of `pg_settings`, a view whose rule for UPDATE is a call of `set_config`.
+fn names_settings(at: &Cursor<'_>) -> bool {
+    let mut at = at.clone();
+    at.path()
+        .is_some_and(|path| path.last().is_some_and(|name| *name == "pg_settings"))
 }
 
 /// Keywords that tell of writes and locks. `at` stands before the word.
@@ -324,6 +328,7 @@ fn identifiers<'a>(
     };
     effects.temp_object |= is_temp(&name);
     let mut schema = None;
+    let mut is_field = before == Before::Dot;
     loop {
         let mut ahead = at.clone();
         if !ahead.eat_kind(Kind::Dot) {
@@ -331,12 +336,16 @@ fn identifiers<'a>(
         }
         let Some(next) = ahead.name() else { break };
         schema = Some(std::mem::replace(&mut name, next));
+        is_field = true;
         effects.temp_object |= is_temp(&name);
         *at = ahead;
     }
     effects.backend_identity |= name == "pg_cursors" || name == "pg_backend_memory_contexts";
     effects.prepared |= name == "pg_prepared_statements" || name == "pg_prepared_statement";
     effects.processes |= is_told_by(name.as_bytes());
+    if is_field && !at.sees_kind(Kind::LParen) && acts_as_field(name.as_bytes()) {
+        return Some(FunctionName { schema: None, name });
+    }
     if !at.sees_kind(Kind::LParen) || matches!(before, Before::As | Before::Into | Before::TypeCast)
     {
         return None;

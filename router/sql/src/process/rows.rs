@@ -3,7 +3,7 @@
 //! Only the router knows which number is that of another client. So it reads the numbers first, sends the signals to its
 //! own clients itself, and then runs the statement with a call that leaves those out.
 
-use super::{BEHIND_FROM, Deed, GREATEST, MARK, OWN, Told, is_told_by};
+use super::{BEHIND_FROM, GREATEST, MARK, OWN, ProcessAction, RewrittenQuery, is_told_by};
 use crate::cursor::{Cursor, Span};
 use crate::lexer::Kind;
 use crate::name::identifier;
@@ -11,13 +11,13 @@ use crate::places::Change;
 use crate::split::split;
 
 /// Who keeps more numbers of clients than this in one table does not get them signalled.
-pub const MOST: usize = 1000;
+pub const MAX_NUMBERS: usize = 1000;
 
 /// One call for each row, of a column, and no other clause than FROM and WHERE, in which nothing is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignalRows {
     /// Which of the two functions.
-    pub deed: Deed,
+    pub action: ProcessAction,
     /// The call.
     call: Span,
     /// Its first argument.
@@ -51,8 +51,8 @@ impl SignalRows {
             [schema, name] if *schema == "pg_catalog" => name,
             _ => return None,
         };
-        let mut deeds = [Deed::Cancel, Deed::Terminate].into_iter();
-        let deed = deeds.find(|deed| *name == deed.function())?;
+        let mut actions = [ProcessAction::Cancel, ProcessAction::Terminate].into_iter();
+        let action = actions.find(|action| *name == action.function())?;
         if !cursor.eat_kind(Kind::LParen) {
             return None;
         }
@@ -93,7 +93,7 @@ impl SignalRows {
         }
         let parts = split(sql, strings).filter(|part| !part.empty);
         (cursor.at_end() && parts.count() == 1).then_some(SignalRows {
-            deed,
+            action,
             call,
             number,
             wait,
@@ -101,7 +101,7 @@ impl SignalRows {
         })
     }
 
-    /// The question which numbers of clients it names: one row with an array of them, one more than [`MOST`] at most,
+    /// The question which numbers of clients it names: one row with an array of them, one more than [`MAX_NUMBERS`] at most,
     /// or NULL. It fails as the statement does where the call is none for the type of the column.
     pub fn question(&self, sql: &[u8]) -> Vec<u8> {
         let (number, from) = (self.number.of(sql), self.from.of(sql));
@@ -110,15 +110,15 @@ impl SignalRows {
             (SELECT DISTINCT mothership.pid FROM (SELECT (";
         let tail = format!(
             ") AS mothership (pid, call) WHERE mothership.pid OPERATOR(pg_catalog.>) {GREATEST} LIMIT {}) AS mothership (pid)",
-            MOST + 1
+            MAX_NUMBERS + 1
         );
         let number = [number, b")::pg_catalog.int4, ".as_slice()].concat();
         [head.as_slice(), &number, &call, b" ", from, tail.as_bytes()].concat()
     }
 
     /// The text that runs then. `own` is the number of the client itself.
-    pub fn carried_out(&self, sql: &[u8], own: i32, signalled: &Signalled) -> Told {
-        let function = self.deed.function();
+    pub fn carried_out(&self, sql: &[u8], own: i32, signalled: &Signalled) -> RewrittenQuery {
+        let function = self.action.function();
         let text = |span: Span| String::from_utf8_lossy(span.of(sql)).into_owned();
         let (number, wait) = (text(self.number), text(self.wait));
         let put = format!(
@@ -133,21 +133,21 @@ impl SignalRows {
             unknown = array(&signalled.unknown),
         );
         let (before, behind) = (&sql[..self.call.start], &sql[self.call.end..]);
-        Told {
+        RewrittenQuery {
             sql: [before, put.as_bytes(), behind].concat(),
             changes: vec![Change::new(self.call.start..self.call.end, &put)],
         }
     }
 }
 
-/// Reads the answer to [`SignalRows::question`]. `None` if it is not one, or has more than [`MOST`].
+/// Reads the answer to [`SignalRows::question`]. `None` if it is not one, or has more than [`MAX_NUMBERS`].
 pub fn numbers(answer: Option<&str>) -> Option<Vec<i32>> {
     let Some(answer) = answer else {
         return Some(Vec::new());
     };
     let list = answer.strip_prefix('{')?.strip_suffix('}')?;
     let numbers: Option<Vec<i32>> = list.split(',').map(|number| number.parse().ok()).collect();
-    numbers.filter(|numbers| numbers.len() <= MOST)
+    numbers.filter(|numbers| numbers.len() <= MAX_NUMBERS)
 }
 
 fn array(numbers: &[i32]) -> String {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(numbers(None), Some(vec![]));
         assert_eq!(numbers(Some("{5,6}")), Some(vec![5, 6]));
         assert_eq!(numbers(Some("5")), None);
-        let many = vec!["5"; MOST + 1].join(",");
+        let many = vec!["5"; MAX_NUMBERS + 1].join(",");
         assert_eq!(numbers(Some(&format!("{{{many}}}"))), None);
     }
 }

@@ -12,8 +12,8 @@ const PLACE: Place = Place {
     database: 5,
 };
 
-fn held(seconds: u32) -> Held {
-    Held {
+fn held(seconds: u32) -> PreparedTransaction {
+    PreparedTransaction {
         gid: Gid::parse(NAME).unwrap(),
         owner: "app".into(),
         age: SECOND * seconds,
@@ -43,7 +43,7 @@ fn site(shard: &str) -> Site {
     }
 }
 
-fn look(decisions: Vec<Decision>, held: Vec<Held>) -> Look {
+fn look(decisions: Vec<Decision>, held: Vec<PreparedTransaction>) -> Look {
     let own = SeenSite {
         place: PLACE,
         decisions,
@@ -66,10 +66,14 @@ fn look(decisions: Vec<Decision>, held: Vec<Held>) -> Look {
 fn each_situation_has_its_verdict() {
     use Decider::{Seen, Unknown, Unreachable};
     let seen = |outcome, alive| Seen { outcome, alive };
-    let young = Verdict::Wait(Why::Young);
+    let young = Verdict::Wait(LeaveReason::Young);
     let cases = [
-        (99, Unknown, Verdict::Wait(Why::DeciderUnknown)),
-        (99, Unreachable, Verdict::Wait(Why::DeciderUnreachable)),
+        (99, Unknown, Verdict::Wait(LeaveReason::DeciderUnknown)),
+        (
+            99,
+            Unreachable,
+            Verdict::Wait(LeaveReason::DeciderUnreachable),
+        ),
         // Its own router is about to finish it.
         (0, seen(Some(true), true), young),
         (0, seen(Some(false), true), young),

@@ -2,9 +2,11 @@
 
 use crate::config::pool::{Freshness, Reads};
 use crate::config::problem::Findings;
-use crate::config::rules::{Action, ActionWord, Caps, Level, Rule, RulePool, When, WrittenRule};
+use crate::config::rules::{
+    Action, ActionWord, Caps, Level, Rule, RuleConditions, RulePool, WrittenRule,
+};
+use crate::config::shape::shape;
 use crate::config::shards::WrittenShard;
-use crate::rules::shape::shape;
 use std::time::Duration;
 
 use super::shards::has_label;
@@ -212,7 +214,7 @@ fn finished(written: WrittenRule, findings: &mut Findings) -> Option<Rule> {
         return None;
     }
     let shapes = written.statements.iter();
-    let when = When {
+    let when = RuleConditions {
         users: written.users,
         databases: written.databases,
         applications: written.applications,

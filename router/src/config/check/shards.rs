@@ -15,7 +15,7 @@ use mothership_shardmap::Label;
 use super::duplicates;
 
 /// More shards than this are a mistake: each costs pools and control connections.
-const MOST: usize = 1_024;
+const MAX_SHARDS: usize = 1_024;
 
 pub(super) fn check(written: Vec<WrittenShard>, findings: &mut Findings) -> Vec<Shard> {
     if written.is_empty() {
@@ -25,10 +25,10 @@ pub(super) fn check(written: Vec<WrittenShard>, findings: &mut Findings) -> Vec<
             "add a [[shard]] with a name and a [[shard.server]] with its address",
         );
     }
-    if let Some(extra) = written.get(MOST) {
+    if let Some(extra) = written.get(MAX_SHARDS) {
         findings.add(
             extra.name.offset,
-            format!("there are more than {MOST} shards"),
+            format!("there are more than {MAX_SHARDS} shards"),
             "use fewer, larger shards",
         );
         return Vec::new();
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn even_parts_cover_every_slot_once_for_any_number_of_shards() {
-        for count in 1..=MOST {
+        for count in 1..=MAX_SHARDS {
             let mut next = 0;
             for index in 0..count {
                 let part = even(index, count);

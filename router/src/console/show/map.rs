@@ -4,7 +4,7 @@ use super::Facts;
 use super::topology::list;
 use crate::config::{Label, Place, Table};
 use crate::console::table::{Row, Value, row};
-use crate::world::World;
+use crate::model::DatabaseModel;
 use mothership_catalog::{Relation, RelationKind};
 use mothership_shardmap::{Placement, Sharded, Strategy};
 
@@ -13,10 +13,10 @@ pub(super) fn map(facts: &Facts) -> Vec<Row> {
     let mut rows: Vec<Row> = tables.declared.iter().map(declared).collect();
     let rest = ("*".to_owned(), tables.default.to_string());
     rows.push(plain(None, rest, false));
-    for (database, world) in &facts.known {
+    for (database, model) in &facts.known {
         // The decision table is the router's.
         let own = facts.topology.config.transactions.schema.as_str();
-        rows.extend(known(database, world, own));
+        rows.extend(known(database, model, own));
     }
     rows
 }
@@ -96,26 +96,26 @@ fn declared(table: &Table) -> Row {
 }
 
 /// The tables of one database; partitions are their parent's.
-fn known(database: &str, world: &World, own: &str) -> Vec<Row> {
-    let relations = world.catalog().relations.values();
+fn known(database: &str, model: &DatabaseModel, own: &str) -> Vec<Row> {
+    let relations = model.catalog().relations.values();
     let tables = relations.filter(|r| {
         r.kind == RelationKind::Table
             && r.parent.is_none()
             && !r.name.is_system()
             && r.name.schema != own
     });
-    let unenforced = world.planner().unenforced_by_table();
+    let unenforced = model.planner().unenforced_by_table();
     let row = |relation: &Relation| {
         let own = unenforced.iter().filter(|(name, _)| *name == relation.name);
         let own: Vec<&str> = own
             .map(|(_, refusal)| refusal.detail.as_deref().unwrap_or(refusal.message()))
             .collect();
-        let differs = world.drift.iter();
+        let differs = model.drift.iter();
         let differs = differs.filter(|drift| drift.relation() == Some(&relation.name));
-        let differs: Vec<String> = differs.map(|drift| world.told(drift)).collect();
+        let differs: Vec<String> = differs.map(|drift| model.told(drift)).collect();
         table(
             database,
-            world,
+            model,
             relation,
             own.join("; "),
             differs.join("; "),
@@ -125,12 +125,12 @@ fn known(database: &str, world: &World, own: &str) -> Vec<Row> {
     // What is on the other shards only, types, functions and extensions.
     let shown = |drift: &mothership_catalog::Drift| {
         let name = drift.relation();
-        name.is_some_and(|name| world.catalog().relation(name).is_some())
+        name.is_some_and(|name| model.catalog().relation(name).is_some())
     };
-    for drift in world.drift.iter().filter(|drift| !shown(drift)) {
+    for drift in model.drift.iter().filter(|drift| !shown(drift)) {
         let mut row = plain(Some(database), ("*".to_owned(), "all".to_owned()), false);
         if let Some(last) = row.last_mut() {
-            *last = world.told(drift).into();
+            *last = model.told(drift).into();
         }
         rows.push(row);
     }
@@ -139,23 +139,23 @@ fn known(database: &str, world: &World, own: &str) -> Vec<Row> {
 
 fn table(
     database: &str,
-    world: &World,
+    model: &DatabaseModel,
     relation: &Relation,
     unenforced: String,
     drift: String,
 ) -> Row {
-    let placement = world.planner().placement(relation);
+    let placement = model.planner().placement(relation);
     let (place, sharded) = match &placement {
         Placement::Home => ("home", None),
         Placement::Reference => ("reference", None),
-        Placement::Sharded(sharded) if world.map().has_documents(&sharded.shards) => {
+        Placement::Sharded(sharded) if model.map().has_documents(&sharded.shards) => {
             ("documents", Some(sharded))
         }
         Placement::Sharded(sharded) => ("sharded", Some(sharded)),
     };
     let key = sharded.map(|s| names(s.columns.iter().map(|(name, _)| name.as_str())));
     let types = sharded.map(|s| names(s.columns.iter().map(|(_, t)| t.name())));
-    let group = sharded.map(|s| match world.map().group_name(s.group) {
+    let group = sharded.map(|s| match model.map().group_name(s.group) {
         "" => format!("#{}", s.group.0),
         name => name.to_owned(),
     });
@@ -168,7 +168,7 @@ fn table(
         sharded.map(|s| s.strategy.name()),
         Value::Null,
         group,
-        sharded.map(|s| shards(world, s)),
+        sharded.map(|s| shards(model, s)),
         sharded.is_some_and(|s| s.allow_unenforced_unique),
         (!unenforced.is_empty()).then_some(unenforced),
         (!drift.is_empty()).then_some(drift),
@@ -176,8 +176,8 @@ fn table(
 }
 
 /// What each shard has: its slots, or just that it has some.
-fn shards(world: &World, sharded: &Sharded) -> String {
-    let map = world.map();
+fn shards(model: &DatabaseModel, sharded: &Sharded) -> String {
+    let map = model.map();
     match &sharded.strategy {
         Strategy::Hash(slots) => {
             let ranges = slots.ranges();

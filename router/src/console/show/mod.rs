@@ -12,13 +12,14 @@ mod stats;
 mod topology;
 mod transactions;
 
-use super::command::What;
+use super::command::ShowTopic;
 use super::table::{Row, row};
-use super::view::World;
+use super::view::ConsoleView;
 use crate::commit::doubt::Site;
 use crate::commit::gid::TransactionId;
 use crate::commit::recover::Sweep;
-use crate::core::{Shared, Topology, gates};
+use crate::core::{Shared, gates};
+use crate::topology::Topology;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -26,11 +27,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// Everything that a table may show, as it was at one moment.
 pub struct Facts {
     /// What all cores know.
-    pub world: World,
+    pub view: ConsoleView,
     /// The configuration in force.
     pub topology: Arc<Topology>,
     /// What is known of each database, by the clients' names.
-    pub known: Vec<(String, Arc<crate::world::World>)>,
+    pub known: Vec<(String, Arc<crate::model::DatabaseModel>)>,
     /// What recovery found when it looked last.
     pub swept: Sweep,
     /// Committed parts that their shards have not finished, each since when.
@@ -40,21 +41,21 @@ pub struct Facts {
     /// Connections that are not logged in yet.
     pub logins: u32,
     /// Cached plans of all cores; only for SHOW PLANS.
-    pub plans: Vec<crate::session::shapes::PlanView>,
+    pub plans: Vec<crate::statements::shapes::PlanView>,
     /// When the facts were gathered.
-    pub now: Moment,
+    pub now: ClockReading,
 }
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct ClockReading {
     /// The clock that only goes forward.
     pub instant: Instant,
     /// The time of day.
     pub time: SystemTime,
 }
 
-impl Moment {
+impl ClockReading {
     /// Now.
     pub fn now() -> Self {
         Self {
@@ -74,47 +75,51 @@ impl Moment {
 /// Gathers the facts.
 pub async fn gather(shared: &Arc<Shared>) -> Facts {
     Facts {
-        world: super::view::world(shared).await,
+        view: super::view::console_view(shared).await,
         topology: shared.topology(),
-        known: shared.worlds(),
+        known: shared.models(),
         swept: shared.swept.borrow().clone(),
         doubts: shared.doubts.all(),
         gates: shared.gates.read().clone(),
         logins: shared.logins.load(Ordering::Relaxed),
         plans: Vec::new(),
-        now: Moment::now(),
+        now: ClockReading::now(),
     }
 }
 
 /// The rows of a SHOW command.
-pub fn rows(what: What, facts: &Facts) -> Vec<Row> {
+pub fn rows(what: ShowTopic, facts: &Facts) -> Vec<Row> {
     match what {
-        What::Stats => stats::stats(facts),
-        What::StatsTotals => stats::totals_by_database(facts),
-        What::StatsAverages => stats::averages_by_database(facts),
-        What::Totals => stats::totals(facts),
-        What::Pools => pools::pools(facts),
-        What::PoolsExtended => pools::pools_extended(facts),
-        What::Databases => pools::databases(facts),
-        What::Users => pools::users(facts),
-        What::Lists => pools::lists(facts),
-        What::Mem => pools::memory(facts),
-        What::Clients => sockets::clients(facts),
-        What::Servers => sockets::servers(facts),
-        What::Sockets => sockets::sockets(facts, false),
-        What::ActiveSockets => sockets::sockets(facts, true),
-        What::Pins => sockets::pins(facts),
-        What::Config => settings::config(facts),
-        What::Version => vec![row![settings::version(facts)]],
-        What::State => settings::state(facts),
-        What::Shards => topology::shards(facts),
-        What::Map => map::map(facts),
-        What::Endpoints => topology::endpoints(facts),
-        What::Rules => topology::rules(facts),
+        ShowTopic::Stats => stats::stats(facts),
+        ShowTopic::StatsTotals => stats::totals_by_database(facts),
+        ShowTopic::StatsAverages => stats::averages_by_database(facts),
+        ShowTopic::Totals => stats::totals(facts),
+        ShowTopic::Pools => pools::pools(facts),
+        ShowTopic::PoolsExtended => pools::pools_extended(facts),
+        ShowTopic::Databases => pools::databases(facts),
+        ShowTopic::Users => pools::users(facts),
+        ShowTopic::Lists => pools::lists(facts),
+        ShowTopic::Mem => pools::memory(facts),
+        ShowTopic::Clients => sockets::clients(facts),
+        ShowTopic::Servers => sockets::servers(facts),
+        ShowTopic::Sockets => sockets::sockets(facts, false),
+        ShowTopic::ActiveSockets => sockets::sockets(facts, true),
+        ShowTopic::Pins => sockets::pins(facts),
+        ShowTopic::Config => settings::config(facts),
+        ShowTopic::Version => vec![row![settings::version(facts)]],
+        ShowTopic::State => settings::state(facts),
+        ShowTopic::Shards => topology::shards(facts),
+        ShowTopic::Map => map::map(facts),
+        ShowTopic::Endpoints => topology::endpoints(facts),
+        ShowTopic::Rules => topology::rules(facts),
         // Nothing of the kind exists in this router; the tables do for programs.
-        What::Peers | What::PeerPools | What::Fds | What::DnsHosts | What::DnsZones => Vec::new(),
-        What::Transactions => transactions::transactions(facts),
-        What::Plans => plans::plans(facts),
+        ShowTopic::Peers
+        | ShowTopic::PeerPools
+        | ShowTopic::Fds
+        | ShowTopic::DnsHosts
+        | ShowTopic::DnsZones => Vec::new(),
+        ShowTopic::Transactions => transactions::transactions(facts),
+        ShowTopic::Plans => plans::plans(facts),
     }
 }
 

@@ -37,13 +37,13 @@ struct Sums {
 pub(super) fn pools(facts: &Facts) -> Vec<Row> {
     let mut all: BTreeMap<(&str, &str), Sums> = BTreeMap::new();
     let topology = &facts.topology;
-    for pool in &facts.world.pools {
+    for pool in &facts.view.pools {
         let key = (topology.client_database(&pool.key), &*pool.key.user);
         let sums = all.entry(key).or_default();
         sums.opening += pool.figures.opening;
         sums.oldest_wait = sums.oldest_wait.max(pool.figures.oldest_wait);
     }
-    for server in &facts.world.servers {
+    for server in &facts.view.servers {
         let key = (topology.client_database(&server.key), &*server.key.user);
         let sums = all.entry(key).or_default();
         match server.state {
@@ -52,7 +52,7 @@ pub(super) fn pools(facts: &Facts) -> Vec<Row> {
             ServerState::BeingCancelled => sums.being_cancelled += 1,
         }
     }
-    for client in &facts.world.clients {
+    for client in &facts.view.clients {
         let key = (&*client.who.database, &*client.who.server_user);
         let sums = all.entry(key).or_default();
         match client.state {
@@ -110,7 +110,7 @@ fn pool_mode(facts: &Facts, database: &str, server_user: &str) -> String {
 
 pub(super) fn pools_extended(facts: &Facts) -> Vec<Row> {
     let mut rows: Vec<Row> = facts
-        .world
+        .view
         .pools
         .iter()
         .map(|pool| {
@@ -150,11 +150,11 @@ fn database_names(facts: &Facts) -> BTreeSet<String> {
     let declared = config.databases.iter().map(|d| d.name.to_string());
     let consoles = config.console.databases.iter().map(ToString::to_string);
     let clients = facts
-        .world
+        .view
         .clients
         .iter()
         .map(|c| c.who.database.to_string());
-    let pools = facts.world.pools.iter();
+    let pools = facts.view.pools.iter();
     let pools = pools.map(|p| facts.topology.client_database(&p.key).to_owned());
     declared
         .chain(consoles)
@@ -176,7 +176,7 @@ pub(super) fn databases(facts: &Facts) -> Vec<Row> {
 fn database(facts: &Facts, name: &str) -> Row {
     let topology = &facts.topology;
     let config = &topology.config;
-    let clients = facts.world.clients.iter();
+    let clients = facts.view.clients.iter();
     let clients = clients.filter(|c| *c.who.database == *name).count();
     let seconds = config
         .pool
@@ -205,7 +205,7 @@ fn database(facts: &Facts, name: &str) -> Row {
     }
     let declared: Option<Database> = config.database(name);
     let (host, port) = host_and_port(&topology.likely_primary(topology.home).endpoint.address);
-    let pools = facts.world.pools.iter();
+    let pools = facts.view.pools.iter();
     let of_database = pools.filter(|p| topology.client_database(&p.key) == name);
     let shape = declared.as_ref().map(|d| config.pool_of("", d));
     let limit = |limit: Option<std::num::NonZeroU32>| limit.map_or(0, std::num::NonZeroU32::get);
@@ -235,8 +235,8 @@ fn database(facts: &Facts, name: &str) -> Row {
 
 fn user_names(facts: &Facts) -> BTreeSet<String> {
     let declared = facts.topology.config.users.iter();
-    let clients = facts.world.clients.iter().map(|c| c.who.user.to_string());
-    let pools = facts.world.pools.iter().map(|p| p.key.user.clone());
+    let clients = facts.view.clients.iter().map(|c| c.who.user.to_string());
+    let pools = facts.view.pools.iter().map(|p| p.key.user.clone());
     declared
         .map(|user| user.name.value.to_string())
         .chain(clients)
@@ -247,8 +247,8 @@ fn user_names(facts: &Facts) -> BTreeSet<String> {
 pub(super) fn users(facts: &Facts) -> Vec<Row> {
     let row = |name: &String| {
         let declared = facts.topology.config.user(name);
-        let pools = facts.world.pools.iter().filter(|p| p.key.user == *name);
-        let clients = facts.world.clients.iter().filter(|c| *c.who.user == **name);
+        let pools = facts.view.pools.iter().filter(|p| p.key.user == *name);
+        let clients = facts.view.clients.iter().filter(|c| *c.who.user == **name);
         let pool_size = declared.and_then(|user| user.pool_max);
         row![
             &**name,
@@ -270,7 +270,7 @@ pub(super) fn users(facts: &Facts) -> Vec<Row> {
 }
 
 pub(super) fn lists(facts: &Facts) -> Vec<Row> {
-    let servers: u32 = facts.world.pools.iter().map(connections).sum();
+    let servers: u32 = facts.view.pools.iter().map(connections).sum();
     vec![
         row!["databases", database_names(facts).len()],
         row!["users", user_names(facts).len()],
@@ -278,7 +278,7 @@ pub(super) fn lists(facts: &Facts) -> Vec<Row> {
         row!["pools", pools(facts).len()],
         row!["peer_pools", 0_u32],
         row!["free_clients", 0_u32],
-        row!["used_clients", facts.world.clients.len()],
+        row!["used_clients", facts.view.clients.len()],
         row!["login_clients", facts.logins],
         row!["free_servers", 0_u32],
         row!["used_servers", servers],
@@ -291,17 +291,18 @@ pub(super) fn lists(facts: &Facts) -> Vec<Row> {
 
 pub(super) fn memory(facts: &Facts) -> Vec<Row> {
     use crate::core::Entry;
-    use crate::session::{Session, notes::Notes};
+    use crate::core::notes::Notes;
+    use crate::session::Session;
     use mothership_pool::connection::ServerConnection;
-    let prepared: u32 = facts.world.servers.iter().map(|s| s.prepared).sum();
+    let prepared: u32 = facts.view.servers.iter().map(|s| s.prepared).sum();
     let line = |name: &str, size: usize, used: usize| row![name, size, used, 0_u32, size * used];
     let client = size_of::<Session>() + size_of::<Entry>();
     vec![
-        line("client_cache", client, facts.world.clients.len()),
+        line("client_cache", client, facts.view.clients.len()),
         line(
             "server_cache",
             size_of::<ServerConnection<Notes>>(),
-            facts.world.servers.len(),
+            facts.view.servers.len(),
         ),
         line(
             "server_prepared_statement_cache",

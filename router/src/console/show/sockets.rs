@@ -29,7 +29,7 @@ fn address(address: Option<&Address>, unix_port: u16) -> (String, u16) {
 
 pub(super) fn clients(facts: &Facts) -> Vec<Row> {
     let links = links(facts);
-    let clients = facts.world.clients.iter();
+    let clients = facts.view.clients.iter();
     clients
         .map(|c| client(facts, c, c.state.word(), &links))
         .collect()
@@ -37,7 +37,7 @@ pub(super) fn clients(facts: &Facts) -> Vec<Row> {
 
 pub(super) fn servers(facts: &Facts) -> Vec<Row> {
     let clients = clients_by_number(facts);
-    let servers = facts.world.servers.iter();
+    let servers = facts.view.servers.iter();
     servers
         .map(|s| server(facts, s, s.state.word(), &clients))
         .collect()
@@ -46,7 +46,7 @@ pub(super) fn servers(facts: &Facts) -> Vec<Row> {
 pub(super) fn sockets(facts: &Facts, only_active: bool) -> Vec<Row> {
     let (links, by_number) = (links(facts), clients_by_number(facts));
     let mut rows = Vec::new();
-    for c in &facts.world.clients {
+    for c in &facts.view.clients {
         let state = match c.state {
             ClientState::Waiting => "cl_waiting",
             ClientState::Active | ClientState::Idle => "cl_active",
@@ -55,7 +55,7 @@ pub(super) fn sockets(facts: &Facts, only_active: bool) -> Vec<Row> {
             rows.push(client(facts, c, state, &links));
         }
     }
-    for s in &facts.world.servers {
+    for s in &facts.view.servers {
         let state = match s.state {
             ServerState::Idle => "sv_idle",
             ServerState::Active | ServerState::BeingCancelled => "sv_active",
@@ -72,12 +72,12 @@ pub(super) fn sockets(facts: &Facts, only_active: bool) -> Vec<Row> {
 
 /// The server connections of each client.
 fn links(facts: &Facts) -> HashMap<u64, &ServerView> {
-    let servers = facts.world.servers.iter();
+    let servers = facts.view.servers.iter();
     servers.filter_map(|s| Some((s.borrower?, s))).collect()
 }
 
 fn clients_by_number(facts: &Facts) -> HashMap<u64, &ClientView> {
-    let clients = facts.world.clients.iter();
+    let clients = facts.view.clients.iter();
     clients.map(|c| (c.who.number, c)).collect()
 }
 
@@ -162,11 +162,7 @@ fn server(
 
 pub(super) fn pins(facts: &Facts) -> Vec<Row> {
     let links = links(facts);
-    let pinned = facts
-        .world
-        .clients
-        .iter()
-        .filter_map(|c| Some((c, c.pins?)));
+    let pinned = facts.view.clients.iter().filter_map(|c| Some((c, c.pins?)));
     pinned
         .map(|(client, (pins, since))| {
             let who = &client.who;

@@ -42,14 +42,14 @@ fn by_database(facts: &Facts) -> BTreeMap<&str, TrafficSnapshot> {
     for name in consoles {
         all.entry(name.as_str()).or_default();
     }
-    for (owner, traffic) in &facts.world.counted.traffic {
+    for (owner, traffic) in &facts.view.counted.traffic {
         all.entry(&owner.database).or_default().add(traffic);
     }
     all
 }
 
 pub(super) fn stats(facts: &Facts) -> Vec<Row> {
-    let period = facts.world.counted.period;
+    let period = facts.view.counted.period;
     let row = |(database, traffic): (&str, TrafficSnapshot)| {
         let mut row = row![database];
         row.extend(told(facts, &traffic.now));
@@ -69,7 +69,7 @@ pub(super) fn totals_by_database(facts: &Facts) -> Vec<Row> {
 }
 
 pub(super) fn averages_by_database(facts: &Facts) -> Vec<Row> {
-    let period = facts.world.counted.period;
+    let period = facts.view.counted.period;
     let row = |(database, traffic): (&str, TrafficSnapshot)| {
         let mut row = row![database];
         row.extend(told(facts, &traffic.averages(period)));
@@ -81,7 +81,7 @@ pub(super) fn averages_by_database(facts: &Facts) -> Vec<Row> {
 pub(super) fn totals(facts: &Facts) -> Vec<Row> {
     let mut all = TrafficSnapshot::default();
     by_database(facts).values().for_each(|t| all.add(t));
-    let averages = all.averages(facts.world.counted.period);
+    let averages = all.averages(facts.view.counted.period);
     let mut rows = Vec::new();
     for (prefix, numbers) in [("total", &all.now), ("avg", &averages)] {
         for (name, value) in TOTAL_NAMES.iter().zip(told(facts, numbers)) {

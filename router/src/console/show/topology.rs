@@ -5,9 +5,9 @@ use super::Facts;
 use crate::config::{Action, Label, Reads, Rule};
 use crate::console::table::{Row, row};
 use crate::console::view::PoolView;
-use crate::core::Server;
 use crate::rules::limits;
 use crate::rules::meter::Used;
+use crate::topology::Server;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::health::{ServerSnapshot, State};
 use mothership_pool::pool::PoolFigures;
@@ -27,7 +27,7 @@ fn load<'a>(pools: impl Iterator<Item = &'a PoolView>) -> PoolFigures {
 }
 
 fn load_of(facts: &Facts, server: EndpointId) -> PoolFigures {
-    let pools = facts.world.pools.iter();
+    let pools = facts.view.pools.iter();
     load(pools.filter(|pool| pool.key.endpoint == server))
 }
 
@@ -39,7 +39,7 @@ pub(super) fn shards(facts: &Facts) -> Vec<Row> {
             let slots: usize = config.slots.iter().map(ExactSizeIterator::len).sum();
             let ranges = config.slots.iter();
             let ranges = ranges.map(|r| format!("{}-{}", r.start(), r.end()));
-            let pools = facts.world.pools.iter();
+            let pools = facts.view.pools.iter();
             let load = load(pools.filter(|pool| {
                 let ids = servers.servers.iter().map(|s| s.endpoint.id);
                 ids.clone().any(|id| id == pool.key.endpoint)

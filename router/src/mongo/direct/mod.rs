@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::timeout;
 
 /// How such connections to a member are made.
-pub struct Way {
+pub struct DirectOptions {
     /// Host and port.
     address: (String, u16),
     /// Encryption; none without it.
@@ -40,15 +40,15 @@ pub struct Way {
     is_closed: AtomicBool,
 }
 
-impl Way {
+impl DirectOptions {
     /// To a member at this address, as this user with his password, with the same limits as to a server of PostgreSQL.
     pub fn new(
         address: (&str, u16),
         tls: Option<Arc<ClientConfig>>,
         user: Option<(&str, &str)>,
         settings: OpenSettings,
-    ) -> Way {
-        Way {
+    ) -> DirectOptions {
+        DirectOptions {
             address: (address.0.to_owned(), address.1),
             tls,
             user: user.map(|(user, password)| (user.to_owned(), Password::new(password))),
@@ -168,7 +168,7 @@ pub(super) enum Read {
 
 /// The connection for reads that a conversation has, once it needs one.
 pub(super) struct Direct {
-    way: Option<Arc<Way>>,
+    way: Option<Arc<DirectOptions>>,
     /// Taken away while something is asked: what is given up in between leaves no connection with an answer that nobody
     /// waits for.
     connection: Option<Connection>,
@@ -176,7 +176,7 @@ pub(super) struct Direct {
 
 impl Direct {
     /// No connection yet; never one without a way.
-    pub fn new(way: Option<Arc<Way>>) -> Direct {
+    pub fn new(way: Option<Arc<DirectOptions>>) -> Direct {
         Direct {
             way,
             connection: None,

@@ -10,20 +10,22 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
 use crate::session::gather::{GatherWork, PORTAL, Value, without_position};
 use crate::session::inbox::Notices;
-use crate::session::names::{Origin, Prepared};
 use crate::session::state::Phase;
-use crate::session::step::Step;
+use crate::session::turns::{Order, Turns, patiently};
 use crate::session::{Attached, Halt, Session};
+use crate::statements::names::{Origin, Prepared};
+use crate::statements::step::{Step, steps};
 use mothership_merge::plans::{Fact, Plans, ServerPlan, without_arrays};
-use mothership_plan::gather::Ending;
+use mothership_plan::gather::{Ending, Written};
 use mothership_plan::refuse::Reason;
-use mothership_plan::{Params, Plan, Refusal, report};
+use mothership_plan::{Merge, Params, Plan, Refusal, report};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};
 use mothership_sql::effect::{Statement, analyse};
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An EXPLAIN that concerns several shards.
@@ -58,7 +60,7 @@ struct Question<'q> {
 
 /// The statement's parameters: their types and values.
 #[derive(Clone, Copy)]
-pub(super) struct Given<'g> {
+pub(super) struct ExplainParameters<'g> {
     pub types: &'g [u8],
     pub values: &'g [Value<'g>],
 }
@@ -114,7 +116,7 @@ impl Session {
         step: &Step,
         params: &Params<'_>,
     ) -> Result<Option<Explaining>, Halt> {
-        let (Some(inner), Some(world)) = (step.explains, self.world.clone()) else {
+        let (Some(inner), Some(model)) = (step.explains, self.model.clone()) else {
             return Ok(None);
         };
         let text: Box<[u8]> = step.span.of(&statement.sql).into();
@@ -159,7 +161,9 @@ impl Session {
             ));
         }
         let locks = match &over {
-            Over::Many(many) => many.sorted().is_some_and(|flow| flow.chosen().is_some()),
+            Over::Many(many) => many
+                .sorted()
+                .is_some_and(|flow| flow.rows_to_lock().is_some()),
             Over::Gather(work) => !work.locked.is_empty(),
         };
         if options.analyze && locks {
@@ -183,7 +187,7 @@ impl Session {
             return Err(unexplained(why));
         }
         let sql = std::str::from_utf8(&explained.sql).map_err(|_| not_utf8())?;
-        let plan = self.plan(&explained, 0, sql, &world)?;
+        let plan = self.plan(&explained, 0, sql, &model)?;
         let pin = self.pin(&explained, 0);
         let params = &Params {
             literals: explained.literals(),
@@ -193,7 +197,7 @@ impl Session {
             sql,
             &plan,
             params,
-            world.map(),
+            model.map(),
             &self.text_context(),
             pin.as_ref(),
         );
@@ -238,19 +242,53 @@ impl Session {
         }
     }
 
+    /// How what an EXPLAIN executes goes to its shards.
+    pub(super) fn explaining_turns(&self, explaining: &Explaining) -> Turns {
+        if !explaining.writes() {
+            return Turns::ONE;
+        }
+        let sql = explaining.statement();
+        match &explaining.over {
+            Over::Many(many) => self.turns(sql, &steps(sql, self.standard_strings()), many),
+            Over::Gather(work) => self.gathering_turns(sql, work),
+        }
+    }
+
     /// Explains it: the rows of the answer.
     pub(super) async fn explain_over(
         &mut self,
         explaining: &Explaining,
-        given: Given<'_>,
+        given: ExplainParameters<'_>,
+        mut turns: Turns,
+    ) -> Result<Vec<String>, Halt> {
+        let shared = Arc::clone(&self.core.shared);
+        self.begin_attempts();
+        loop {
+            self.begin_attempt(turns);
+            let attempt = self.explain_once(explaining, given, turns);
+            let done = match explaining.writes() {
+                true => patiently(&shared.stuck, attempt).await,
+                false => attempt.await,
+            };
+            if !self.end_attempt(&mut turns, explaining.statement()).await? {
+                return done;
+            }
+        }
+    }
+
+    async fn explain_once(
+        &mut self,
+        explaining: &Explaining,
+        given: ExplainParameters<'_>,
+        turns: Turns,
     ) -> Result<Vec<String>, Halt> {
         if explaining.writes() {
             self.begin_implicit();
         }
         let begun = Instant::now();
         let parts = match &explaining.over {
-            Over::Many(many) => self.explain_many(explaining, many, given).await?,
-            Over::Gather(work) => self.explain_gather(explaining, work, given).await?,
+            Over::Many(many) => self.explain_many(explaining, many, given, turns).await?,
+            Over::Gather(work) => self.explain_gather(explaining, work, given, turns).await?,
         };
         self.active = None;
         if let ([part], Over::Many(_)) = (&parts[..], &explaining.over) {
@@ -304,7 +342,8 @@ impl Session {
         &mut self,
         explaining: &Explaining,
         many: &Many,
-        given: Given<'_>,
+        given: ExplainParameters<'_>,
+        turns: Turns,
     ) -> Result<Vec<ServerPlan>, Halt> {
         self.open_snapshots(many).await?;
         let mut servers = Vec::new();
@@ -312,6 +351,12 @@ impl Session {
             let at = self.attach_to(*shard, Wants::Primary).await?;
             self.check_isolation(at, many.legs.len()).await?;
             servers.push(at);
+        }
+        if turns.saves() {
+            self.save(many);
+        }
+        if explaining.writes() && many.locks_copies() {
+            self.lock_copies(&servers).await?;
         }
         let timed = match servers.first() {
             Some(&at) => self.timed(many, explaining.statement(), at).await?,
@@ -334,7 +379,8 @@ impl Session {
                 own: text.is_none(),
             });
         }
-        self.ask_plans(explaining, &questions, given).await
+        let questions = (&*questions, turns.order, many.merge == Merge::First);
+        self.ask_plans(explaining, questions, given).await
     }
 
     /// The shards explain what is fetched of them, and a server what it does with it.
@@ -342,10 +388,12 @@ impl Session {
         &mut self,
         explaining: &Explaining,
         work: &GatherWork,
-        given: Given<'_>,
+        given: ExplainParameters<'_>,
+        turns: Turns,
     ) -> Result<Vec<ServerPlan>, Halt> {
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
+        self.save_legs(&legs, turns);
         self.check_own_text(self.place_of(residue)?, explaining)
             .await?;
         let mut parts = Vec::new();
@@ -364,7 +412,8 @@ impl Session {
                     own: false,
                 });
             }
-            let mut found = self.ask_plans(explaining, &questions, given).await?;
+            let questions = (&*questions, turns.order, false);
+            let mut found = self.ask_plans(explaining, questions, given).await?;
             if explaining.options.verbose {
                 for (part, text) in found.iter_mut().zip(texts) {
                     part.facts
@@ -407,10 +456,14 @@ impl Session {
         if let Ending::Write(_) = &work.plan.ending {
             servers.clear();
             for shard in &work.target {
-                servers.push(self.attach(*shard).await?);
+                servers.push(self.attach_saved(*shard, turns).await?);
             }
         }
         let writes = matches!(work.plan.ending, Ending::Write(_));
+        let copies = matches!(work.plan.ending, Ending::Write(Written::Everywhere));
+        if explaining.writes() && copies && servers.len() > 1 {
+            self.lock_copies(&servers).await?;
+        }
         let text = self
             .with_times(explaining.statement(), &work.residue, writes)
             .await?;
@@ -425,7 +478,8 @@ impl Session {
             own: false,
         };
         let questions: Vec<Question<'_>> = servers.into_iter().map(question).collect();
-        let mut found = self.ask_plans(explaining, &questions, given).await?;
+        let questions = (&*questions, turns.order, copies);
+        let mut found = self.ask_plans(explaining, questions, given).await?;
         for part in &mut found {
             if explaining.options.verbose {
                 part.lines
@@ -453,61 +507,72 @@ impl Session {
         Ok(())
     }
 
-    /// Asks several servers at once, and takes their answers in this order.
+    /// Asks several servers in the order of locks, and takes their answers.
     async fn ask_plans(
         &mut self,
         explaining: &Explaining,
-        questions: &[Question<'_>],
-        given: Given<'_>,
+        (questions, order, copies): (&[Question<'_>], Order, bool),
+        given: ExplainParameters<'_>,
     ) -> Result<Vec<ServerPlan>, Halt> {
         let begun = Instant::now();
-        for (leg, question) in questions.iter().enumerate() {
-            self.servers[question.at].inbox.notices = Notices::of_same(leg);
-            self.send_question(question, explaining.writes(), given);
-        }
         let segment = self.state.phase == Phase::Segment;
-        let mut parts = Vec::new();
-        let mut failed: Option<Vec<u8>> = None;
-        for question in questions {
-            let mut lines = Vec::new();
-            self.each_message(question.at, |frame, reply, _| {
-                match (reply.event, frame.tag()) {
-                    (Event::Failed, _) => {
-                        failed.get_or_insert_with(|| match question.own {
-                            true => frame.body().to_vec(),
-                            false => without_position(frame.body()),
-                        });
-                        return segment;
-                    }
-                    (_, tag::DATA_ROW) => {
-                        let values = backend::row_values(frame.body()).unwrap_or_default();
-                        let line = values.first().copied().flatten().unwrap_or_default();
-                        let line = String::from_utf8_lossy(line);
-                        lines.extend(line.split('\n').map(str::to_owned));
-                    }
-                    (_, tag::CLOSE_COMPLETE) => return segment,
-                    _ => {}
-                }
-                matches!(reply.event, Event::Ready(_))
-            })
-            .await?;
-            let mut facts = Vec::new();
-            if explaining.options.times() {
-                facts.push(("Time".to_owned(), time(begun.elapsed())));
+        let shard = |question: &Question<'_>| self.servers[question.at].shard;
+        let shards: Vec<usize> = questions.iter().map(shard).collect();
+        let mut parts: Vec<Option<ServerPlan>> = questions.iter().map(|_| None).collect();
+        for batch in self.batches_of(&shards, order, copies) {
+            for &leg in &batch {
+                let question = &questions[leg];
+                self.servers[question.at].inbox.notices = Notices::of_same(leg);
+                self.send_question(question, explaining.writes(), given);
             }
-            parts.push(ServerPlan {
-                title: question.title.clone(),
-                facts,
-                lines,
-            });
+            let mut failed: Option<Vec<u8>> = None;
+            for leg in batch {
+                let question = &questions[leg];
+                let mut lines = Vec::new();
+                self.each_message(question.at, |frame, reply, _| {
+                    match (reply.event, frame.tag()) {
+                        (Event::Failed, _) => {
+                            failed.get_or_insert_with(|| match question.own {
+                                true => frame.body().to_vec(),
+                                false => without_position(frame.body()),
+                            });
+                            return segment;
+                        }
+                        (_, tag::DATA_ROW) => {
+                            let values = backend::row_values(frame.body()).unwrap_or_default();
+                            let line = values.first().copied().flatten().unwrap_or_default();
+                            let line = String::from_utf8_lossy(line);
+                            lines.extend(line.split('\n').map(str::to_owned));
+                        }
+                        (_, tag::CLOSE_COMPLETE) => return segment,
+                        _ => {}
+                    }
+                    matches!(reply.event, Event::Ready(_))
+                })
+                .await?;
+                let mut facts = Vec::new();
+                if explaining.options.times() {
+                    facts.push(("Time".to_owned(), time(begun.elapsed())));
+                }
+                parts[leg] = Some(ServerPlan {
+                    title: question.title.clone(),
+                    facts,
+                    lines,
+                });
+            }
+            if let Some(body) = failed {
+                return Err(self.failed_with(&body));
+            }
         }
-        match failed {
-            Some(body) => Err(self.failed_with(&body)),
-            None => Ok(parts),
-        }
+        Ok(parts.into_iter().flatten().collect())
     }
 
-    fn send_question(&mut self, question: &Question<'_>, writes: bool, given: Given<'_>) {
+    fn send_question(
+        &mut self,
+        question: &Question<'_>,
+        writes: bool,
+        given: ExplainParameters<'_>,
+    ) {
         let segment = self.state.phase == Phase::Segment;
         let Attached { lease, inbox, .. } = &mut self.servers[question.at];
         inbox.in_segment |= segment;

@@ -4,22 +4,22 @@ use super::ManyPortal;
 use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
-use crate::session::errors::named_as_client;
 use crate::session::execute::{arguments, unknown_name};
 use crate::session::gather::without_position;
 use crate::session::inbox::Notices;
 use crate::session::many::first_error;
-use crate::session::names::{Origin, Prepared};
 use crate::session::portals::{Place, Portal, Progress, duplicate};
 use crate::session::process;
 use crate::session::room::over_limit;
-use crate::session::rules::Moment;
+use crate::session::rules::RuleStage;
 use crate::session::simple::named::{no_such_statement, prepared_over_shards};
 use crate::session::sorted::{unlike_the_plan, visible};
 use crate::session::state::Block;
-use crate::session::step::{Kind, Step};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session, malformed};
+use crate::statements::errors::named_as_client;
+use crate::statements::names::{Origin, Prepared};
+use crate::statements::step::{Kind, Step};
 use mothership_plan::{Params, Plan, Split, SplitRows};
 use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend::{self, Bind, Parse, Target};
@@ -34,6 +34,7 @@ const FEW: usize = 8;
 impl Session {
     pub(in crate::session) async fn on_bind(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.begin_segment().await?;
+        self.await_earlier().await?;
         self.check_unlocked()?;
         let bind = Bind::read(body).map_err(malformed)?;
         let Some(statement) = self.state.names.get(bind.statement).cloned() else {
@@ -48,7 +49,7 @@ impl Session {
             .await?;
         let own = statement;
         let statement = self.meant(&own)?;
-        self.heed(&statement, Moment::Runs).await?;
+        self.heed(&statement, RuleStage::Runs).await?;
         self.mind_code(&statement);
         self.leave_databases(&statement).await;
         let executed = self.executed_bind(&bind, &own, &statement).await?;
@@ -98,7 +99,7 @@ impl Session {
             place,
             parts,
             executes,
-            deeds: self.state.history.deeds().len(),
+            events: self.state.history.events().len(),
             progress: Progress::Ready,
         };
         self.state.portals.bind(bind.portal, portal);
@@ -127,8 +128,8 @@ impl Session {
 
     /// Whether it is an INSERT that can only be divided when a server has said of which types its parameters are.
     fn lacks_types(&mut self, statement: &Rc<Prepared>) -> bool {
-        let (Some(world), [step], Origin::Parse(_)) = (
-            self.world.clone(),
+        let (Some(model), [step], Origin::Parse(_)) = (
+            self.model.clone(),
             statement.steps.as_slice(),
             &statement.origin,
         ) else {
@@ -138,7 +139,7 @@ impl Session {
             return false;
         };
         match self
-            .plan(statement, 0, sql, &world)
+            .plan(statement, 0, sql, &model)
             .as_deref()
             .map(Plan::unguarded)
         {
@@ -192,6 +193,9 @@ impl Session {
             }
             dispatched => dispatched?,
         };
+        if !matches!(dispatched, Dispatch::One { .. }) {
+            self.check_described(statement).await?;
+        }
         let (shard, writes) = match dispatched {
             Dispatch::One {
                 shard,
@@ -226,7 +230,8 @@ impl Session {
         }
         match self.held.take() {
             Some((name, held)) if *name == *bind.statement => {
-                self.parse_on(shard, &name, &held).await?
+                let at = self.attach(shard).await?;
+                self.parse_on(at, &name, &held).await?
             }
             other => {
                 self.held = other;
@@ -256,7 +261,7 @@ impl Session {
         statement: &Rc<Prepared>,
         plan: Option<Rc<Plan>>,
     ) -> Result<Dispatch, Halt> {
-        if self.world.is_none() {
+        if self.model.is_none() {
             return self.dispatch(statement, 0, &Params::NONE);
         }
         let formats: SmallVec<[i16; FEW]> = bind.values().map(|(format, _)| format).collect();
@@ -307,7 +312,7 @@ impl Session {
         let (Kind::Execute(name), Some(span)) = (&step.kind, step.name_span) else {
             return Ok(None);
         };
-        if self.world.is_none() || self.explained_by(statement)?.is_some() {
+        if self.model.is_none() || self.explained_by(statement)?.is_some() {
             return Ok(None);
         }
         let whole = self.dispatch_execute(&own.sql, &runs.body);
@@ -388,6 +393,7 @@ impl Session {
         }
         self.active = None;
         if turns.saves() {
+            self.begin_saving();
             self.save(&many);
         }
         let places = self.bind_legs(bind, statement, &many, true).await?;
@@ -620,7 +626,7 @@ impl Session {
         let named = named_as_client(body, &self.state.names);
         let body = named.as_deref().unwrap_or(body);
         self.client
-            .with_output(|out| crate::session::errors::put_as_error(out, body));
+            .with_output(|out| crate::statements::errors::put_as_error(out, body));
         self.state.note_failure();
         self.state.skipping = true;
         if !self.implicit && self.state.block == Block::Open {

@@ -3,7 +3,7 @@
 use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
 use crate::session::portals::{Open, Place, no_such_portal};
-use crate::session::rules::Moment;
+use crate::session::rules::RuleStage;
 use crate::session::simple::named::no_such_statement;
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
@@ -34,7 +34,7 @@ impl Session {
             self.answer(backend::NO_DATA);
             return Ok(());
         }
-        self.heed(&statement, Moment::Prepared).await?;
+        self.heed(&statement, RuleStage::Prepared).await?;
         self.check_parsed(&statement.steps)?;
         if unknown_name(&statement).is_some() {
             // What it will run, and so what it will show, is not known yet.
@@ -49,7 +49,8 @@ impl Session {
             Some(step) => self.cursor_shard(&step.kind)?,
             None => None,
         };
-        let at = self.attach(shard.unwrap_or(self.topology.home)).await?;
+        let shard = shard.unwrap_or(self.topology.home);
+        let at = self.attach_to_describe(shard).await?;
         let server_name = self.on_server(at, name, &statement).await?;
         let attached = &mut self.servers[at];
         attached.inbox.describing.push_back(Some(statement));

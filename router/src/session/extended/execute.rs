@@ -2,25 +2,26 @@
 
 use super::ManyPortal;
 use super::parse::prepare_by_parse;
+use crate::core::lists::Outcome;
 use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
 use crate::session::gather::{GatherPortal, without_position};
-use crate::session::here::{is_common, is_control};
-use crate::session::inbox::Outcome;
-use crate::session::many::{Held, Kept, Merging};
-use crate::session::names::Prepared;
+use crate::session::here::is_common;
+use crate::session::many::{Held, Merging, WaitingRows};
 use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
-use crate::session::step::{Kind, Step};
 use crate::session::turns::{Order, patiently};
 use crate::session::{Attached, Halt, Session, malformed};
+use crate::statements::names::Prepared;
+use crate::statements::step::{Kind, Step};
 use mothership_plan::Merge;
 use mothership_proto::backend;
 use mothership_proto::frontend;
 use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_sql::effect::Pin;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -44,7 +45,7 @@ impl Session {
             self.state.definitions = Definitions::Changed;
         }
         self.log_statement(&statement.sql);
-        if self.world.is_some() {
+        if self.model.is_some() {
             // The server that has it may not be the one that failed.
             self.check_failed(statement)?;
         }
@@ -97,7 +98,7 @@ impl Session {
         if let Some(step) = statement.step() {
             inbox.committing |= matches!(step.kind, Kind::Commit { .. });
             self.state.portals.sent(&step.kind);
-            if is_control(&step.kind) || is_common(&step.kind) {
+            if step.kind.is_control() || is_common(&step.kind) {
                 self.state.portals.done(name);
             }
         }
@@ -106,6 +107,7 @@ impl Session {
             .wire
             .with_output(|out| frontend::put_execute(out, name, rows));
         lease.ledger.push(Owed::Execute(Audience::Client));
+        self.state.marks.awaited |= statement.steps.iter().any(|step| self.is_awaited(step));
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
         if defines || statement.step().is_some_and(leaves_startup) {
             // What follows in the segment is for what the session goes back to, or by the name that is made.
@@ -115,6 +117,17 @@ impl Session {
             self.await_copy(at).await;
         }
         Ok(())
+    }
+
+    /// Whether what follows in the segment is planned by what this statement does: it changes settings, or ends a failure.
+    fn is_awaited(&self, step: &Step) -> bool {
+        match step.kind {
+            Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) => true,
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) => {
+                self.state.block.status() == backend::TxStatus::Failed
+            }
+            _ => step.pins.has(Pin::UnclearSetting) || self.state.runs_unseen(),
+        }
     }
 
     /// What follows when a statement has run.
@@ -236,6 +249,9 @@ impl Session {
             let done = self.query_many(sql, steps, many).await;
             self.active = None;
             let command = done?;
+            if let Some(step) = statement.step() {
+                self.state.note_definitions(step);
+            }
             self.command_before_sync(command);
             return Ok(());
         }
@@ -368,7 +384,7 @@ impl Session {
         let batches = self.batches(many, order);
         let several = batches.len() > 1;
         let most = self.topology.config.limits.held_rows.bytes();
-        let mut kept = Kept::new(many, places.len(), most);
+        let mut kept = WaitingRows::new(many.order.is_some(), places.len(), most);
         for batch in batches {
             for &leg in &batch {
                 if many.locks_copies() {
@@ -386,7 +402,8 @@ impl Session {
                 break;
             }
         }
-        kept.pass(many, &mut merging, &mut self.client);
+        let listed = many.order.as_deref().unwrap_or_default();
+        kept.pass(listed, &mut merging, &mut self.client);
         let waiting = merging.held();
         if let (Some(error), true) = (&mut merging.error, many.is_written()) {
             // Bind has found nothing wrong with the text.

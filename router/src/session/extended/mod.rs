@@ -27,11 +27,11 @@ use crate::session::allowed::{ends_failure, failed_transaction};
 use crate::session::dispatch::Many;
 use crate::session::gather::Bound;
 use crate::session::many::Held;
-use crate::session::names::Prepared;
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::turns::Turns;
 use crate::session::{Halt, Session};
+use crate::statements::names::Prepared;
 use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend;
 use std::cell::{Cell, RefCell};
@@ -51,10 +51,22 @@ impl Session {
         if self.state.phase == Phase::Idle {
             self.state.phase = Phase::Segment;
             self.bound = Bound::Nothing;
-            self.refresh_world().await?;
+            self.state.marks.awaited = false;
+            self.refresh_model().await?;
         }
         self.state.phase = Phase::Segment;
         Ok(())
+    }
+
+    /// Waits for what the next statement of the segment is planned by.
+    async fn await_earlier(&mut self) -> Result<(), Halt> {
+        match std::mem::take(&mut self.state.marks.awaited) {
+            true => {
+                self.settle_active().await?;
+                self.see_session().await
+            }
+            false => Ok(()),
+        }
     }
 
     /// Everything before is answered, so that what is written now comes after it.

@@ -1,12 +1,12 @@
 //! Parse: what is wrong with a statement is said now, and which server gets it often only at its Bind.
 
-use crate::session::names::{Meaning, Origin, Prepared};
 use crate::session::process;
-use crate::session::rules::Moment;
+use crate::session::rules::RuleStage;
 use crate::session::simple::named::duplicate_statement;
 use crate::session::state::Block;
-use crate::session::step::{Kind, steps};
 use crate::session::{Halt, Session, malformed};
+use crate::statements::names::{Meaning, Origin, Prepared};
+use crate::statements::step::{Kind, steps};
 use mothership_plan::Temporary;
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse};
@@ -17,6 +17,7 @@ use std::rc::Rc;
 impl Session {
     pub(in crate::session) async fn on_parse(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.begin_segment().await?;
+        self.await_earlier().await?;
         self.flush_held().await?;
         let parse = Parse::read(body).map_err(malformed)?;
         if !parse.name.is_empty() && self.state.names.get(parse.name).is_some() {
@@ -37,7 +38,7 @@ impl Session {
             return Err(Halt::Fail(report.clone()));
         }
         let meant = self.meant(&statement)?;
-        self.heed(&meant, Moment::Prepared).await?;
+        self.heed(&meant, RuleStage::Prepared).await?;
         // Several commands are never ours to answer: the server, or the check below, refuses them.
         let one = statement.steps.len() == 1;
         if one
@@ -50,7 +51,7 @@ impl Session {
             return Ok(());
         }
         self.check_parsed(&statement.steps)?;
-        if self.world.is_some() || self.waits_for_bind(&statement) {
+        if self.model.is_some() || self.waits_for_bind(&statement) {
             if statement.steps.len() > 1 {
                 return Err(Report::error(
                     sqlstate::SYNTAX_ERROR,
@@ -72,18 +73,17 @@ impl Session {
         }
         let defined = Rc::clone(&statement);
         self.state.names.define(parse.name, defined, None);
-        self.parse_on(self.topology.home, parse.name, &statement)
-            .await
+        let at = self.attach_to_describe(self.topology.home).await?;
+        self.parse_on(at, parse.name, &statement).await
     }
 
-    /// Sends a Parse of the client to the server of a shard.
+    /// Sends a Parse of the client to the server at the place `at`.
     pub(in crate::session) async fn parse_on(
         &mut self,
-        shard: usize,
+        at: usize,
         name: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
-        let at = self.attach(shard).await?;
         let named = !name.is_empty();
         let attached = &mut self.servers[at];
         // Two names of one text are one statement there, also before the server has confirmed the first.
@@ -125,7 +125,8 @@ impl Session {
             self.answer(backend::PARSE_COMPLETE);
             return Ok(());
         }
-        self.parse_on(self.topology.home, &name, &statement).await
+        let at = self.attach_to_describe(self.topology.home).await?;
+        self.parse_on(at, &name, &statement).await
     }
 
     /// The statement of a Parse.

@@ -2,9 +2,9 @@
 //! them.
 
 use crate::core::Lease;
-use crate::session::names::{Origin, Prepared};
-use crate::session::settled::Brought;
+use crate::session::settled::SettingsApplied;
 use crate::session::{Halt, Session};
+use crate::statements::names::{Origin, Prepared};
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
@@ -58,13 +58,7 @@ impl Session {
         else {
             return;
         };
-        attached.lease.notes.prepared.remove(id);
-        let name = crate::session::names::server_name(id);
-        attached
-            .lease
-            .wire
-            .with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
-        attached.lease.ledger.push(Owed::Forget(id));
+        forget(&mut attached.lease, id);
     }
 
     /// Makes a statement of the client known to this server, if it is not yet.
@@ -116,7 +110,7 @@ impl Session {
     ) -> Result<(), Halt> {
         let brought = self.bring_as_parsed(at, statement).await?;
         self.send_parse(at, statement, named, Audience::Router);
-        if brought != Brought::Not {
+        if brought != SettingsApplied::Not {
             self.servers[at].lease.wire.send(frontend::FLUSH);
             self.settle(at).await?;
             self.bring_as_it_was(at, brought).await?;
@@ -140,7 +134,13 @@ impl Session {
             .ledger
             .push(Owed::DescribeStatement(Audience::Router));
         self.settle(at).await?;
-        if std::mem::take(&mut self.servers[at].inbox.changed) {
+        let attached = &mut self.servers[at];
+        if std::mem::take(&mut attached.inbox.changed) {
+            // The next run fails as well.
+            match named {
+                true => forget(&mut attached.lease, statement.id),
+                false => attached.lease.notes.unnamed = None,
+            }
             return Err(Report::error(
                 sqlstate::FEATURE_NOT_SUPPORTED,
                 "cached plan must not change result type",
@@ -149,6 +149,26 @@ impl Session {
             .routine("RevalidateCachedQuery")
             .into());
         }
+        Ok(())
+    }
+
+    /// Sees to it that a statement which goes to several shards has the columns that its client was told, after a change of
+    /// definitions. Servers that prepare it themselves are asked then; these may get other texts.
+    pub(in crate::session) async fn check_described(
+        &mut self,
+        statement: &Rc<Prepared>,
+    ) -> Result<(), Halt> {
+        let epoch = self.epoch();
+        if statement.described.get().is_none() || statement.described_in.get() == epoch {
+            return Ok(());
+        }
+        self.flush_held().await?;
+        self.settle_active().await?;
+        let home = self.topology.home;
+        self.join_segment(Some(home), false).await?;
+        let at = self.attach_to_describe(home).await?;
+        self.parse_again(at, statement, false).await?;
+        statement.described_in.set(epoch);
         Ok(())
     }
 
@@ -171,6 +191,16 @@ impl Session {
         }
         Ok(String::new())
     }
+}
+
+/// Closes a statement on a connection.
+fn forget(lease: &mut Lease, id: u64) {
+    lease.notes.prepared.remove(id);
+    let name = crate::statements::names::server_name(id);
+    lease
+        .wire
+        .with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
+    lease.ledger.push(Owed::Forget(id));
 }
 
 /// Sends a statement of the router's own within a segment. Its answers are owed to the router.

@@ -6,16 +6,16 @@
 //! handlers would have decided and left. A segment that is anything else, or whose statement the router would refuse or
 //! has to ask about, is left to them: until a server is asked for, nothing has changed.
 
+use crate::core::clock::Doing;
+use crate::core::lists::Outcome;
 use crate::session::choose::Wants;
-use crate::session::clock::Doing;
 use crate::session::dispatch::Dispatch;
-use crate::session::inbox::Outcome;
-use crate::session::names::Prepared;
 use crate::session::repeat::Again;
 use crate::session::state::{Block, Phase};
-use crate::session::step::Kind;
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session};
+use crate::statements::names::Prepared;
+use crate::statements::step::Kind;
 use mothership_plan::Plan;
 use mothership_proto::frontend::{Parse, tag};
 use mothership_proto::ledger::{Audience, Owed};
@@ -23,7 +23,7 @@ use mothership_proto::segment::{self, Segment};
 use std::rc::Rc;
 
 /// Where the statement of a segment goes.
-struct Way {
+struct SegmentRoute {
     statement: Rc<Prepared>,
     shard: usize,
     writes: bool,
@@ -85,7 +85,7 @@ impl Session {
         if let Some(parse) = &segment.parse {
             let length = up_to_bind - bind_length(segment);
             self.state.tally.took(tag::PARSE, length);
-            let context = self.world.is_some().then(|| self.context());
+            let context = self.model.is_some().then(|| self.context());
             let statement = Rc::clone(&way.statement);
             self.state.names.define(parse.name, statement, context);
         }
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// Where the statement goes. `None` if a handler has to see to it.
-    fn way_of(&mut self, segment: &Segment<'_>) -> Option<Way> {
+    fn way_of(&mut self, segment: &Segment<'_>) -> Option<SegmentRoute> {
         // Which rules fit is known only of the present configuration.
         if !self.is_up_to_date() || !self.rules.is_idle() {
             return None;
@@ -129,6 +129,9 @@ impl Session {
         if !plain || statement.runs.is_some() || self.runs_code_unseen(&statement) {
             return None;
         }
+        if self.sets_out_of_sight(&statement) {
+            return None;
+        }
         self.mind_numbers(&statement);
         self.check_steps(&statement.steps).ok()?;
         let plan = match self.plan_by_known(&statement, 0).ok()? {
@@ -144,7 +147,7 @@ impl Session {
                 shard,
                 writes,
                 parts,
-            } => Some(Way {
+            } => Some(SegmentRoute {
                 statement,
                 shard,
                 writes,
@@ -154,8 +157,12 @@ impl Session {
         }
     }
 
-    async fn ask_for_server(&mut self, segment: &Segment<'_>, way: &Way) -> Result<usize, Halt> {
-        let wants = match (&self.world, &segment.parse) {
+    async fn ask_for_server(
+        &mut self,
+        segment: &Segment<'_>,
+        way: &SegmentRoute,
+    ) -> Result<usize, Halt> {
+        let wants = match (&self.model, &segment.parse) {
             // By itself its Parse would have gone ahead to the primary.
             (None, Some(_)) => Wants::Primary,
             _ => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
@@ -173,7 +180,7 @@ impl Session {
         &mut self,
         at: usize,
         segment: &Segment<'_>,
-        way: &Way,
+        way: &SegmentRoute,
         bytes: &[u8],
     ) -> Result<(), Halt> {
         let statement = &way.statement;

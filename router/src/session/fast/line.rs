@@ -6,9 +6,9 @@
 use super::Fast;
 use super::take::Request;
 use crate::core::Lease;
+use crate::core::clock::Doing;
+use crate::core::notes::Notes;
 use crate::session::Session;
-use crate::session::clock::Doing;
-use crate::session::notes::Notes;
 use mothership_pool::pool::{Place, Pool};
 use std::future::Future;
 use std::rc::Rc;

@@ -21,14 +21,15 @@ mod send;
 mod take;
 
 use super::choose::Flight;
-use super::clock::Doing;
-use super::inbox::{Inbox, Outcome};
-use super::repeat::MOST;
+use super::inbox::Inbox;
+use super::repeat::MAX_REPEATS;
 use super::serve::READ_AHEAD;
-use super::settings::SessionSettings;
 use super::state::Phase;
 use super::{Attached, Session};
+use crate::core::clock::Doing;
+use crate::core::lists::Outcome;
 use crate::core::{Lease, Life};
+use crate::statements::settings::SessionSettings;
 use mothership_proto::backend::TxStatus;
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Owed, Until};
@@ -103,7 +104,10 @@ impl Session {
                 self.rules.rest();
                 self.entry.pulse.set(Doing::Idle);
                 match self.client.poll_fill(cx) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        self.poll_rest(cx);
+                        return Poll::Pending;
+                    }
                     Poll::Ready(Ok(n)) if n > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                 }
@@ -123,12 +127,12 @@ impl Session {
         }
         while let Some(Fast::UnderWay(fast)) = &mut self.fast {
             let oids = self
-                .world
+                .model
                 .as_ref()
-                .and_then(|world| world.oids(fast.leg.shard));
+                .and_then(|model| model.oids(fast.leg.shard));
             let columns =
                 oids.map(|oids| |frame: Frame<'_>, out: &mut _| oids.put_at_home(frame, out));
-            let unseen = !fast.passed && self.repeated < MOST && self.world.is_some();
+            let unseen = !fast.passed && self.repeated < MAX_REPEATS && self.model.is_some();
             let passed = match fast
                 .leg
                 .lease

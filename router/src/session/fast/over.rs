@@ -4,9 +4,9 @@
 
 use super::take::{Kind, Request};
 use super::{Ended, Fast, Leg};
+use crate::core::clock::Doing;
 use crate::core::{Lease, Life};
 use crate::session::Session;
-use crate::session::clock::Doing;
 use crate::session::inbox::Notices;
 use crate::session::many::{Halfway, Merging};
 use crate::session::state::Phase;
@@ -92,7 +92,7 @@ impl Session {
         let Self {
             fast,
             client,
-            world,
+            model,
             ..
         } = self;
         let Some(Fast::Over(over)) = fast else {
@@ -104,7 +104,7 @@ impl Session {
             merging,
         } = &mut **over;
         while let Some(leg) = legs.get_mut(*answered) {
-            let oids = world.as_ref().and_then(|world| world.oids(leg.shard));
+            let oids = model.as_ref().and_then(|model| model.oids(leg.shard));
             let taken = leg.lease.poll_taking(cx, |frame| {
                 let translated = oids.and_then(|oids| oids.at_home(frame));
                 let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });

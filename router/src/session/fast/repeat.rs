@@ -15,7 +15,7 @@ impl Session {
             let leg = &way.leg;
             !way.passed && self.may_repeat(&leg.lease) && !self.was_silent(leg.shard, ALONE)
         };
-        if !matches!(&self.fast, Some(Fast::UnderWay(way)) if self.world.is_some() && unseen(way)) {
+        if !matches!(&self.fast, Some(Fast::UnderWay(way)) if self.model.is_some() && unseen(way)) {
             return false;
         }
         let Some(Fast::UnderWay(under_way)) = self.fast.take() else {

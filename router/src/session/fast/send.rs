@@ -3,11 +3,11 @@
 use super::take::{Kind, Needs, Reach, Request};
 use super::{Fast, Leg, UnderWay};
 use crate::core::Lease;
+use crate::core::clock::Doing;
+use crate::core::notes::Notes;
 use crate::pressure::Level;
 use crate::session::Session;
 use crate::session::choose::Flight;
-use crate::session::clock::Doing;
-use crate::session::notes::Notes;
 use crate::session::working_by;
 use mothership_pool::health::Reads;
 use mothership_pool::pool::Pool;
@@ -158,7 +158,7 @@ impl Session {
         lease.notes.lend(self.state.process);
         self.entry.working.borrow_mut().push(working_by(&lease));
         // What is known to be a single read says how busy the server is.
-        let measured = self.world.is_some();
+        let measured = self.model.is_some();
         let counted = self.topology.health.begin(shard, ALONE);
         let flight = counted.map(|counted| {
             let mut flight = Flight::new(counted, measured);

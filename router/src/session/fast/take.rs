@@ -1,13 +1,13 @@
 //! Which requests are for the fast path, and where they go.
 
 use crate::config::LogStatements;
+use crate::model::DatabaseModel;
 use crate::session::Session;
-use crate::session::names::Prepared;
-use crate::session::shapes::{Entry, Known};
-use crate::session::step::Step;
 use crate::session::time::asks_no_time;
-use crate::world::World;
-use mothership_plan::{self, Literals, Merge, Params, PlanContext, Reading};
+use crate::statements::names::Prepared;
+use crate::statements::shapes::{Entry, Known};
+use crate::statements::step::Step;
+use mothership_plan::{self, Literals, Merge, Params, PlanContext, ReadRoute};
 use mothership_proto::frame::{self, HEADER, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::segment::{self, Segment};
@@ -34,7 +34,7 @@ pub(super) struct Request {
     /// What it is.
     pub kind: Kind,
     /// By which knowledge it was recognised.
-    world: Option<u64>,
+    model: Option<u64>,
 }
 
 /// What a request is.
@@ -108,15 +108,15 @@ impl Session {
         {
             return None;
         }
-        let reach = match (&self.world, &context) {
-            (Some(world), Some(context)) => {
-                let Known::Plan(known) = shaped.entry.plan(world.version, context, &[]) else {
+        let reach = match (&self.model, &context) {
+            (Some(model), Some(context)) => {
+                let Known::Plan(known) = shaped.entry.plan(model.version, context, &[]) else {
                     return None;
                 };
                 let own = shaped.span.of(sql);
                 self.check_length(own).ok()?;
                 let text = || std::str::from_utf8(own).ok();
-                if !known.serves_every_text() && !world.planner().serves(&known, text()?) {
+                if !known.serves_every_text() && !model.planner().is_valid_for(&known, text()?) {
                     return None;
                 }
                 let params = Params {
@@ -126,16 +126,16 @@ impl Session {
                 match mothership_plan::reading(
                     &known.plan,
                     &params,
-                    world.map(),
+                    model.map(),
                     &self.text_context(),
                 )? {
-                    Reading::One(shard) => Reach::One(there(world, shard)?),
-                    Reading::Over(shards, merge) => {
+                    ReadRoute::One(shard) => Reach::One(there(model, shard)?),
+                    ReadRoute::Over(shards, merge) => {
                         for shard in shards.iter() {
-                            there(world, shard)?;
+                            there(model, shard)?;
                         }
                         let strings = self.standard_strings();
-                        if !asks_no_time(&shaped, (text()?, strings), world) {
+                        if !asks_no_time(&shaped, (text()?, strings), model) {
                             return None;
                         }
                         Reach::Over(shards, merge.clone())
@@ -178,8 +178,8 @@ impl Session {
         if !step.only_reads() || statement.runs.is_some() || self.runs_code_unseen(&statement) {
             return None;
         }
-        let shard = match (&self.world, &context) {
-            (Some(world), Some(context)) => self.reader(&segment, &statement, world, context)?,
+        let shard = match (&self.model, &context) {
+            (Some(model), Some(context)) => self.reader(&segment, &statement, model, context)?,
             _ => self.topology.home,
         };
         if let (Some(parse), Some(oids)) = (&segment.parse, self.oids(shard))
@@ -199,13 +199,13 @@ impl Session {
         Request {
             length,
             kind,
-            world: self.world_version(),
+            model: self.model_version(),
         }
     }
 
     /// Which knowledge plans are made from.
-    fn world_version(&self) -> Option<u64> {
-        self.world.as_ref().map(|world| world.version)
+    fn model_version(&self) -> Option<u64> {
+        self.model.as_ref().map(|model| model.version)
     }
 
     /// Whether what a request was recognised by still holds.
@@ -213,7 +213,7 @@ impl Session {
         self.may_go_fast()
             && self.core.shared.is_current(&self.topology)
             && self.is_informed()
-            && self.world_version() == request.world
+            && self.model_version() == request.model
     }
 
     /// Whether the newest configuration and knowledge of the database are at hand, and no rule is to be asked.
@@ -229,7 +229,7 @@ impl Session {
 
     /// What plans depend on, if anything is planned.
     pub(super) fn planning_context(&mut self) -> Option<Rc<PlanContext>> {
-        self.world.is_some().then(|| self.context())
+        self.model.is_some().then(|| self.context())
     }
 
     /// The shard of a bound statement, if its plan is known and leads to one.
@@ -237,7 +237,7 @@ impl Session {
         &self,
         segment: &Segment<'_>,
         statement: &Prepared,
-        world: &Arc<World>,
+        model: &Arc<DatabaseModel>,
         context: &Rc<PlanContext>,
     ) -> Option<usize> {
         let [step] = statement.steps.as_slice() else {
@@ -248,13 +248,13 @@ impl Session {
         let strings = context.standard_conforming_strings;
         let sql = std::str::from_utf8(sql).ok()?;
         let leaves = || {
-            world.lasting().is_left_by(sql, strings, step.writes)
-                || world.shows_prepared().is_done_by(sql, strings, step.writes)
+            model.lasting().is_left_by(sql, strings, step.writes)
+                || model.shows_prepared().is_done_by(sql, strings, step.writes)
         };
-        if statement.leaves.get((world.version, strings), leaves) {
+        if statement.leaves.get((model.version, strings), leaves) {
             return None;
         }
-        let plan = statement.known_plan(world, context)?;
+        let plan = statement.known_plan(model, context)?;
         let values = segment.bind.values();
         let formats: SmallVec<[i16; FEW]> = values.map(|(format, _)| format).collect();
         let values = segment.bind.values();
@@ -264,24 +264,24 @@ impl Session {
             values: &values,
             literals: statement.literals(),
         };
-        match mothership_plan::reading(&plan, &params, world.map(), &self.text_context())? {
-            Reading::One(shard) => there(world, shard),
-            Reading::Over(..) => None,
+        match mothership_plan::reading(&plan, &params, model.map(), &self.text_context())? {
+            ReadRoute::One(shard) => there(model, shard),
+            ReadRoute::Over(..) => None,
         }
     }
 }
 
 /// A shard, unless nothing is known of it: what is to be done then, the general path says.
-fn there(world: &World, shard: ShardId) -> Option<usize> {
+fn there(model: &DatabaseModel, shard: ShardId) -> Option<usize> {
     let shard = shard.index();
-    world.why_away(shard).is_none().then_some(shard)
+    model.why_away(shard).is_none().then_some(shard)
 }
 
 impl Step {
     /// Whether it does nothing but read, as far as tokens can prove, and leaves nothing behind for the session.
     fn only_reads(&self) -> bool {
-        use crate::session::step::{Defines, Kind};
-        use crate::session::temporary::Makes;
+        use crate::statements::step::{Defines, Kind};
+        use crate::statements::temporary::CreatesTemporary;
         self.reads_only
             && !self.writes
             && self.calls.is_empty()
@@ -293,7 +293,7 @@ impl Step {
             && !self.copy_in
             && !self.processes
             && self.defines == Defines::Nothing
-            && matches!(self.makes, Makes::Nothing)
+            && matches!(self.makes, CreatesTemporary::Nothing)
             && self.explains.is_none()
             && self.name_span.is_none()
     }

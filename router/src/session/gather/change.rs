@@ -12,7 +12,7 @@ use crate::session::state::Phase;
 use crate::session::{Halt, Session};
 use mothership_merge::Arrays;
 use mothership_plan::Refusal;
-use mothership_plan::gather::{self, Asked, Change};
+use mothership_plan::gather::{self, Change, DocumentWrite};
 use mothership_plan::refuse::Reason;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::{self, Parse};
@@ -32,7 +32,7 @@ struct Computed {
 
 /// What has come of telling MongoDB.
 #[derive(Default)]
-struct Told {
+struct ChangeOutcome {
     changed: u64,
     failed: Option<Vec<u8>>,
 }
@@ -210,7 +210,7 @@ impl Session {
         // What comes before a row that there may not be is done, as PostgreSQL does it: it may be wrong, too.
         let second = second_of_two(change, &rows)?;
         let done = &rows[..second.unwrap_or(rows.len())];
-        let mut told = Told::default();
+        let mut told = ChangeOutcome::default();
         if rows.is_empty() {
             // Who may not write is told so, even where there is nothing to do.
             let nothing = vec![vec![(1, None); change.bound]];
@@ -242,9 +242,9 @@ impl Session {
     async fn tell_run(
         &mut self,
         at: usize,
-        (one, computed): (&gather::Told, &Computed),
+        (one, computed): (&gather::DocumentStatement, &Computed),
         run: &[Vec<Value<'_>>],
-        told: &mut Told,
+        told: &mut ChangeOutcome,
     ) -> Result<(), Halt> {
         let types = one.values.iter().map(|at| computed.columns[*at].type_oid);
         let types: Vec<u8> = types.flat_map(u32::to_be_bytes).collect();
@@ -264,7 +264,7 @@ impl Session {
         at: usize,
         (sql, types): (&str, &[u8]),
         rows: &[Vec<Value<'_>>],
-        told: &mut Told,
+        told: &mut ChangeOutcome,
     ) -> Result<(), Halt> {
         if told.failed.is_some() {
             return Ok(());
@@ -355,9 +355,9 @@ fn second_of_two(change: &Change, rows: &[Vec<Value<'_>>]) -> Result<Option<usiz
 
 /// Two rows are about the same document; see `ExecOnConflictUpdate` and `ExecMergeMatched` of PostgreSQL's
 /// `nodeModifyTable.c`.
-fn twice(command: Asked) -> Report {
+fn twice(command: DocumentWrite) -> Report {
     let (words, hint) = match command {
-        Asked::Upsert => (
+        DocumentWrite::Upsert => (
             "ON CONFLICT DO UPDATE",
             "Ensure that no rows proposed for insertion within the same command have duplicate constrained values.",
         ),

@@ -6,7 +6,7 @@ use crate::session::dispatch::refused;
 use mothership_catalog::types::builtin_name;
 use mothership_merge::Arrays;
 use mothership_plan::condition::Scalar;
-use mothership_plan::gather::{Nulls, Store};
+use mothership_plan::gather::Store;
 use mothership_plan::refuse::Reason;
 use mothership_plan::route::{owner, stored_key};
 use mothership_plan::{Params, Refusal, TextContext};
@@ -106,13 +106,10 @@ impl<'s> Dividing<'s> {
                     context,
                 );
                 let key = match key {
-                    Err(refusal)
-                        if refusal.reason == Reason::InsertNullKey
-                            && self.store.nulls == Nulls::Anywhere =>
-                    {
-                        None
+                    Err(refusal) if self.store.nulls.refuses(&refusal) => {
+                        return Err(refused(&refusal));
                     }
-                    Err(refusal) => return Err(refused(&refusal)),
+                    Err(_) => None,
                     // It was not read as a value of the key's type.
                     Ok(None) => return Err(refused(&Refusal::new(Reason::InsertKey))),
                     Ok(key) => key,

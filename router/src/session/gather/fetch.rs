@@ -7,9 +7,9 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::refused;
 use crate::session::inbox::Notices;
 use crate::session::planning::values;
-use crate::session::settings::Value as Setting;
-use crate::session::state::{Block, Phase};
+use crate::session::state::{Block, Phase, Unfollowed};
 use crate::session::{Halt, Session};
+use crate::statements::settings::Value as Setting;
 use mothership_documents::snapshot;
 use mothership_merge::{Arrays, KeyArray, NotTaken};
 use mothership_plan::gather::together::{self, Arm};
@@ -21,7 +21,6 @@ use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::Event;
 use mothership_proto::report::{Fields, Report, sqlstate};
-use mothership_sql::effect::Pin;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,7 +73,7 @@ pub(in crate::session) struct Tally {
 }
 
 /// What a server is asked of fragments.
-pub(super) enum Asked {
+pub(super) enum FragmentQuery {
     /// The rows of one query, or of several as one, each for all fragments that have the same text.
     Rows(Vec<Shared>),
     /// How many rows it expects.
@@ -207,7 +206,7 @@ impl Session {
             "xmloption",
         ];
         // What code has set out of sight is on one server, and nobody knows what it is.
-        if self.state.pins.has(Pin::Opaque) || self.state.pins.has(Pin::UnclearSetting) {
+        if self.state.marks.unfollowed != Unfollowed::Nothing {
             let detail = format!("{what} are handed over as texts, and code may have set how");
             return Err(refused(&Refusal::about(Reason::GatherDiffers, detail)).into());
         }
@@ -334,7 +333,7 @@ impl Session {
                     let new = own.copied().filter(|at| !told.contains(at));
                     let new: Vec<usize> = new.collect();
                     told.extend(&new);
-                    new.into_iter().map(Asked::Expected).collect()
+                    new.into_iter().map(FragmentQuery::Expected).collect()
                 }
                 false => asked_of(work, texts, own.copied(), apart),
             };
@@ -348,8 +347,10 @@ impl Session {
             for asked in &asked {
                 let mut next = values.len() + 1;
                 let (sql, formats, rows) = match asked {
-                    Asked::Rows(shared) => (text_of(work, texts, shared, &mut next), &[1], most),
-                    Asked::Expected(fragment) => {
+                    FragmentQuery::Rows(shared) => {
+                        (text_of(work, texts, shared, &mut next), &[1], most)
+                    }
+                    FragmentQuery::Expected(fragment) => {
                         let sql = texts[*fragment].sql(&mut next);
                         (format!("EXPLAIN {sql}"), &[0], 1)
                     }
@@ -391,7 +392,7 @@ impl Session {
     pub(super) async fn collect_leg(
         &mut self,
         leg: &Leg,
-        asked: &[Asked],
+        asked: &[FragmentQuery],
         fetching: &mut Fetching,
     ) -> Result<(), Halt> {
         let segment = self.state.phase == Phase::Segment;
@@ -417,7 +418,8 @@ impl Session {
                             plan.and_then(|plan| plan.hidden_right(said.code, said.message));
                         fetching.error = Some(without_position(frame.body()));
                         // What EXPLAIN says fails when it is planned.
-                        fetching.is_running = runs && !matches!(now, Some(Asked::Expected(_)));
+                        fetching.is_running =
+                            runs && !matches!(now, Some(FragmentQuery::Expected(_)));
                     }
                     return segment;
                 }
@@ -511,13 +513,13 @@ impl Fetching {
         work.fragments.iter().enumerate().map(text).collect()
     }
 
-    fn row(&mut self, asked: Option<&Asked>, body: &[u8]) {
+    fn row(&mut self, asked: Option<&FragmentQuery>, body: &[u8]) {
         if !self.is_fine() {
             return;
         }
         match asked {
             None => {}
-            Some(Asked::Expected(fragment)) => {
+            Some(FragmentQuery::Expected(fragment)) => {
                 let line = backend::row_values(body).unwrap_or_default();
                 let line = line.first().copied().flatten().unwrap_or_default();
                 let rows = expected(&String::from_utf8_lossy(line));
@@ -526,7 +528,7 @@ impl Fetching {
                     .entry(*fragment)
                     .or_insert(rows.unwrap_or(u64::MAX));
             }
-            Some(Asked::Rows(shared)) => match shared.as_slice() {
+            Some(FragmentQuery::Rows(shared)) => match shared.as_slice() {
                 [one] => {
                     for fragment in &one.fragments {
                         self.add(*fragment, body);
@@ -598,12 +600,12 @@ impl Fetching {
     }
 }
 
-impl Asked {
+impl FragmentQuery {
     /// One for each text.
     fn fragments(&self) -> impl Iterator<Item = usize> {
         let (shared, expected) = match self {
-            Asked::Rows(shared) => (shared.as_slice(), None),
-            Asked::Expected(fragment) => (&[][..], Some(*fragment)),
+            FragmentQuery::Rows(shared) => (shared.as_slice(), None),
+            FragmentQuery::Expected(fragment) => (&[][..], Some(*fragment)),
         };
         shared.iter().map(|s| s.fragments[0]).chain(expected)
     }
@@ -616,7 +618,7 @@ fn asked_of(
     texts: &[Text],
     fragments: impl Iterator<Item = usize>,
     apart: bool,
-) -> Vec<Asked> {
+) -> Vec<FragmentQuery> {
     let mut all: Vec<Shared> = Vec::new();
     for fragment in fragments {
         // Equal texts have equal rows.
@@ -636,8 +638,11 @@ fn asked_of(
         return Vec::new();
     }
     match !apart && together::fits(all.iter().map(|shared| shared.width).sum()) {
-        true => vec![Asked::Rows(all)],
-        false => all.into_iter().map(|one| Asked::Rows(vec![one])).collect(),
+        true => vec![FragmentQuery::Rows(all)],
+        false => all
+            .into_iter()
+            .map(|one| FragmentQuery::Rows(vec![one]))
+            .collect(),
     }
 }
 

@@ -4,9 +4,10 @@ use super::fetch::{Fetching, Leg};
 use super::{GatherWork, PORTAL, Value};
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
+use crate::session::turns::Order;
 use crate::session::{Halt, Session};
 use mothership_merge::{Shape, rest_of};
-use mothership_plan::Flow;
+use mothership_plan::ShardQuery;
 use mothership_proto::backend::tag;
 use mothership_proto::frontend::{self, Parse, Target};
 use mothership_proto::ledger::{Audience, Event, Owed};
@@ -17,7 +18,7 @@ impl Session {
     /// the types and values of its parameters.
     pub(super) async fn lock_within(
         &mut self,
-        legs: &[Leg],
+        (legs, order): (&[Leg], Order),
         work: &GatherWork,
         sql: &[u8],
         given: (&[u8], &[Value<'_>]),
@@ -34,7 +35,6 @@ impl Session {
                 self.bind_locking(*at, text.as_bytes(), given);
             }
             let mut streams = Streams::new(&flow(work, number, shape), places.len());
-            let order = self.order_among_others(sql);
             self.lock_wanted(PORTAL, &places, &mut streams, order)
                 .await?;
             self.close_locking(&places, &mut streams).await?;
@@ -105,8 +105,8 @@ impl Session {
 }
 
 /// The flow of a fragment's rows.
-fn flow(work: &GatherWork, fragment: usize, shape: &Shape) -> Arc<Flow> {
-    Arc::new(Flow {
+fn flow(work: &GatherWork, fragment: usize, shape: &Shape) -> Arc<ShardQuery> {
+    Arc::new(ShardQuery {
         sql: work.fragments[fragment].clone(),
         columns: work.plan.fragments[fragment].elements.len(),
         shape: shape.clone(),

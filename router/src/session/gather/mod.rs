@@ -29,12 +29,12 @@ mod write;
 use super::choose::Wants;
 use super::dispatch::refused;
 use super::many::Merging;
-use super::names::Prepared;
 use super::state::Phase;
-use super::step::steps;
 use super::turns::{Turns, patiently};
 use super::{Attached, Halt, Session};
 use crate::session::inbox::Notices;
+use crate::statements::names::Prepared;
+use crate::statements::step::steps;
 use copy::Shown;
 use fetch::Leg;
 use mothership_merge::Shape;
@@ -88,10 +88,9 @@ impl GatherWork {
         }
     }
 
-    /// Whether rows are locked one by one, behind savepoints.
-    fn chooses(&self) -> bool {
-        let mut shapes = self.locked.values();
-        shapes.any(|shape| !shape.keys.is_empty())
+    /// Whether it locks rows.
+    pub(super) fn locks(&self) -> bool {
+        self.writes() || self.writes_first() || !self.locked.is_empty()
     }
 
     /// The text of a fragment for a shard.
@@ -141,10 +140,11 @@ impl Session {
         let mut turns = self.gathering_turns(sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
+        self.begin_saving();
         loop {
             self.begin_attempt(turns);
-            let attempt = self.query_gather_once(sql, work);
-            let done = match work.writes() {
+            let attempt = self.query_gather_once(sql, work, turns);
+            let done = match work.locks() {
                 true => patiently(&shared.stuck, attempt).await,
                 false => attempt.await,
             };
@@ -154,15 +154,48 @@ impl Session {
         }
     }
 
-    /// How a statement goes to its shards that gathers and writes.
-    pub(super) fn gathering_turns(&self, sql: &[u8], work: &GatherWork) -> Turns {
-        match work.writes() {
-            true => {
-                let steps = steps(sql, self.standard_strings());
-                self.turns_of(sql, &steps).of_transactions()
-            }
-            false => Turns::ONE,
+    /// How a statement goes to its shards that gathers.
+    pub(in crate::session) fn gathering_turns(&self, sql: &[u8], work: &GatherWork) -> Turns {
+        if !work.locks() {
+            return Turns::ONE;
         }
+        let turns = self.turns_of(sql, &steps(sql, self.standard_strings()));
+        match self.can_save(work) {
+            true => turns,
+            false => turns.of_transactions(),
+        }
+    }
+
+    /// Whether a savepoint on each server undoes what the statement does: MongoDB has none, and a definition, or a
+    /// cursor, would have to be forgotten as well.
+    fn can_save(&self, work: &GatherWork) -> bool {
+        let ending = match &work.plan.ending {
+            Ending::Answer | Ending::Write(_) => true,
+            Ending::Store(store) => !store.documents,
+            Ending::Keep(_) | Ending::Change(_) => false,
+        };
+        let mut shards = work.shards.iter().flatten().chain(&work.target);
+        ending && shards.all(|shard| *shard < self.topology.postgres)
+    }
+
+    /// Sets the statement's savepoint on these servers, where it is undone by one.
+    pub(in crate::session) fn save_legs(&mut self, legs: &[Leg], turns: Turns) {
+        if turns.saves() {
+            legs.iter().for_each(|leg| self.save_on(leg.at));
+        }
+    }
+
+    /// A server for more of a statement, where it can be undone as on the others.
+    pub(in crate::session) async fn attach_saved(
+        &mut self,
+        shard: usize,
+        turns: Turns,
+    ) -> Result<usize, Halt> {
+        let at = self.attach(shard).await?;
+        if turns.saves() {
+            self.save_on(at);
+        }
+        Ok(at)
     }
 
     /// Whether a statement that has ended runs again: it met another one, or others and it waited for each other.
@@ -173,16 +206,18 @@ impl Session {
         attempts: &mut conflict::Attempts,
     ) -> Result<bool, Halt> {
         if self.end_attempt(turns, sql).await? {
-            // It takes its locks as before, so that it keeps out of the way for a moment.
-            let pause = turns.pause();
-            self.while_client_waits(tokio::time::sleep(pause)).await?;
             return Ok(true);
         }
         self.met_conflict(attempts).await
     }
 
-    async fn query_gather_once(&mut self, sql: &[u8], work: &GatherWork) -> Result<Vec<u8>, Halt> {
-        if work.writes() || work.chooses() {
+    async fn query_gather_once(
+        &mut self,
+        sql: &[u8],
+        work: &GatherWork,
+        turns: Turns,
+    ) -> Result<Vec<u8>, Halt> {
+        if work.locks() {
             self.begin_implicit();
         }
         let wants = match work.plan.role {
@@ -201,6 +236,7 @@ impl Session {
         };
         let residue = self.residue_shard(work);
         let mut legs = self.attach_legs(work, residue, &wants).await?;
+        self.save_legs(&legs, turns);
         let mut fetching = self.fetching(work);
         let at = self.place_of(residue)?;
         if let Some(leg) = legs.iter_mut().find(|leg| leg.at == at) {
@@ -224,9 +260,10 @@ impl Session {
         let given: (&[u8], &[Value<'_>]) = (&[], &[]);
         self.fetch(&legs, work, given, &mut fetching).await?;
         let described = Described::clone(&fetching.described);
-        self.lock_within(&legs, work, sql, given, &mut fetching)
+        let legs = (&*legs, turns.order);
+        self.lock_within(legs, work, sql, given, &mut fetching)
             .await?;
-        self.write_within((at, &legs), work, sql, (&described, &[]), &mut fetching)
+        self.write_within(at, legs, work, sql, (&described, &[]), &mut fetching)
             .await?;
         if copied.is_some() {
             fetching.is_running = false;
@@ -241,6 +278,7 @@ impl Session {
                 described: &described,
                 describes: true,
                 held: None,
+                turns,
             };
             let command = self.write_gathered(at, work, &run).await?;
             self.keeps(text, at, work, &command);
@@ -282,10 +320,11 @@ impl Session {
         let mut turns = self.gathering_turns(&statement.sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
+        self.begin_saving();
         loop {
             self.begin_attempt(turns);
-            let attempt = self.execute_gather_once(statement, values, work);
-            let done = match work.writes() {
+            let attempt = self.execute_gather_once(statement, values, work, turns);
+            let done = match work.locks() {
                 true => patiently(&shared.stuck, attempt).await,
                 false => attempt.await,
             };
@@ -303,12 +342,14 @@ impl Session {
         statement: &Rc<Prepared>,
         values: &[Value<'_>],
         work: &GatherWork,
+        turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
-        if work.writes() || work.chooses() {
+        if work.locks() {
             self.begin_implicit();
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
+        self.save_legs(&legs, turns);
         let at = self.place_of(residue)?;
         self.make_known(at, statement).await?;
         let lease = &mut self.servers[at].lease;
@@ -330,11 +371,12 @@ impl Session {
             let types = fetching.described.parameters.clone();
             let given = (&*types, values);
             self.fetch(&legs, work, given, &mut fetching).await?;
-            self.lock_within(&legs, work, &statement.sql, given, &mut fetching)
+            let legs = (&*legs, turns.order);
+            self.lock_within(legs, work, &statement.sql, given, &mut fetching)
                 .await?;
             let described = Described::clone(&fetching.described);
             let given = (&described, values);
-            self.write_within((at, &legs), work, &statement.sql, given, &mut fetching)
+            self.write_within(at, legs, work, &statement.sql, given, &mut fetching)
                 .await?;
         }
         let (arrays, described) = self.fetched(fetching)?;
@@ -347,6 +389,7 @@ impl Session {
                 described: &described,
                 describes: true,
                 held: None,
+                turns,
             };
             return self.write_gathered(at, work, &run).await;
         }
@@ -372,10 +415,21 @@ impl Session {
         work: &GatherWork,
     ) -> Result<usize, Halt> {
         let mut attempts = self.attempts(work);
+        let mut turns = self.gathering_turns(&statement.sql, work);
+        let mut meant = None;
+        let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
+        self.begin_saving();
         loop {
-            let done = self.bind_gather_once(bind, statement, work).await;
-            if !self.met_conflict(&mut attempts).await? {
+            let attempt = self.bind_gather_once(bind, statement, work, (turns, &mut meant));
+            let done = match work.locks() {
+                true => patiently(&shared.stuck, attempt).await,
+                false => attempt.await,
+            };
+            if !self
+                .goes_again(&statement.sql, &mut turns, &mut attempts)
+                .await?
+            {
                 return done;
             }
         }
@@ -386,6 +440,7 @@ impl Session {
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
         work: &GatherWork,
+        (turns, meant): (Turns, &mut Option<Described>),
     ) -> Result<usize, Halt> {
         if copy::copied(&statement.sql, self.standard_strings())?.is_some() {
             // It would have to be a portal of COPY.
@@ -396,12 +451,22 @@ impl Session {
             Role::Replica if alone => self.wants(false, &statement.steps, None),
             _ => Wants::Primary,
         };
-        if work.chooses() {
+        if work.locks() {
             self.begin_implicit();
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &wants).await?;
-        let (at, described) = self.describe_gathered(bind, statement, residue).await?;
+        self.save_legs(&legs, turns);
+        let described = match meant {
+            Some(described) => described.clone(),
+            None => self.describe_gathered(bind, statement, residue).await?.1,
+        };
+        // From here on: what was told of the statement's Parse is not of the attempt.
+        if turns.can_undo() {
+            *meant = Some(described.clone());
+        }
+        self.begin_attempt(turns);
+        let at = self.place_of(residue)?;
         let mut fetching = self.fetching(work);
         fetching.described = match &work.plan.ending {
             Ending::Keep(keep) => {
@@ -414,7 +479,8 @@ impl Session {
         let types = fetching.described.parameters.clone();
         let given = (&*types, &*values);
         self.fetch(&legs, work, given, &mut fetching).await?;
-        self.lock_within(&legs, work, &statement.sql, given, &mut fetching)
+        let legs = (&*legs, turns.order);
+        self.lock_within(legs, work, &statement.sql, given, &mut fetching)
             .await?;
         let (arrays, described) = self.fetched(fetching)?;
         let text = self
@@ -437,7 +503,8 @@ impl Session {
         let ours = |name: &[u8]| *name == *bind.statement;
         match self.held.take() {
             Some((name, held)) if ours(&name) => {
-                self.parse_on(shard, &name, &held).await?;
+                let at = self.attach(shard).await?;
+                self.parse_on(at, &name, &held).await?;
                 self.settle_active().await?;
             }
             other => {

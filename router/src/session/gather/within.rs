@@ -6,6 +6,7 @@ use super::send::Ask;
 use super::write::same_columns;
 use super::{Described, GatherWork, Value};
 use crate::session::state::Phase;
+use crate::session::turns::Order;
 use crate::session::{Halt, Session};
 use mothership_plan::gather::{Ending, Holders};
 use mothership_proto::backend::tag;
@@ -26,11 +27,12 @@ impl GatherWork {
 }
 
 impl Session {
-    /// Runs the writes within WITH, one after the other. `at` is the server that has described the statement; what it
-    /// would see another statement in is refused before anything is written.
+    /// Runs the writes within WITH, one after the other, each in the order of locks. `at` is the server that has described
+    /// the statement; what it would see another statement in is refused before anything is written.
     pub(super) async fn write_within(
         &mut self,
-        (at, legs): (usize, &[Leg]),
+        at: usize,
+        (legs, order): (&[Leg], Order),
         work: &GatherWork,
         sql: &[u8],
         (described, values): (&Described, &[Value<'_>]),
@@ -53,53 +55,58 @@ impl Session {
         for number in writes {
             let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
             let places: Vec<usize> = legs.map(|leg| leg.at).collect();
-            for at in &places {
-                self.check_second_set(self.servers[*at].shard, true)?;
-                let text = work.text(number, self.servers[*at].shard);
-                let text = self.with_times(sql, text, true).await?;
-                let attached = &mut self.servers[*at];
-                attached.inbox.in_segment |= segment;
-                attached.inbox.wrote = true;
-                attached.inbox.may_write = true;
-                attached.inbox.touched.add(None);
-                let types = attached.inbox.types_on_shard(&described.parameters);
-                attached.ask(&Ask {
-                    reading: None,
-                    sql: &text,
-                    types: &types,
-                    values,
-                    describes: None,
-                    formats: &[1],
-                    rows: 0,
-                });
-                attached.end_asks(segment);
+            let shards: Vec<usize> = places.iter().map(|at| self.servers[*at].shard).collect();
+            for shard in &shards {
+                self.check_second_set(*shard, true)?;
             }
             // Copies say the same.
-            let asked = &work.plan.fragments[number];
-            let told = match asked.of {
-                Holders::Copies => places.first().copied(),
-                Holders::Keys(_) | Holders::Rows(_) | Holders::All | Holders::Home => None,
-            };
-            for at in places {
-                self.each_message(at, |frame, reply, _| {
-                    match (reply.event, frame.tag()) {
-                        (Event::Ready(_), _) => return true,
-                        (Event::Failed, _) => {
-                            fetching.failed(frame.body());
-                            return segment;
-                        }
-                        (_, tag::DATA_ROW) if told.is_none_or(|told| told == at) => {
-                            fetching.add(number, frame.body());
-                        }
-                        (_, tag::CLOSE_COMPLETE) => return segment,
-                        _ => {}
-                    }
-                    false
-                })
-                .await?;
+            let copies = matches!(work.plan.fragments[number].of, Holders::Copies);
+            let told = places.first().copied().filter(|_| copies);
+            if copies && places.len() > 1 {
+                self.lock_copies(&places).await?;
             }
-            if !fetching.is_fine() {
-                return Ok(());
+            for batch in self.batches_of(&shards, order, copies) {
+                for &leg in &batch {
+                    let text = work.text(number, shards[leg]);
+                    let text = self.with_times(sql, text, true).await?;
+                    let attached = &mut self.servers[places[leg]];
+                    attached.inbox.in_segment |= segment;
+                    attached.inbox.wrote = true;
+                    attached.inbox.may_write = true;
+                    attached.inbox.touched.add(None);
+                    let types = attached.inbox.types_on_shard(&described.parameters);
+                    attached.ask(&Ask {
+                        reading: None,
+                        sql: &text,
+                        types: &types,
+                        values,
+                        describes: None,
+                        formats: &[1],
+                        rows: 0,
+                    });
+                    attached.end_asks(segment);
+                }
+                for at in batch.iter().map(|leg| places[*leg]) {
+                    self.each_message(at, |frame, reply, _| {
+                        match (reply.event, frame.tag()) {
+                            (Event::Ready(_), _) => return true,
+                            (Event::Failed, _) => {
+                                fetching.failed(frame.body());
+                                return segment;
+                            }
+                            (_, tag::DATA_ROW) if told.is_none_or(|told| told == at) => {
+                                fetching.add(number, frame.body());
+                            }
+                            (_, tag::CLOSE_COMPLETE) => return segment,
+                            _ => {}
+                        }
+                        false
+                    })
+                    .await?;
+                }
+                if !fetching.is_fine() {
+                    return Ok(());
+                }
             }
         }
         Ok(())

@@ -9,11 +9,11 @@ use super::{Described, GatherWork, Value};
 use crate::session::choose::Wants;
 use crate::session::dispatch;
 use crate::session::inbox::Notices;
-use crate::session::many::{Held, Merging};
-use crate::session::names::Prepared;
+use crate::session::many::{Held, Merging, WaitingRows};
 use crate::session::state::Phase;
 use crate::session::turns::{Turns, patiently};
 use crate::session::{Halt, Session};
+use crate::statements::names::Prepared;
 use mothership_merge::Arrays;
 use mothership_plan::gather::{Ending, Store, Written};
 use mothership_plan::{Merge, Reason, Refusal};
@@ -41,6 +41,8 @@ pub struct GatherPortal {
     attempts: Cell<Attempts>,
     /// And if others and it wait for each other.
     turns: Cell<Turns>,
+    /// How many requests had been taken when it was bound.
+    bound_at: u64,
     /// The rows of RETURNING that a client has not asked for yet, and the command.
     pub held: RefCell<Option<Held>>,
 }
@@ -82,6 +84,8 @@ pub(super) struct Run<'r> {
     pub describes: bool,
     /// Where rows are kept and not passed on.
     pub held: Option<&'r RefCell<Option<Held>>>,
+    /// How this attempt goes to its shards.
+    pub turns: Turns,
 }
 
 /// A statement for one shard, with the arrays that it gets.
@@ -103,7 +107,12 @@ impl Session {
         let turns = self.gathering_turns(&statement.sql, &work);
         self.begin_implicit();
         let shard = self.residue_shard(&work);
-        self.attach(shard).await?;
+        let at = self.attach(shard).await?;
+        if turns.saves() {
+            // Ahead of all that belongs to the segment.
+            self.begin_saving();
+            self.save_on(at);
+        }
         let (_, described) = self.describe_gathered(bind, statement, shard).await?;
         self.answer(backend::BIND_COMPLETE);
         Ok(GatherPortal {
@@ -115,6 +124,7 @@ impl Session {
             formats: bind.result_formats().collect(),
             attempts: Cell::new(attempts),
             turns: Cell::new(turns),
+            bound_at: self.taken_requests,
             held: RefCell::default(),
         })
     }
@@ -127,9 +137,16 @@ impl Session {
     ) -> Result<Vec<u8>, Halt> {
         let mut attempts = portal.attempts.take();
         let mut turns = portal.turns.get();
-        if self.servers.len() > 1 || self.servers.iter().any(|s| self.stakes(s)) {
-            // Something else was done since it was bound, which would be undone with it.
+        let others = self.servers.len() > 1 || self.servers.iter().any(|s| self.stakes(s));
+        // Something else was done since it was bound, which would be undone with it.
+        if others {
             attempts = Attempts::default();
+        }
+        let alone = match turns.saves() {
+            true => portal.bound_at + 1 == self.taken_requests,
+            false => !others,
+        };
+        if !alone {
             turns = turns.without_undoing();
         }
         self.allow(&attempts);
@@ -137,7 +154,7 @@ impl Session {
         self.begin_attempts();
         loop {
             self.begin_attempt(turns);
-            let attempt = self.execute_gathered_once(portal, rows);
+            let attempt = self.execute_gathered_once(portal, rows, turns);
             let done = patiently(&shared.stuck, attempt).await;
             if !self
                 .goes_again(&portal.sql, &mut turns, &mut attempts)
@@ -152,6 +169,7 @@ impl Session {
         &mut self,
         portal: &GatherPortal,
         rows: i32,
+        turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
         let GatherPortal {
             work, described, ..
@@ -163,14 +181,16 @@ impl Session {
         let legs = self
             .attach_legs(work, portal.shard, &Wants::Primary)
             .await?;
+        self.save_legs(&legs, turns);
         let mut fetching = self.fetching(work);
         let given = (&*described.parameters, &*values);
         self.fetch(&legs, work, given, &mut fetching).await?;
-        self.lock_within(&legs, work, &portal.sql, given, &mut fetching)
+        let legs = (&*legs, turns.order);
+        self.lock_within(legs, work, &portal.sql, given, &mut fetching)
             .await?;
         let at = self.place_of(portal.shard)?;
         let given = (described, &*values);
-        self.write_within((at, &legs), work, &portal.sql, given, &mut fetching)
+        self.write_within(at, legs, work, &portal.sql, given, &mut fetching)
             .await?;
         let (arrays, _) = self.fetched(fetching)?;
         let run = Run {
@@ -181,6 +201,7 @@ impl Session {
             described,
             describes: false,
             held: portal.holds(rows).then_some(&portal.held),
+            turns,
         };
         self.write_gathered(at, work, &run).await
     }
@@ -208,7 +229,7 @@ impl Session {
                 };
                 let mut servers = Vec::new();
                 for shard in &work.target {
-                    servers.push(self.attach(*shard).await?);
+                    servers.push(self.attach_saved(*shard, run.turns).await?);
                 }
                 let sql = self.with_times(run.sql, &work.residue, true).await?;
                 let part = |at: usize| Part {
@@ -327,7 +348,8 @@ impl Session {
         let mut legs = BTreeMap::new();
         for (leg, (shard, arrays)) in dividing.shards.into_iter().enumerate() {
             legs.insert(shard, leg);
-            stored.push((self.attach(shard).await?, arrays.finish()));
+            let place = self.attach_saved(shard, run.turns).await?;
+            stored.push((place, arrays.finish()));
         }
         let order = dividing
             .order
@@ -379,20 +401,6 @@ impl Session {
             self.lock_copies(&legs).await?;
         }
         let segment = self.state.phase == Phase::Segment;
-        for (leg, part) in parts.iter().enumerate() {
-            let inbox = &mut self.servers[part.at].inbox;
-            inbox.notices = Notices::of_same(leg);
-            inbox.wrote = true;
-            inbox.may_write = true;
-            self.send_statement(
-                part.at,
-                work,
-                (part.sql, part.arrays),
-                run,
-                run.formats,
-                false,
-            );
-        }
         let columns = formatted(&run.described.columns, run.formats);
         // PostgreSQL tells them when the rows are there.
         let mut untold = (run.describes && !columns.is_empty()).then(|| columns.clone());
@@ -406,29 +414,57 @@ impl Session {
         let mut unlike = None;
         let mut parsed = vec![false; parts.len()];
         let mut ended = vec![false; parts.len()];
-        let one_by_one = order.iter().map(|leg| (*leg, true));
-        for (leg, one) in one_by_one.chain((0..parts.len()).map(|leg| (leg, false))) {
-            if ended[leg] || (one && (merging.is_wrong() || run.described.columns.is_empty())) {
-                continue;
+        let shards: Vec<usize> = parts.iter().map(|p| self.servers[p.at].shard).collect();
+        let batches = self.batches_of(&shards, run.turns.order, *merge == Merge::First);
+        let in_turn = batches.len() > 1;
+        // Rows of shards that are asked later may come before those that are there.
+        let keeps = in_turn && !order.is_empty() && !run.described.columns.is_empty();
+        let most = self.topology.config.limits.held_rows.bytes();
+        let mut kept = WaitingRows::new(keeps, parts.len(), most);
+        for batch in batches {
+            for &leg in &batch {
+                let part = &parts[leg];
+                let inbox = &mut self.servers[part.at].inbox;
+                inbox.notices = Notices::of_same(leg);
+                inbox.wrote = true;
+                inbox.may_write = true;
+                let text = (part.sql, part.arrays);
+                self.send_statement(part.at, work, text, run, run.formats, false);
             }
-            self.each_message(parts[leg].at, |frame, reply, client| {
-                parsed[leg] |= matches!(reply.event, Event::Parsed(_));
-                if reply.event == Event::Failed && !parsed[leg] {
-                    unlike.get_or_insert_with(|| frame.body().to_vec());
-                    ended[leg] = segment;
-                    return segment;
+            let one_by_one = order.iter().filter(|_| !in_turn).map(|leg| (*leg, true));
+            for (leg, one) in one_by_one.chain(batch.iter().map(|leg| (*leg, false))) {
+                if ended[leg] || (one && (merging.is_wrong() || run.described.columns.is_empty())) {
+                    continue;
                 }
-                let shown = frame.tag() == tag::DATA_ROW || reply.event == Event::Completed;
-                if let Some(columns) = untold.take_if(|_| shown) {
-                    client.with_output(|out| backend::put_columns(out, &columns));
-                }
-                let done = merging.take(leg, frame, reply.event, client);
-                let failed = reply.event == Event::Failed;
-                ended[leg] = done || (segment && (failed || frame.tag() == tag::CLOSE_COMPLETE));
-                ended[leg] || (one && frame.tag() == tag::DATA_ROW)
-            })
-            .await?;
+                self.each_message(parts[leg].at, |frame, reply, client| {
+                    parsed[leg] |= matches!(reply.event, Event::Parsed(_));
+                    if reply.event == Event::Failed && !parsed[leg] {
+                        unlike.get_or_insert_with(|| frame.body().to_vec());
+                        ended[leg] = segment;
+                        return segment;
+                    }
+                    if kept.takes(leg, frame) {
+                        return false;
+                    }
+                    let shown = frame.tag() == tag::DATA_ROW || reply.event == Event::Completed;
+                    if let Some(columns) = untold.take_if(|_| shown) {
+                        client.with_output(|out| backend::put_columns(out, &columns));
+                    }
+                    let done = merging.take(leg, frame, reply.event, client);
+                    let failed = reply.event == Event::Failed;
+                    let closed = failed || frame.tag() == tag::CLOSE_COMPLETE;
+                    ended[leg] = done || (segment && closed);
+                    ended[leg] || (one && frame.tag() == tag::DATA_ROW)
+                })
+                .await?;
+                self.stop_if_undone(&merging)?;
+            }
+            if merging.is_wrong() || unlike.is_some() {
+                break;
+            }
+            kept.check()?;
         }
+        kept.pass(order, &mut merging, &mut self.client);
         self.active = None;
         if let Some(body) = unlike {
             return Err(self.differs(work, &body));

@@ -62,9 +62,9 @@ fn numbers_that_the_router_has_taken_are_known_until_others_may_have_been_used()
         .expect("some were made")
         .find(sequence)
     {
-        Found::Here(value) => value.to_string(),
-        Found::Elsewhere => "elsewhere".to_owned(),
-        Found::Unclear => "unclear".to_owned(),
+        SequenceValue::Here(value) => value.to_string(),
+        SequenceValue::Elsewhere => "elsewhere".to_owned(),
+        SequenceValue::Unclear => "unclear".to_owned(),
     };
     let all = |numbers: &Numbers| {
         [None, Some("\"public\".\"a\""), Some("\"public\".\"b\"")]

@@ -5,20 +5,19 @@ mod script;
 
 pub(super) mod named;
 
-use super::code::Behind;
 use super::dispatch::Dispatch;
-use super::errors::Written;
-use super::here::is_control;
-use super::inbox::Outcome;
-use super::names::Prepared;
 use super::process;
 use super::repeat::Again;
-use super::rules::Moment;
+use super::rules::RuleStage;
 use super::state::Phase;
-use super::step::{Defines, Kind, Step};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
+use crate::core::code::Behind;
+use crate::core::lists::Outcome;
 use crate::session::gather::Bound;
+use crate::statements::errors::Written;
+use crate::statements::names::Prepared;
+use crate::statements::step::{Defines, Kind, Step};
 use mothership_plan::{Params, Plan};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, put_query};
@@ -46,11 +45,11 @@ impl Session {
         let mut statement = self.told_query(&statement)?.unwrap_or(statement);
         // A transaction can be ended whatever is known of the definitions.
         if !ends_transaction(&statement) {
-            self.refresh_world().await?;
+            self.refresh_model().await?;
         }
         self.state.names.drop_unnamed();
         self.state.portals.close(b"");
-        self.heed(&statement, Moment::Runs).await?;
+        self.heed(&statement, RuleStage::Runs).await?;
         if statement.rewritten.get().is_some() {
             if let Some(done) = self.signalled_query(&statement).await? {
                 statement = done;
@@ -185,7 +184,7 @@ impl Session {
         let (_, before_last) = statement.steps.split_last().unzip();
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
         let leaves_startup = before_last.unwrap_or_default().iter().any(leaves_startup);
-        if self.world.is_none() && self.servers.len() <= 1 && !leaves_startup && whole {
+        if self.model.is_none() && self.servers.len() <= 1 && !leaves_startup && whole {
             let writes = statement.steps.iter().any(|s| s.writes) || self.may_write_unseen();
             let home = self.topology.home;
             let mut all_at_home = true;
@@ -249,10 +248,10 @@ impl Session {
             if must_be_alone(&step.kind) {
                 return Ok(None);
             }
-            if is_control(&step.kind) {
+            if step.kind.is_control() {
                 continue;
             }
-            if step.explains.is_some() && self.world.is_some() {
+            if step.explains.is_some() && self.model.is_some() {
                 return Ok(None);
             }
             // Its values are made when it runs, or its rights asked for.
@@ -346,7 +345,7 @@ impl Session {
                 .hint("Send Sync before it, or call the function by SELECT.")
                 .into());
         }
-        self.refresh_world().await?;
+        self.refresh_model().await?;
         self.heed_unknown().await?;
         self.check_steps(&[])?;
         self.begin_change(Behind::Changed);

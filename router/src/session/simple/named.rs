@@ -2,14 +2,14 @@
 //! the servers that have to have it.
 
 use super::{alone_report, changes_plans, must_be_alone};
+use crate::core::lists::Outcome;
 use crate::session::dispatch::{Dispatch, Many};
-use crate::session::errors::Written;
 use crate::session::execute::arguments;
-use crate::session::inbox::Outcome;
-use crate::session::names::{Origin, Prepared};
 use crate::session::state::Block;
-use crate::session::step::{Kind, Step};
 use crate::session::{Halt, Session};
+use crate::statements::errors::Written;
+use crate::statements::names::{Origin, Prepared, renamed};
+use crate::statements::step::{Kind, Step};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Parse};
 use mothership_proto::ledger::{Audience, Owed};
@@ -71,7 +71,7 @@ impl Session {
             (sql, strings),
             Origin::Prepare(span),
             &self.moment(),
-            || crate::session::step::prepared_steps(sql, strings),
+            || crate::statements::step::prepared_steps(sql, strings),
         );
         Ok(self.given(name, prepared))
     }
@@ -190,7 +190,7 @@ impl Session {
         sql: &[u8],
         prepared: &Rc<Prepared>,
     ) -> Result<Option<Dispatch>, Halt> {
-        if self.world.is_none() {
+        if self.model.is_none() {
             return Ok(Some(Dispatch::One {
                 shard: self.shard_unplanned(prepared, 0)?,
                 writes: true,
@@ -283,6 +283,8 @@ impl Session {
         if many.copy_in || many.is_step_by_step() || many.password {
             return Err(prepared_over_shards().into());
         }
+        // Before its servers are attached: nothing was done on them.
+        let turns = self.turns(&prepared.sql, &prepared.steps, &many);
         if many.writes {
             self.begin_implicit();
         }
@@ -292,7 +294,8 @@ impl Session {
         }
         let text = renamed(&statement.sql, span, prepared.server_name());
         self.written = Some(renaming(statement, span, prepared));
-        self.query_many(&text, &[], &many).await
+        self.run_in_turns((&text, &prepared.sql), &[], &many, None, turns)
+            .await
     }
 
     /// The end of an EXECUTE on several shards.
@@ -398,18 +401,6 @@ fn ends_settings(kind: &Kind) -> bool {
     )
 }
 
-/// The text with another name in place of the client's.
-pub(in crate::session) fn renamed(sql: &[u8], span: Span, name: &str) -> Vec<u8> {
-    [
-        &sql[..span.start],
-        b"\"",
-        name.as_bytes(),
-        b"\"",
-        &sql[span.end..],
-    ]
-    .concat()
-}
-
 /// What [`renamed`] makes of a statement; it writes two quotes.
 fn renaming(own: &Rc<Prepared>, span: Span, prepared: &Prepared) -> Rc<Written> {
     Rc::new(Written::named(own, span, prepared.server_name().len() + 2))
@@ -455,8 +446,8 @@ pub(in crate::session) fn duplicate_statement(name: &[u8]) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::names::Interner;
-    use crate::session::step::steps;
+    use crate::statements::names::Interner;
+    use crate::statements::step::steps;
     use mothership_sql::places::Characters;
 
     #[test]

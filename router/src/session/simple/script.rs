@@ -3,11 +3,12 @@
 
 use super::alone_report;
 use crate::session::dispatch::{Dispatch, Many};
-use crate::session::errors::Written;
-use crate::session::here::is_control;
-use crate::session::names::Prepared;
-use crate::session::step::Kind;
+use crate::session::state::Unfollowed;
 use crate::session::{Halt, Session};
+use crate::statements::errors::Written;
+use crate::statements::names::Prepared;
+use crate::statements::settings::{Change, Setting};
+use crate::statements::step::Kind;
 use mothership_plan::Params;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
@@ -24,19 +25,30 @@ impl Session {
     ) -> Result<(), Halt> {
         let count = statement.steps.len();
         let arrived = self.encoding();
+        let strings = self.standard_strings();
+        let mut quotes = false;
+        // Any of its statements may be the one.
+        let ran_unfollowed = self.state.marks.unfollowed == Unfollowed::Now;
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
             if !text.is_ascii() && !self.still_reads_as(&arrived) {
                 return Err(encoding_changed().into());
             }
-            if at > 0 && !is_control(&step.kind) {
+            if text.contains(&b'\\') && (quotes || self.standard_strings() != strings) {
+                return Err(quoting_changed().into());
+            }
+            quotes |= sets_backslash_quote(&step.kind);
+            if at > 0 && !step.kind.is_control() {
                 self.refresh_between().await?;
+                if ran_unfollowed {
+                    self.state.run_unfollowed();
+                }
             }
             self.check_steps(std::slice::from_ref(step))?;
             if self.control_outside(&step.kind, text).await? {
                 continue;
             }
-            if self.runs_here(&step.kind) || (is_control(&step.kind) && !self.servers.is_empty()) {
+            if self.runs_here(&step.kind) || (step.kind.is_control() && !self.servers.is_empty()) {
                 self.carry_out(&step.kind, text).await?;
                 continue;
             }
@@ -158,6 +170,28 @@ fn encoding_changed() -> Report {
         "client_encoding cannot be changed ahead of other characters of the same text",
     )
     .hint("Send SET client_encoding by itself.")
+}
+
+/// Whether a statement says whether `\'` is a quote in a string.
+fn sets_backslash_quote(kind: &Kind) -> bool {
+    let is = |change: &Change| match change {
+        Change::Set(Setting { name, .. }) | Change::Reset(name) => name == "backslash_quote",
+        Change::ResetAll { .. } | Change::DiscardAll => true,
+    };
+    match kind {
+        Kind::Settings(changes) | Kind::LocalConfig(Some(changes)) => changes.iter().any(is),
+        Kind::SetLocal(change, _) => is(change),
+        _ => false,
+    }
+}
+
+/// The refusal of a text that changes how the strings behind it are read: PostgreSQL reads all of it as it arrives.
+fn quoting_changed() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "how backslashes are read cannot be changed ahead of other backslashes of the same text",
+    )
+    .hint("Send SET standard_conforming_strings or SET backslash_quote by itself.")
 }
 
 /// The name of an encoding as PostgreSQL compares it (`clean_encoding_name`).

@@ -26,7 +26,18 @@ const BLOCK: &[&str] = &[
     "COMMIT",
 ];
 
-const LOADS: [Load; 8] = [
+const NIGHTLY: &[&str] = &[
+    "BEGIN",
+    "INSERT INTO acc (id, n) SELECT g, 1 FROM generate_series(1, 40) g ON CONFLICT (id) DO UPDATE SET n = acc.n + excluded.n",
+    "COMMIT",
+];
+const WITHIN: &[&str] = &[
+    "BEGIN",
+    "WITH u AS (UPDATE acc SET n = n + 1 WHERE id IN (1, 2, 3, 4) RETURNING id, n) SELECT * FROM u",
+    "COMMIT",
+];
+
+const LOADS: [Load; 10] = [
     ("upsert of the same 6 keys, 1 client", 1, UPSERT),
     ("upsert of the same 6 keys, 3 clients", 3, UPSERT),
     ("upsert of the same 6 keys, 6 clients", 6, UPSERT),
@@ -38,6 +49,8 @@ const LOADS: [Load; 8] = [
     ("UPDATE ... WHERE id IN (1, 2, 3, 4), 3 clients", 3, LIST),
     ("SELECT ... ORDER BY id FOR UPDATE, 3 clients", 3, SORTED),
     ("two UPDATEs in a block, 3 clients", 3, BLOCK),
+    ("upsert of a query in a block, 6 clients", 6, NIGHTLY),
+    ("WITH ... UPDATE in a block, 3 clients", 3, WITHIN),
     (
         "UPDATE of one row of a reference table, 1 client",
         1,

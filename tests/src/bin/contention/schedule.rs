@@ -197,7 +197,8 @@ fn statement(
         let rows = keys.iter().map(|key| format!("({key}, {n})"));
         rows.collect::<Vec<_>>().join(", ")
     };
-    let (sql, adds) = match rng.random_range(0..10) {
+    let (least, most) = (*keys.iter().min().unwrap(), *keys.iter().max().unwrap());
+    let (sql, adds) = match rng.random_range(0..13) {
         0..=2 => {
             let returning = if rng.random_bool(0.3) {
                 " RETURNING id"
@@ -215,11 +216,7 @@ fn statement(
             Adds::Each(1),
         ),
         5 => {
-            let (from, to) = (
-                keys[0].min(*keys.last().unwrap()),
-                keys[0].max(*keys.last().unwrap()),
-            );
-            let sql = format!("UPDATE {t} SET n = n + 1 WHERE id BETWEEN {from} AND {to}");
+            let sql = format!("UPDATE {t} SET n = n + 1 WHERE id BETWEEN {least} AND {most}");
             (sql, Adds::Each(1))
         }
         6 => {
@@ -265,6 +262,29 @@ fn statement(
                 rows("1")
             );
             (sql, Adds::Each(1))
+        }
+        9 | 10 => {
+            // What it stores comes of a query, whose rows the router divides.
+            let source = match rng.random_bool(0.5) {
+                true => format!("unnest(ARRAY[{list}])"),
+                false => format!("generate_series({least}, {most})"),
+            };
+            let conflict = match rng.random_range(0..4) {
+                0 => "NOTHING".to_owned(),
+                1 => format!("UPDATE SET n = {t}.n + 1 RETURNING id"),
+                _ => format!("UPDATE SET n = {t}.n + 1"),
+            };
+            let sql = format!(
+                "INSERT INTO {t} (id, n) SELECT g, 1 FROM {source} g ON CONFLICT (id) DO {conflict}"
+            );
+            (sql, Adds::Each(1))
+        }
+        11 => {
+            let update = format!("UPDATE {t} SET n = n + 1 WHERE id IN ({list}) RETURNING id, n");
+            (
+                format!("WITH u AS ({update}) SELECT id, n FROM u"),
+                Adds::Each(1),
+            )
         }
         _ => (
             format!("UPDATE {t} SET n = n + 1 WHERE id = {}", keys[0]),

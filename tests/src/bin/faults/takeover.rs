@@ -36,7 +36,7 @@ pub fn taken_over(world: &mut World<'_>, verdict: &mut Verdict) {
     while shown < TIMES && wrong.is_empty() {
         let mut load = Load::start(&world.router, USER, PASSWORD, &world.database, seconds);
         poll_until(SOON, || counted(world) > done + 10 || !load.runs());
-        let heir = world.router.heir();
+        let new_process = world.router.take_over();
         let was_beside = load.runs();
         for (kind, end) in load.end() {
             done += end.transactions;
@@ -46,10 +46,10 @@ pub fn taken_over(world: &mut World<'_>, verdict: &mut Verdict) {
         if !goes_on {
             wrong.push(format!("the bank: {}", world.bank.figures()));
         }
-        let mut elder = std::mem::replace(&mut world.router, heir);
+        let mut old_process = std::mem::replace(&mut world.router, new_process);
         // The bank's clients stay, so it is told to let them go.
-        elder.sigterm();
-        let status = elder.wait(SOON);
+        old_process.sigterm();
+        let status = old_process.wait(SOON);
         if !status.success() {
             wrong.push(format!("the old process: {status}"));
         }

@@ -30,6 +30,8 @@ const DEEDS: [(&str, &[&str]); 5] = [
         "a setting of PostgreSQL",
         &[
             "UPDATE pg_settings SET setting = '77MB' WHERE name = 'work_mem';",
+            "UPDATE ONLY (pg_settings) SET setting = '77MB' WHERE name = 'work_mem';",
+            "WITH q AS (SELECT 1) UPDATE pg_settings SET setting = '77MB' WHERE name = 'work_mem';",
             "UPDATE apart.settings SET setting = '77MB' WHERE name = 'work_mem';",
             "PERFORM set_config('work_mem', '77MB', false);",
         ],
@@ -45,6 +47,7 @@ const DEEDS: [(&str, &[&str]); 5] = [
         "a lock",
         &[
             "PERFORM pg_advisory_lock(4711);",
+            "PERFORM (4711::bigint).pg_advisory_lock;",
             "PERFORM pg_try_advisory_lock_shared(4711);",
             "PERFORM pg_advisory_lock(4711); PERFORM pg_advisory_lock(4711); PERFORM pg_advisory_unlock(4711);",
         ],
@@ -55,6 +58,7 @@ const DEEDS: [(&str, &[&str]); 5] = [
             "DROP TABLE IF EXISTS pg_temp.shared; CREATE TEMP TABLE shared (a int);",
             "PERFORM set_config('search_path', 'pg_' || 'temp', true); IF to_regclass('shared') IS NULL THEN CREATE TABLE shared (a int); END IF;",
             "EXECUTE 'CREATE TEMP TABLE IF NOT EXISTS shared (a int)';",
+            "CREATE OR REPLACE TEMP VIEW shared AS SELECT 1 AS a;",
         ],
     ),
 ];

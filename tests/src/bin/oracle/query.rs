@@ -102,7 +102,7 @@ impl Gen<'_> {
         }
     }
 
-    /// FOR UPDATE and its kin.
+    /// FOR UPDATE and the like.
     pub fn row_lock(&mut self, feature: &'static str) -> String {
         self.has(feature);
         let strength = self.pick(&["UPDATE", "SHARE", "NO KEY UPDATE", "KEY SHARE"]);
@@ -110,7 +110,7 @@ impl Gen<'_> {
         format!(" FOR {strength}{waits}")
     }
 
-    /// LIMIT and its kin with the rows left out at the start; not determined ones only in forms
+    /// LIMIT and the like with the rows left out at the start; not determined ones only in forms
     /// that give a certain number of rows.
     pub fn limit(&mut self, determined: bool, order_by: &str) -> Option<(String, usize)> {
         let n = self.pick(&[0, 1, 2, 3, 5, 10]);

@@ -71,7 +71,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// How long a statement may run on the one PostgreSQL. What takes longer is not compared.
 const PATIENCE: &str = "SET statement_timeout = '1s'";
 /// A view of more rows makes too many of those that read it slow.
-const MOST_ROWS: u64 = 400;
+const MAX_ROWS: u64 = 400;
 /// And through the router, far less than an answer is waited for.
 const TIMEOUT: &str = "SET statement_timeout = '8s'";
 
@@ -226,7 +226,7 @@ impl World {
             if !is_made(&simple(&mut self.o, &create)) {
                 continue;
             }
-            let counted = format!("SELECT count(*) <= {MOST_ROWS} FROM {name}");
+            let counted = format!("SELECT count(*) <= {MAX_ROWS} FROM {name}");
             let counted = simple(&mut self.o, &counted);
             let is_small = matches!(counted, Ok(answer) if answer.rows.first() == Some(&vec![Some(b"t".to_vec())]));
             let said = match is_small {

@@ -80,10 +80,10 @@ fn switchover(world: &mut World, rng: &mut StdRng) -> String {
     let at = shard(rng);
     let router = rng.random_range(0..world.routers.len());
     let shard = &world.fleet.shards[at];
-    let heir = rng.random_range(0..shard.replicas.len());
-    // Otherwise it might come to have more than the heir.
-    shard.gather_behind(heir);
-    let way = world.way(at, shard.replicas[heir].port()).port();
+    let candidate = rng.random_range(0..shard.replicas.len());
+    // Otherwise it might come to have more than the candidate.
+    shard.gather_behind(candidate);
+    let way = world.way(at, shard.replicas[candidate].port()).port();
     let command = format!("SWITCHOVER s{} '127.0.0.1:{way}'", at + 1);
     // A standby is fit when it follows; routers may have seen the last fault just now.
     let mut said = String::new();
@@ -92,13 +92,13 @@ fn switchover(world: &mut World, rng: &mut StdRng) -> String {
         said.is_empty()
     });
     let shard = &mut world.fleet.shards[at];
-    if shard.promoted() != Some(heir) {
+    if shard.promoted() != Some(candidate) {
         shard.gather();
         return format!("s{}: {said}", at + 1);
     }
     assert!(done, "SWITCHOVER: {said}");
-    shard.crown(heir);
-    shard.rejoin(heir);
+    shard.crown(candidate);
+    shard.rejoin(candidate);
     shard.wait_replayed();
     format!("s{} by router {router}", at + 1)
 }

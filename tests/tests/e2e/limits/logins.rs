@@ -81,9 +81,9 @@ fn logins_that_send_a_byte_at_a_time_end_at_one_deadline_and_cost_two_kilobytes_
 // R4: who has said who he is and proves nothing.
 #[test]
 fn logins_that_stop_before_their_proof_are_as_many_as_the_setting_says_and_cost_little() {
-    const MOST: usize = 500;
+    const MAX_LOGINS: usize = 500;
     let stage = Stage::with(&format!(
-        "[listen]\nport = @port@\nworkers = 2\nmax_logins = {MOST}\nlogin_timeout = \"30s\"\n[pool]\nmin = 1"
+        "[listen]\nport = @port@\nworkers = 2\nmax_logins = {MAX_LOGINS}\nlogin_timeout = \"30s\"\n[pool]\nmin = 1"
     ));
     let bystander = stage.bystander();
     let startup = message::startup(V3_0, &[("user", "slow"), ("database", "slow")]);
@@ -97,8 +97,11 @@ fn logins_that_stop_before_their_proof_are_as_many_as_the_setting_says_and_cost_
         });
         stage.router.resident_bytes()
     };
-    let (few, all) = (stop_before_proof(MOST / 5), stop_before_proof(MOST));
-    let cost = all.saturating_sub(few) / (MOST as u64 * 4 / 5);
+    let (few, all) = (
+        stop_before_proof(MAX_LOGINS / 5),
+        stop_before_proof(MAX_LOGINS),
+    );
+    let cost = all.saturating_sub(few) / (MAX_LOGINS as u64 * 4 / 5);
     println!("{cost} bytes for each that has not proved anything");
     assert!(cost < 16 << 10, "{cost} bytes each");
     let told = last_words(&mut Wire::connect(stage.router.port())).expect("it is told why");

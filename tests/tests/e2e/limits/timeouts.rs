@@ -142,9 +142,168 @@ fn who_is_silent_for_too_long_is_disconnected() {
     bystander.noticed_nothing();
 }
 
+fn plain() -> Stage {
+    stage("queue_timeout = \"10s\"")
+}
+
+/// What it is told at last, with the words, and that it closes.
+fn farewell(wire: &mut mothership_tests::Wire) -> (String, String) {
+    let frame = wire.try_frame(LIMIT).expect("it is told why");
+    assert!(wire.is_closed_within(LIMIT));
+    let said = |field| frame.field(field).unwrap_or_default();
+    assert_eq!((said('S').as_str(), frame.field('H')), ("FATAL", None));
+    (frame.sqlstate(), said('M'))
+}
+
+const IDLE: (&str, &str) = (
+    "57P05",
+    "terminating connection due to idle-session timeout",
+);
+const IN_TRANSACTION: (&str, &str) = (
+    "25P03",
+    "terminating connection due to idle-in-transaction timeout",
+);
+
+fn told((code, message): (&str, &str)) -> (String, String) {
+    (code.to_owned(), message.to_owned())
+}
+
+#[test]
+fn a_block_that_has_no_server_yet_ends_by_the_timeout_of_its_client() {
+    let stage = plain();
+    let bystander = stage.bystander();
+    let set = "SET idle_in_transaction_session_timeout = '300ms'";
+    for begins in [
+        &["BEGIN"][..],
+        &["BEGIN", "SAVEPOINT a"],
+        &["BEGIN", "SELECT 1"],
+        &["BEGIN; SELECT 1/0"],
+    ] {
+        let mut wire = stage.wire();
+        wire.query(set);
+        begins.iter().for_each(|sql| drop(wire.query(sql)));
+        assert_eq!(farewell(&mut wire), told(IN_TRANSACTION), "{begins:?}");
+    }
+    let mut wire = stage.wire();
+    wire.query(&format!("{set}; BEGIN"));
+    assert_eq!(farewell(&mut wire), told(IN_TRANSACTION));
+    // Who goes on, or has said that it is no limit, is left alone.
+    let mut wire = stage.wire();
+    wire.query("SET idle_in_transaction_session_timeout = '1s'");
+    wire.query("BEGIN");
+    for _ in 0..6 {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        wire.query("SAVEPOINT a");
+    }
+    wire.query("COMMIT");
+    for sql in [set, "SET idle_in_transaction_session_timeout = 0", "BEGIN"] {
+        wire.query(sql);
+    }
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(wire.rows("SELECT 1"), [["1"]]);
+    bystander.noticed_nothing();
+}
+
+#[test]
+fn a_silent_session_ends_by_the_timeout_of_its_client() {
+    let stage = plain();
+    let bystander = stage.bystander();
+    let set = "SET idle_session_timeout = '300ms'";
+    for sql in ["SELECT 1", "SHOW idle_session_timeout", "BEGIN; COMMIT"] {
+        let mut wire = stage.wire();
+        wire.query(set);
+        wire.query(sql);
+        assert_eq!(farewell(&mut wire), told(IDLE), "{sql}");
+    }
+    // Nothing else is sent after it.
+    let mut wire = stage.wire();
+    wire.query(&format!("{set}; SELECT 1;"));
+    assert_eq!(farewell(&mut wire), told(IDLE));
+    let mut wire = stage.wire();
+    for sql in ["BEGIN", set, "ROLLBACK"] {
+        wire.query(sql);
+    }
+    // A transaction is another matter, and so is who goes on.
+    let mut busy = stage.wire();
+    busy.query("SET idle_session_timeout = '1s'");
+    for _ in 0..6 {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(busy.rows("SHOW idle_session_timeout"), [["1s"]]);
+    }
+    busy.query("BEGIN");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    busy.query("COMMIT");
+    assert_eq!(busy.rows("SELECT 1"), [["1"]]);
+    busy.query("RESET idle_session_timeout");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(busy.rows("SELECT 1"), [["1"]]);
+    assert_eq!(wire.rows("SELECT 1"), [["1"]]);
+    bystander.noticed_nothing();
+}
+
+#[test]
+fn timeouts_that_a_session_begins_with_hold() {
+    let stage = plain();
+    let endpoint = stage.endpoint();
+    // As its startup packet says.
+    let startup = |options: &str| {
+        let mut wire = mothership_tests::Wire::connect(stage.router.port());
+        wire.try_login(&endpoint, message::V3_0, &[("options", options)])
+            .unwrap();
+        wire
+    };
+    let mut wire = startup("-c idle_session_timeout=300");
+    assert_eq!(farewell(&mut wire), told(IDLE));
+    let mut wire = startup("-c idle_in_transaction_session_timeout=300");
+    wire.query("BEGIN");
+    assert_eq!(farewell(&mut wire), told(IN_TRANSACTION));
+    // As the database says.
+    let name = &endpoint.database;
+    let mut admin = stage.wire();
+    for setting in [
+        "idle_session_timeout",
+        "idle_in_transaction_session_timeout",
+    ] {
+        let alter = format!("ALTER DATABASE \"{name}\" SET {setting} = '400ms'");
+        assert_eq!(admin.query(&alter)[0].kind, b'C');
+    }
+    let mut wire = stage.wire();
+    wire.query("BEGIN");
+    assert_eq!(farewell(&mut wire), told(IN_TRANSACTION));
+    let mut wire = stage.wire();
+    assert_eq!(farewell(&mut wire), told(IDLE));
+    let mut wire = startup("-c idle_session_timeout=0");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(wire.rows("SHOW idle_session_timeout"), [["0"]]);
+    // It began before.
+    assert_eq!(admin.rows("SELECT 1"), [["1"]]);
+}
+
+#[test]
+fn what_a_client_has_set_for_itself_does_not_end_the_servers_of_the_pool() {
+    let stage = Stage::with("[pool]\nmin = 0\nmax = 1\n[listen]\nport = @port@\nworkers = 1");
+    let process = "SELECT pg_backend_pid()";
+    let mut other = stage.wire();
+    let first = other.rows(process);
+    let mut client = stage.wire();
+    for sql in [
+        "SET idle_session_timeout = '500ms'",
+        "SELECT 1",
+        "BEGIN; SELECT 1; COMMIT",
+    ] {
+        client.query(sql);
+        assert_eq!(other.rows("SHOW idle_session_timeout"), [["0"]]);
+        assert_eq!(client.rows("SHOW idle_session_timeout"), [["500ms"]]);
+    }
+    assert_eq!(farewell(&mut client), told(IDLE));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(other.rows(process), first);
+}
+
 #[test]
 fn a_statement_that_no_cancel_ends_is_given_up() {
-    let stage = stage("query_timeout = \"2s\"\nreset_timeout = \"300ms\"");
+    // The bystander has the same limit, and is answered within it on a busy machine, too.
+    let stage = stage("query_timeout = \"5s\"\nreset_timeout = \"300ms\"");
     let bystander = stage.bystander();
     stage.shards.sql(
         0,

@@ -216,7 +216,7 @@ fn listening(set: &ReplicaSet) -> u16 {
         [[table]]\nname = \"t\"\nkind = \"documents\"\nshards = [\"docs\"]\n\
         [[table.column]]\nname = \"mark\"\npath = \"_id\"\nsql_type = \"int4\"\n";
     let config = Config::parse(Path::new("test.toml"), text, &Process).unwrap();
-    let collections = mothership::world::documents::collections(&config);
+    let collections = config.collections();
     let collections = collections.into_iter().map(Arc::clone).collect();
     let login = Login {
         user: None,

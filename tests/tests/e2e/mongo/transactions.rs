@@ -1,7 +1,7 @@
 //! Transactions on documents.
 
 use super::stage::Documents;
-use crate::shards::stage::{one, say, segment, send};
+use crate::shards::stage::{LIMIT, one, say, segment, send};
 
 const ABORTED: &str =
     "Error 25P02 current transaction is aborted, commands ignored until end of transaction block";
@@ -36,6 +36,34 @@ fn a_transaction_is_all_or_nothing_and_nobody_sees_it_before() {
         );
         assert_eq!(count(&documents), left, "{end}");
     }
+}
+
+#[test]
+fn a_silent_client_is_told_to_go_by_its_own_timeouts() {
+    let Some(documents) = Documents::over(1) else {
+        return;
+    };
+    for (setting, begins, code) in [
+        (
+            "idle_in_transaction_session_timeout",
+            &["BEGIN", "INSERT INTO events (id) VALUES (1)"][..],
+            "25P03",
+        ),
+        (
+            "idle_session_timeout",
+            &["SELECT count(*) FROM events"],
+            "57P05",
+        ),
+    ] {
+        let mut wire = documents.stage.wire();
+        say(&mut wire, &format!("SET {setting} = '2s'"));
+        for sql in begins {
+            say(&mut wire, sql);
+        }
+        assert_eq!(wire.frame().sqlstate(), code);
+        assert!(wire.is_closed_within(LIMIT));
+    }
+    assert_eq!(count(&documents), 0);
 }
 
 #[test]

@@ -160,7 +160,9 @@ fn a_shard_rule_keeps_statements_without_tables_and_answers_nothing_from_the_wro
         ] {
             for frames in [wire.query(sql), extended(&mut wire, sql)] {
                 let found = code(&frames);
-                let of_server = sql.contains(';') && found == "42601";
+                let of_server = sql.contains(';') && found == "42601"
+                    // There is no such sequence on any shard.
+                    || sql.contains("nextval") && found == "42P01";
                 assert!(found == "0A000" || of_server, "{sql}: {found}");
                 assert!(!frames.iter().any(|f| f.kind == b'D'), "{sql}");
             }

@@ -332,3 +332,46 @@ async fn waits_for_connections_and_for_locks_are_one_deadlock() {
     }
     stage.assert_nothing_prepared();
 }
+
+/// Writers of reference tables wait for a lock of the router's own, which comes ahead of their statement.
+#[tokio::test]
+async fn a_writer_of_a_reference_table_is_in_the_cycle() {
+    let stage = Stage::with(QUICK);
+    let ids = one_each();
+    stage.fill(ids.iter().copied());
+    let (a, b) = (stage.client().await, stage.client().await);
+    let kinds = "INSERT INTO kinds VALUES (1, 'k') ON CONFLICT (id) DO UPDATE SET name = 'l'";
+    within(a.batch_execute(kinds)).await.unwrap();
+    let [x, y, z] = ids;
+    let writes_kinds = [
+        kinds.to_owned(),
+        "UPDATE kinds SET name = 'm' WHERE id = 1".to_owned(),
+        format!(
+            "WITH k AS (UPDATE kinds SET name = 'n' RETURNING id) UPDATE items SET v = 7 WHERE id = {z} AND id > (SELECT min(id) FROM k)"
+        ),
+    ];
+    let writes_items = [
+        format!("UPDATE items SET note = 'b' WHERE id IN ({x}, {y}, {z})"),
+        format!(
+            "INSERT INTO items SELECT g, 1, 'b' FROM unnest(ARRAY[{x}, {y}, {z}]) g \
+             ON CONFLICT (id) DO UPDATE SET v = 9"
+        ),
+        format!("INSERT INTO items VALUES ({z}, 1), ({y}, 1) ON CONFLICT (id) DO UPDATE SET v = 8"),
+    ];
+    for wants in &writes_kinds {
+        for other in &writes_items {
+            for prepared in [false, true] {
+                for client in [&a, &b] {
+                    within(client.batch_execute("BEGIN")).await.unwrap();
+                }
+                within(run(&a, &update(y, "a"), prepared)).await.unwrap();
+                if run(&b, kinds, prepared).await.is_err() {
+                    panic!("{kinds}");
+                }
+                let (_, detail) = collide([&a, &b], [wants, other], prepared).await;
+                assert!(detail.contains("process"), "{detail}");
+            }
+        }
+    }
+    stage.assert_nothing_open();
+}

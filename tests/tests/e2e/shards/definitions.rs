@@ -1,6 +1,7 @@
 //! Changes of definitions: on all shards alike, at once or shard after shard.
 
 use super::stage::{Stage, extended, one, one_each, say, send};
+use mothership_tests::message::{self, Format};
 use mothership_tests::{Frame, Wire};
 
 /// Whether each shard has it.
@@ -341,4 +342,164 @@ fn a_change_in_an_open_transaction_holds_up_nobody() {
     assert_eq!(one(&mut other, "SELECT sum(more) FROM items"), "21");
     let gone = say(&mut other, "SELECT count(*) FROM accounts");
     assert!(gone[0].starts_with("Error "), "{gone:?}");
+}
+
+#[test]
+fn a_described_statement_keeps_its_columns_or_says_that_they_have_changed() {
+    let stage = Stage::new();
+    stage.fill(one_each());
+    let texts = [
+        "SELECT v FROM items",
+        "SELECT v FROM items ORDER BY id LIMIT 2",
+        "SELECT max(v) FROM items",
+        "SELECT a.v FROM items a JOIN items b ON a.v = b.id + $1",
+        "UPDATE items SET note = 'm' WHERE v > $1 RETURNING v",
+        "SELECT v FROM items WHERE id = $1",
+    ];
+    let (mut wire, mut other) = (stage.wire(), stage.wire());
+    let describe = |wire: &mut Wire, text: &str| {
+        let messages = [
+            message::parse(text, text, &[20].repeat(text.matches('$').count())),
+            message::describe_statement(text),
+            message::sync(),
+        ];
+        let told = send(wire, &messages);
+        assert_eq!(told.last().unwrap(), "ReadyForQuery I", "{text}: {told:?}");
+    };
+    let run = |wire: &mut Wire, text: &str| {
+        let values: &[Option<&[u8]>] = match text.contains('$') {
+            true => &[Some(b"1")],
+            false => &[],
+        };
+        let messages = [
+            message::bind("", text, Format::Text, values, Format::Text),
+            message::execute("", 0),
+            message::sync(),
+        ];
+        send(wire, &messages)
+    };
+    for text in texts {
+        describe(&mut wire, text);
+    }
+    // What it was told still holds.
+    assert_eq!(
+        say(&mut other, "ALTER TABLE items ADD COLUMN more int8")[0],
+        "CommandComplete ALTER TABLE"
+    );
+    for text in texts {
+        assert_eq!(run(&mut wire, text)[0], "BindComplete", "{text}");
+    }
+    assert_eq!(
+        say(&mut other, "ALTER TABLE items ALTER COLUMN v TYPE numeric")[0],
+        "CommandComplete ALTER TABLE"
+    );
+    let changed = "Error 0A000 cached plan must not change result type";
+    for text in texts {
+        let told = run(&mut wire, text);
+        assert_eq!(told[0], changed, "{text}: {told:?}");
+        // Another client describes it as it is now.
+        describe(&mut other, text);
+        assert_eq!(run(&mut other, text)[0], "BindComplete", "{text}");
+    }
+    // By another search path it means another table.
+    for sql in [
+        "CREATE SCHEMA aside",
+        "CREATE TABLE aside.kinds (id int4 PRIMARY KEY)",
+    ] {
+        assert!(say(&mut other, sql)[0].starts_with("CommandComplete"));
+    }
+    let text = "SELECT * FROM kinds WHERE id = $1 -- aside";
+    describe(&mut wire, text);
+    say(&mut wire, "SET search_path = aside");
+    let told = run(&mut wire, text);
+    assert_eq!(told[0], changed, "{text}: {told:?}");
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn a_table_that_another_router_has_made_just_now_is_not_taken_for_one_of_the_home_shard() {
+    let stage = Stage::with("[tables]\ndefault = \"auto\"\n");
+    let other = stage.another_router();
+    let (mut wire, mut there) = (stage.wire(), stage.wire_of(&other));
+    for n in 0..8 {
+        // Whatever it does not know it looks for, and has then seen the catalog just now.
+        say(&mut there, "SELECT count(*) FROM nowhere");
+        let made = say(
+            &mut wire,
+            &format!("CREATE TABLE made{n} (id int PRIMARY KEY)"),
+        );
+        assert_eq!(made[0], "CommandComplete CREATE TABLE");
+        let filled = format!("INSERT INTO made{n} SELECT generate_series(1, 9)");
+        assert_eq!(say(&mut wire, &filled)[0], "CommandComplete INSERT 0 9");
+        match n % 4 {
+            0 => assert_eq!(
+                one(&mut there, &format!("SELECT count(*) FROM made{n}")),
+                "9"
+            ),
+            1 => {
+                let told = say(&mut there, &format!("DELETE FROM made{n}"));
+                assert_eq!(told[0], "CommandComplete DELETE 9");
+            }
+            2 => {
+                let more = format!("INSERT INTO made{n} VALUES (11), (12), (13), (14), (15)");
+                assert_eq!(say(&mut there, &more)[0], "CommandComplete INSERT 0 5");
+                let count =
+                    format!("SELECT count(*) FROM made{n} WHERE id = ANY ('{{11,12,13,14,15}}')");
+                assert_eq!(one(&mut wire, &count), "5");
+            }
+            _ => {
+                let told = say(&mut there, &format!("DROP TABLE made{n}"));
+                assert_eq!(told[0], "CommandComplete DROP TABLE");
+                let gone = format!("to_regclass('made{n}') IS NULL");
+                assert_eq!(everywhere(&stage, &gone), ["t", "t", "t"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_unique_index_becomes_a_constraint_on_all_shards() {
+    let stage = Stage::with("[[table]]\nname = \"dated\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n");
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE UNIQUE INDEX items_v ON items (id, v)",
+        "ALTER TABLE items ADD CONSTRAINT items_once UNIQUE USING INDEX items_v",
+        "ALTER TABLE items ADD COLUMN twice int8 GENERATED ALWAYS AS (v * 2) STORED",
+        "ALTER TABLE items ALTER COLUMN twice DROP EXPRESSION",
+        "CREATE TABLE dated (id int8, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)",
+        "CREATE TABLE dated_1 PARTITION OF dated FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+        "CREATE INDEX dated_day ON ONLY dated (day)",
+        "CREATE INDEX dated_1_own ON dated_1 (day)",
+        "ALTER INDEX dated_day ATTACH PARTITION dated_1_own",
+    ] {
+        let told = say(&mut wire, sql);
+        let done = told.iter().any(|line| line.starts_with("CommandComplete"));
+        assert!(done, "{sql}: {told:?}");
+    }
+    for (sql, on_each) in [
+        (
+            "SELECT count(*) FROM pg_constraint WHERE conname = 'items_once' AND contype = 'u'",
+            "1",
+        ),
+        (
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = 'items'::regclass AND attname = 'twice' \
+             AND attgenerated = ''",
+            "1",
+        ),
+        (
+            "SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'dated_day'::regclass",
+            "true",
+        ),
+    ] {
+        assert_eq!(stage.shards.sql_all(sql), [on_each; 3], "{sql}");
+    }
+    // One without the shard key is unique on each shard alone.
+    stage
+        .shards
+        .sql_all("CREATE UNIQUE INDEX accounts_balance ON accounts (balance)");
+    let told = say(
+        &mut wire,
+        "ALTER TABLE accounts ADD CONSTRAINT accounts_once UNIQUE USING INDEX accounts_balance",
+    );
+    assert!(told[0].starts_with("Error 0A000"), "{told:?}");
 }

@@ -11,10 +11,11 @@ use tokio_postgres::Client;
 /// Ends the connections of clients to one shard.
 fn cut(stage: &Stage, shard: usize) {
     let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-        WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL \
+        AND backend_type = 'client backend'";
     assert_ne!(stage.shards.sql(shard, sql), "0");
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-        AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+        AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'";
     assert!(poll_until(LIMIT, || stage.shards.sql(shard, open) == "0"));
 }
 
@@ -83,7 +84,7 @@ fn what_a_server_says_last_to_a_question_of_the_routers_own_is_told_the_client()
             &format!("INSERT INTO items (id, v) VALUES ({a}, 1)"),
         );
         let open = "SELECT pid FROM pg_stat_activity \
-            WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle in transaction'";
         let backend: i32 = stage.shards.sql(0, open).parse().unwrap();
         // SAFETY: kill touches no memory. The process is a backend of a server of ours.
         let signal = |signal| assert_eq!(unsafe { libc::kill(backend, signal) }, 0);

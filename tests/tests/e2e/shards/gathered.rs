@@ -936,3 +936,52 @@ fn a_shard_reads_all_tables_of_a_statement_by_one_snapshot() {
         }
     }
 }
+
+#[test]
+fn the_star_of_a_query_that_only_has_to_exist_needs_rights_on_all_columns() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let role = format!("reader_{}_stars", std::process::id());
+    let mut wire = stage.wire();
+    for sql in [
+        format!("CREATE ROLE {role}"),
+        format!("GRANT SELECT, UPDATE, DELETE ON accounts TO {role}"),
+        format!("GRANT SELECT (id, v) ON items TO {role}"),
+        "INSERT INTO accounts SELECT i, i FROM generate_series(1, 9) i".into(),
+        format!("SET ROLE {role}"),
+    ] {
+        assert!(
+            say(&mut wire, &sql)[0].starts_with("CommandComplete"),
+            "{sql}"
+        );
+    }
+    for (exists, allowed) in [
+        ("SELECT * FROM items i WHERE i.id = a.balance", false),
+        (
+            "SELECT DISTINCT * FROM items i WHERE i.id = a.balance",
+            false,
+        ),
+        ("SELECT *, 1 FROM items i WHERE i.id = a.balance", false),
+        ("SELECT i.* FROM items i WHERE i.id = a.balance", false),
+        ("SELECT i FROM items i WHERE i.id = a.balance", false),
+        ("SELECT note FROM items i WHERE i.id = a.balance", false),
+        ("SELECT id FROM items i WHERE i.id = a.balance", true),
+        ("SELECT 1 FROM items i WHERE i.id = a.balance", true),
+        (
+            "SELECT * FROM (SELECT id FROM items) i WHERE i.id = a.balance",
+            true,
+        ),
+    ] {
+        for sql in [
+            format!("SELECT count(*) FROM accounts a WHERE EXISTS ({exists})"),
+            format!("SELECT count(*) FROM accounts a WHERE NOT EXISTS ({exists})"),
+            format!("UPDATE accounts a SET balance = balance WHERE EXISTS ({exists})"),
+        ] {
+            let told = say(&mut wire, &sql);
+            let denied = told[0] == "Error 42501 permission denied for table items";
+            assert_eq!(denied, !allowed, "{sql}: {told:?}");
+        }
+    }
+    say(&mut wire, "RESET ROLE");
+    stage.shards.sql_all(&format!("DROP OWNED BY {role}"));
+}

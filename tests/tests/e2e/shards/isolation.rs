@@ -2,6 +2,8 @@
 //! could not.
 
 use super::stage::{Stage, extended, keys_of, one, one_each, say, send};
+use mothership_tests::Wire;
+use mothership_tests::message::{self, Format};
 
 const REFUSED: &str = "Error 0A000 SERIALIZABLE transaction cannot work on several shards";
 
@@ -88,6 +90,84 @@ fn a_serializable_transaction_stays_on_its_shard() {
         ["CommandComplete COMMIT", "ReadyForQuery I"]
     );
     stage.assert_nothing_open();
+}
+
+#[test]
+fn who_describes_a_statement_takes_no_part_in_the_transaction() {
+    let stage = Stage::new();
+    let ids = one_each();
+    stage.fill(ids);
+    let mut wire = stage.wire();
+    let mut names = 0;
+    // As asyncpg and others: parsed and described in one segment, bound in the next.
+    let mut run = |wire: &mut Wire, text: &str, id: i64| {
+        names += 1;
+        let (name, sql) = (format!("s{names}"), format!("{text} -- {names}"));
+        let described = send(
+            wire,
+            &[
+                message::parse(&name, &sql, &[]),
+                message::describe_statement(&name),
+                message::sync(),
+            ],
+        );
+        assert_eq!(described[0], "ParseComplete", "{sql}: {described:?}");
+        send(
+            wire,
+            &[
+                message::bind(
+                    "",
+                    &name,
+                    Format::Text,
+                    &[Some(id.to_string().as_bytes())],
+                    Format::Text,
+                ),
+                message::execute("", 0),
+                message::sync(),
+            ],
+        )
+    };
+    let update = "UPDATE items SET note = 'x' WHERE id = $1";
+    let read = "SELECT note FROM items WHERE id = $1";
+    let begins: [&[&str]; 4] = [
+        &["BEGIN"],
+        &["BEGIN ISOLATION LEVEL SERIALIZABLE"],
+        &["BEGIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
+        &["BEGIN ISOLATION LEVEL SERIALIZABLE", "SAVEPOINT s"],
+    ];
+    for begin in begins {
+        for (shard, id) in ids.into_iter().enumerate() {
+            for ends in ["COMMIT", "ROLLBACK"] {
+                for sql in begin {
+                    say(&mut wire, sql);
+                }
+                for (text, told) in [(update, "CommandComplete UPDATE 1"), (read, "DataRow x")] {
+                    let answer = run(&mut wire, text, id);
+                    assert_eq!(answer[1], told, "{begin:?} {shard}: {answer:?}");
+                }
+                stage.assert_open_on_no_other(shard, &format!("{begin:?}"));
+                assert_eq!(say(&mut wire, ends)[0], format!("CommandComplete {ends}"));
+                stage.assert_nothing_open();
+            }
+        }
+        // What runs on a second shard counts all the same.
+        for sql in begin {
+            say(&mut wire, sql);
+        }
+        assert_eq!(
+            run(&mut wire, update, ids[1])[1],
+            "CommandComplete UPDATE 1"
+        );
+        let told = run(&mut wire, update, ids[0]);
+        let serializable = begin.join(" ").contains("SERIALIZABLE");
+        assert_eq!(
+            told.contains(&REFUSED.into()),
+            serializable,
+            "{begin:?} {told:?}"
+        );
+        say(&mut wire, "ROLLBACK");
+        stage.assert_nothing_open();
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! FOR UPDATE and its kin over several shards: what is locked, how strongly, for how long, and what comes of rows that
+//! FOR UPDATE and the like over several shards: what is locked, how strongly, for how long, and what comes of rows that
 //! another transaction changes meanwhile.
 
 use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say, segment, send};
@@ -251,6 +251,52 @@ fn a_limit_locks_the_first_rows_of_all_and_no_others() {
     }
     stage.assert_nothing_open();
     stage.assert_nothing_prepared();
+}
+
+// As SQLAlchemy writes the parameters of a queue.
+#[test]
+fn a_limit_may_be_cast_to_an_integer() {
+    let stage = stage();
+    let (mut holder, mut other) = (stage.wire(), stage.wire());
+    let queue =
+        "SELECT id FROM items WHERE v > $1::int ORDER BY v LIMIT $2::int FOR UPDATE SKIP LOCKED";
+    let later = "PREPARE later AS SELECT id FROM items WHERE v > $1 + 9 ORDER BY v LIMIT 9 FOR UPDATE SKIP LOCKED";
+    let mut third = stage.wire();
+    say(&mut third, later);
+    say(&mut holder, "BEGIN");
+    assert_eq!(ids_extended(&mut holder, queue, &["4", "3"]), [3, 4, 5]);
+    assert_eq!(ids_extended(&mut other, queue, &["4", "3"]), [6, 7, 8]);
+    for sql in [
+        "SELECT id FROM items ORDER BY v LIMIT CAST($1 AS bigint) OFFSET $2::smallint FOR UPDATE SKIP LOCKED",
+        "SELECT id FROM items ORDER BY v LIMIT $1::int8 OFFSET $2::integer FOR NO KEY UPDATE SKIP LOCKED",
+    ] {
+        assert_eq!(ids_extended(&mut other, sql, &["2", "1"]), [2, 6], "{sql}");
+    }
+    let literal = "SELECT id FROM items ORDER BY v LIMIT 2::int FOR UPDATE SKIP LOCKED";
+    assert_eq!(ids(&mut other, literal), [1, 2]);
+    for body in [
+        queue,
+        "SELECT id FROM items WHERE v > $1 ORDER BY v LIMIT $2 FOR UPDATE SKIP LOCKED",
+    ] {
+        say(&mut other, &format!("PREPARE queue (int, int) AS {body}"));
+        assert_eq!(ids(&mut other, "EXECUTE queue (4, 2 + 2)"), [6, 7, 8, 9]);
+        assert_eq!(ids(&mut other, "EXECUTE queue (4, 4)"), [6, 7, 8, 9]);
+        assert_eq!(
+            ids_extended(&mut other, "EXECUTE queue (4, 2)", &[]),
+            [6, 7]
+        );
+        say(&mut other, "BEGIN");
+        assert_eq!(ids(&mut other, "EXECUTE queue (4, 3)"), [6, 7, 8]);
+        assert_eq!(ids(&mut third, "EXECUTE later (4)"), [9, 10, 11, 12]);
+        say(&mut other, "ROLLBACK");
+        say(&mut other, "DEALLOCATE queue");
+    }
+    let taken = "UPDATE items SET note = 'taken' WHERE id IN \
+        (SELECT id FROM items ORDER BY v LIMIT $1::int FOR UPDATE SKIP LOCKED) RETURNING id";
+    let taken = ids_extended(&mut other, taken, &["3"]);
+    assert_eq!(sorted(taken), [1, 2, 6]);
+    say(&mut holder, "ROLLBACK");
+    stage.assert_nothing_open();
 }
 
 #[test]
@@ -509,4 +555,63 @@ fn a_limited_lock_is_part_of_its_pipeline_and_ends_with_its_timeout() {
     assert_eq!(ids(&mut worker, first), [1, 2]);
     stage.assert_nothing_open();
     stage.assert_nothing_prepared();
+}
+
+#[test]
+fn an_error_in_a_block_gives_its_locks_back_on_all_shards() {
+    let stage = stage();
+    let mut other = stage.wire();
+    let mut is_free = |id: i64| {
+        let sql = format!("SELECT id FROM items WHERE id = {id} FOR UPDATE SKIP LOCKED");
+        ids(&mut other, &sql) == [id]
+    };
+    // Rows of all shards, and one of each kind of error: a server's, the parser's, the router's.
+    for error in [
+        "SELECT 1 / 0",
+        "selec 1",
+        "UPDATE items SET id = 99 WHERE id = 1",
+    ] {
+        let mut wire = stage.wire();
+        wire.query("BEGIN");
+        wire.query("UPDATE items SET v = v WHERE id = 1");
+        wire.query("UPDATE items SET v = v WHERE id IN (2, 3, 4, 5, 6)");
+        assert!(!is_free(1) && !is_free(2), "{error}");
+        let failed = wire.query(error);
+        assert!(failed.iter().any(|frame| frame.kind == b'E'), "{error}");
+        let free = poll_until(LIMIT, || (1..=6).all(&mut is_free));
+        assert!(free, "{error}: rows are locked");
+        let refused = wire.query("SELECT id FROM items WHERE id = 1");
+        assert!(refused[0].to_string().contains("25P02"), "{refused:?}");
+        assert_eq!(
+            wire.query("COMMIT")[0].to_string(),
+            "CommandComplete ROLLBACK"
+        );
+        assert_eq!(ids(&mut wire, "SELECT id FROM items WHERE id = 1"), [1]);
+    }
+    // What was locked before a savepoint stays locked, on a shard that has heard of it and on one that has not.
+    let mut wire = stage.wire();
+    wire.query("BEGIN");
+    wire.query("UPDATE items SET v = v WHERE id IN (1, 2, 3)");
+    wire.query("SAVEPOINT s");
+    wire.query("UPDATE items SET v = v WHERE id = 4");
+    wire.query("UPDATE items SET v = v WHERE id = 5");
+    wire.query("SELECT 1 / 0");
+    let free = poll_until(LIMIT, || is_free(4) && is_free(5));
+    assert!(free, "rows that were locked since the savepoint are locked");
+    assert!(!is_free(1) && !is_free(2) && !is_free(3));
+    wire.query("ROLLBACK TO s");
+    assert_eq!(
+        ids(
+            &mut wire,
+            "SELECT id FROM items WHERE id IN (1, 4, 5) ORDER BY id"
+        ),
+        [1, 4, 5]
+    );
+    assert!(!is_free(1) && !is_free(2) && !is_free(3));
+    wire.query("UPDATE items SET v = '7' WHERE id = 5");
+    assert_eq!(
+        wire.query("COMMIT")[0].to_string(),
+        "CommandComplete COMMIT"
+    );
+    assert_eq!(wire.rows("SELECT v FROM items WHERE id = 5"), [["7"]]);
 }

@@ -612,6 +612,21 @@ fn notices_of_rows_come_from_every_shard() {
         notices(send(&mut wire, &extended(&sql, &[], &[]))),
         expected
     );
+    // Those of a query, too, however its rows are merged.
+    say(
+        &mut wire,
+        "CREATE FUNCTION noisy(int8) RETURNS int8 IMMUTABLE LANGUAGE plpgsql AS \
+            'BEGIN RAISE NOTICE ''%'', $1; RETURN $1; END'",
+    );
+    for query in [
+        "SELECT noisy(v) FROM items",
+        "SELECT noisy(v) FROM items ORDER BY id",
+        "SELECT count(noisy(v)) FROM items",
+    ] {
+        assert_eq!(notices(say(&mut wire, query)), expected, "{query}");
+        let told = send(&mut wire, &extended(query, &[], &[]));
+        assert_eq!(notices(told), expected, "{query}");
+    }
     // What each of them says of the same text is said once.
     assert_eq!(
         notices(say(&mut wire, "DROP TABLE IF EXISTS nowhere")).len(),
@@ -711,4 +726,38 @@ fn one_text_has_two_names_in_a_pipeline() {
         wire.send_all(&[&closes[..], &[message::sync()]].concat());
         wire.until_ready();
     }
+}
+
+#[test]
+fn a_portal_that_was_closed_ahead_of_a_write_on_all_shards_holds_nothing_up() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    let [id, _, other] = one_each();
+    for id in [id, other] {
+        let mut messages = insert(id).to_vec();
+        messages.extend([
+            message::close_statement("none"),
+            message::close_statement("s1"),
+            message::parse("s1", "UPDATE kinds SET name = 'n' WHERE id = $1", &[]),
+            message::describe_statement("s1"),
+            message::close_portal("p2"),
+            message::bind(
+                "p2",
+                "s1",
+                Format::Text,
+                &[Some(b"8".as_slice())],
+                Format::Text,
+            ),
+            message::execute("p2", 0),
+            message::sync(),
+        ]);
+        let told = send(&mut wire, &messages);
+        assert!(
+            told.contains(&"CommandComplete UPDATE 0".into()),
+            "{told:?}"
+        );
+        assert_eq!(told.last().unwrap(), "ReadyForQuery I");
+    }
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "2");
+    stage.assert_nothing_open();
 }

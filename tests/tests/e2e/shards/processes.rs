@@ -57,7 +57,7 @@ fn holds(login: &dyn Fn() -> Wire) {
             vec![n],
         ),
         (
-            "SELECT a.pid FROM pg_catalog.pg_stat_activity a JOIN pg_stat_ssl USING (pid) WHERE query LIKE '%pg_stat_ssl%' AND a.pid <> 0",
+            "SELECT a.pid FROM pg_catalog.pg_stat_activity a JOIN pg_stat_ssl USING (pid) WHERE query LIKE '%pg_stat_ssl%' AND a.datname = current_database()",
             vec![n],
         ),
         (
@@ -284,7 +284,7 @@ fn signals(login: &dyn Fn() -> Wire, wire: &mut Wire) {
     // A timeout of the client's own ends it.
     let mut idle = login();
     for sql in [
-        "SET idle_in_transaction_session_timeout = '50ms'",
+        "SET idle_in_transaction_session_timeout = '500ms'",
         "BEGIN",
         "SELECT 1",
     ] {

@@ -367,6 +367,44 @@ fn a_sequence_ends_where_it_ends() {
 }
 
 #[test]
+fn the_last_values_are_given_before_a_sequence_ends() {
+    let stage = stage();
+    let mut wire = stage.wire();
+    let told =
+        |wire: &mut Wire, sql: &str| assert!(!say(wire, sql)[0].starts_with("Error"), "{sql}");
+    let two = "INSERT INTO people (name) VALUES ('x'), ('y') RETURNING id";
+    let one_more = "INSERT INTO people (name) VALUES ('z') RETURNING id";
+    // A block is larger than what is left.
+    told(&mut wire, "ALTER SEQUENCE people_id_seq AS smallint");
+    told(&mut wire, "ALTER SEQUENCE people_id_seq RESTART WITH 32763");
+    assert_eq!(wire.rows(two), [["32763"], ["32764"]]);
+    assert_eq!(wire.rows(two), [["32765"], ["32766"]]);
+    let error = "Error 2200H nextval: reached maximum value of sequence \"people_id_seq\" (32767)";
+    assert_eq!(say(&mut wire, two)[0], error);
+    // PostgreSQL has given the last one, too, to the row that it did not store.
+    assert_eq!(say(&mut wire, one_more)[0], error);
+    told(&mut wire, "SELECT setval('people_id_seq', 32767, false)");
+    assert_eq!(wire.rows(one_more), [["32767"]]);
+    told(&mut wire, "DELETE FROM people");
+    // Downwards, and round.
+    told(
+        &mut wire,
+        "ALTER SEQUENCE people_id_seq INCREMENT BY -1 MINVALUE -5 RESTART WITH -3",
+    );
+    assert_eq!(wire.rows(two), [["-3"], ["-4"]]);
+    assert_eq!(wire.rows(one_more), [["-5"]]);
+    let error = "Error 2200H nextval: reached minimum value of sequence \"people_id_seq\" (-5)";
+    assert_eq!(say(&mut wire, one_more)[0], error);
+    told(&mut wire, "DELETE FROM people");
+    told(
+        &mut wire,
+        "ALTER SEQUENCE people_id_seq MAXVALUE 9 CYCLE RESTART WITH -4",
+    );
+    assert_eq!(wire.rows(two), [["-4"], ["-5"]]);
+    assert_eq!(wire.rows(two), [["9"], ["8"]]);
+}
+
+#[test]
 fn what_sql_has_prepared_gets_values_too() {
     let stage = stage();
     let mut wire = stage.wire();

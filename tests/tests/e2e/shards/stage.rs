@@ -224,12 +224,27 @@ impl Stage {
         counts.iter().map(|n| n.parse::<usize>().unwrap()).sum()
     }
 
-    /// Waits until the shards have no transaction open that wrote: nobody holds anything.
+    /// Waits until no shard has a transaction open: nobody holds anything.
     pub fn assert_nothing_open(&self) {
+        let open = || self.transactions().iter().any(|n| n != "0");
+        assert!(poll_until(LIMIT, || !open()), "a transaction is left open");
+    }
+
+    /// Waits until no other shard than this one has a transaction open. The router's own questions end by themselves.
+    pub fn assert_open_on_no_other(&self, shard: usize, context: &str) {
+        let idle = || (0..3).all(|other| other == shard || self.transactions()[other] == "0");
+        assert!(
+            poll_until(LIMIT, idle),
+            "{context}: open are {:?}, expected only shard {shard}",
+            self.transactions()
+        );
+    }
+
+    /// How many transactions of clients are open, by shard.
+    fn transactions(&self) -> Vec<String> {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
             AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'";
-        let open = || self.shards.sql_all(sql).iter().any(|n| n != "0");
-        assert!(poll_until(LIMIT, || !open()), "a transaction is left open");
+        self.shards.sql_all(sql)
     }
 }
 

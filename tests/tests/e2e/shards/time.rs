@@ -333,3 +333,33 @@ fn where_the_time_is_asked_for_out_of_sight_it_is_refused() {
     }
     stage.assert_nothing_open();
 }
+
+#[test]
+fn a_clock_of_the_users_own_is_not_taken_for_postgresqls() {
+    let stage = Stage::new();
+    stage.fill(1..=3);
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE SCHEMA mock",
+        "CREATE FUNCTION mock.now() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT '2000-01-01'::timestamptz $$",
+        "SET search_path = mock, pg_catalog, public",
+    ] {
+        let said = say(&mut wire, sql);
+        assert!(!said[0].starts_with("Error"), "{sql}: {said:?}");
+    }
+    assert_eq!(wire.rows("SELECT now()::date"), [["2000-01-01"]]);
+    for sql in [
+        "UPDATE items SET v = extract(year FROM now())::int8 WHERE id = 1",
+        "INSERT INTO items (id, v) VALUES (7, extract(year FROM now())::int8)",
+    ] {
+        let said = say(&mut wire, sql);
+        assert!(said[0].starts_with("Error 0A000"), "{sql}: {said:?}");
+    }
+    // Without its schema ahead of PostgreSQL's own, the function is not meant.
+    say(&mut wire, "SET search_path = mock, public");
+    let said = say(
+        &mut wire,
+        "UPDATE public.items SET v = extract(year FROM now())::int8 WHERE id = 1",
+    );
+    assert_eq!(said[0], "CommandComplete UPDATE 1");
+}

@@ -9,6 +9,11 @@ use std::time::Duration;
 const NEVER: &str = "[transactions]\ndeadlock_timeout = \"1h\"\n";
 const LONG: Duration = Duration::from_secs(30);
 
+/// How many hold the lock of whoever writes reference tables, on a server.
+const COPIES_HELD: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+    AND classid = 1836020840 AND objid = 1668247673 \
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
 /// Runs what `script` says in several clients at a time, each so often; the errors that they were told.
 fn together(stage: &Stage, clients: usize, times: usize, script: &[&[Vec<u8>]]) -> Vec<String> {
     let run = |mut wire: Wire| {
@@ -247,9 +252,6 @@ fn a_writer_of_copies_that_was_undone_holds_their_lock_again() {
         "INSERT INTO kinds VALUES (1, ''), (2, '')",
     );
     let update = |id: i64| format!("UPDATE kinds SET name = name || 'x' WHERE id = {id}");
-    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted \
-        AND classid = 1836020840 AND objid = 1668247673 \
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     for prepared in [false, true] {
         let (mut writer, mut other) = (stage.wire(), stage.wire());
         for wire in [&mut writer, &mut other] {
@@ -264,7 +266,7 @@ fn a_writer_of_copies_that_was_undone_holds_their_lock_again() {
         heard(&mut other, "CommandComplete UPDATE 1");
         say(&mut other, "COMMIT");
         heard(&mut writer, "CommandComplete UPDATE 1");
-        let locks = stage.shards.sql_all(held);
+        let locks = stage.shards.sql_all(COPIES_HELD);
         assert!(locks.iter().all(|count| count.trim() == "1"), "{locks:?}");
         assert_eq!(say(&mut writer, "COMMIT")[0], "CommandComplete COMMIT");
     }
@@ -307,5 +309,185 @@ fn who_holds_rows_by_an_earlier_statement_is_not_undone_for_them() {
     values.sort();
     assert_eq!(found, values);
     stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+/// A statement that locks rows on all shards, while another client takes the same rows one after the other.
+struct Meeting<'m> {
+    /// The other client's row, on one shard.
+    first: &'m str,
+    sql: &'m str,
+    /// And its rows on the others.
+    second: &'m str,
+    /// How the answer to the statement ends.
+    expected: &'m str,
+}
+
+impl Meeting<'_> {
+    /// The statement waits for the first row and has the rows of the other shards by then. On one PostgreSQL it has not
+    /// come to those, so nobody waits for it. Around it is what `block` says; the statement's answer.
+    fn play(&self, stage: &Stage, prepared: bool, block: [&[&str]; 2]) -> Vec<String> {
+        // What was learned of the table before is forgotten.
+        let fresh = stage.another_router();
+        let (mut wire, mut other) = (stage.wire_of(&fresh), stage.wire_of(&fresh));
+        for wire in [&mut wire, &mut other] {
+            wire.set_limit(LONG);
+        }
+        let Meeting { sql, expected, .. } = self;
+        let well = |answer: Vec<String>| {
+            let failed = answer.iter().any(|line| line.starts_with("Error"));
+            assert!(!failed, "{sql}: {answer:?}");
+        };
+        well(say(&mut wire, "PREPARE p AS UPDATE items SET v = v + 10"));
+        well(say(&mut other, "BEGIN"));
+        well(say(&mut other, self.first));
+        for sql in block[0] {
+            well(say(&mut wire, sql));
+        }
+        ask(&mut wire, sql, prepared);
+        assert!(somebody_waits(stage), "{sql}");
+        well(say(&mut other, self.second));
+        well(say(&mut other, "COMMIT"));
+        let answer = lines(&wire.until_ready());
+        let ends = answer.iter().any(|line| line.starts_with(expected));
+        assert!(ends, "{sql}: {answer:?}");
+        for sql in block[1] {
+            well(say(&mut wire, sql));
+        }
+        answer
+    }
+}
+
+#[test]
+fn whatever_locks_rows_of_several_shards_gives_way() {
+    let stage = Stage::with(NEVER);
+    let [x, y, z] = one_each();
+    stage.fill([x, y, z]);
+    say(&mut stage.wire(), "UPDATE items SET v = 0");
+    let keys = format!("unnest(ARRAY[{x}, {y}, {z}]::int8[])");
+    let conflict = "ON CONFLICT (id) DO UPDATE SET v = items.v + excluded.v";
+    let upsert = format!("INSERT INTO items (id, v) SELECT g, 10 FROM {keys} g {conflict}");
+    let returning = format!("{upsert} RETURNING id");
+    let read = format!(
+        "INSERT INTO items (id, v) SELECT i.id, 10 FROM items i JOIN (SELECT max(id) AS most FROM items) m \
+         ON i.id <= m.most {conflict}"
+    );
+    let within = "WITH u AS (UPDATE items SET v = v + 10 RETURNING id, v) SELECT * FROM u";
+    let explained = "EXPLAIN (ANALYZE, COSTS OFF) UPDATE items SET v = v + 10";
+    let locked = "SELECT sum(v) FROM (SELECT v FROM items ORDER BY id FOR UPDATE) q";
+    let cases = [
+        (&*upsert, "CommandComplete INSERT 0 3", 10),
+        (&*returning, "CommandComplete INSERT 0 3", 10),
+        (&*read, "CommandComplete INSERT 0 3", 10),
+        (within, "CommandComplete SELECT 3", 10),
+        ("EXECUTE p", "CommandComplete UPDATE 3", 10),
+        (explained, "CommandComplete EXPLAIN", 10),
+        (locked, "CommandComplete SELECT 1", 0),
+    ];
+    let mut sum = 0;
+    for (sql, expected, added) in cases {
+        // What goes in the order of shards has come to none, or to all others, when it waits.
+        let places = [[x, y, z], [z, y, x]];
+        let ways = [false, true].map(|way| {
+            // The client's savepoint stands, and what comes after it goes with it.
+            let begin: &[&str] = &["BEGIN", "SAVEPOINT own"];
+            let undone: &[&str] = &["ROLLBACK TO own", "COMMIT"];
+            let none: &[&str] = &[];
+            [
+                (way, [none, none], added),
+                (way, [begin, &["COMMIT"]], added),
+                (way, [begin, undone], 0),
+            ]
+        });
+        let ways = ways.as_flattened();
+        for ([waits, one, other], (prepared, block, added)) in places
+            .into_iter()
+            .flat_map(|keys| ways.iter().map(move |way| (keys, *way)))
+        {
+            let meeting = Meeting {
+                first: &format!("UPDATE items SET v = v + 1 WHERE id = {waits}"),
+                sql,
+                second: &format!("UPDATE items SET v = v + 1 WHERE id IN ({one}, {other})"),
+                expected,
+            };
+            let answer = meeting.play(&stage, prepared, block);
+            let rows = answer.iter().filter(|line| line.starts_with("DataRow"));
+            match sql {
+                sql if sql == returning => {
+                    let rows: Vec<&String> = rows.collect();
+                    let ids = [x, y, z].map(|id| id.to_string());
+                    let in_order = rows.iter().zip(&ids).all(|(row, id)| row.contains(&**id));
+                    assert!(rows.len() == 3 && in_order, "{answer:?}");
+                }
+                sql if sql == within => assert_eq!(rows.count(), 3, "{answer:?}"),
+                sql if sql == locked => assert_eq!(rows.count(), 1, "{answer:?}"),
+                _ => {}
+            }
+            sum += 1 + added;
+            let found = stage.wire().rows("SELECT DISTINCT v FROM items");
+            assert_eq!(found, [[sum.to_string()]], "{sql} {prepared} {block:?}");
+        }
+    }
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+/// Rows that are not there yet: who inserts the same waits to see what becomes of them.
+#[test]
+fn an_insert_of_a_query_in_a_block_gives_way() {
+    let stage = Stage::with(NEVER);
+    let [x, y, z] = one_each();
+    let keys = format!("unnest(ARRAY[{x}, {y}, {z}]::int8[])");
+    let insert = format!("INSERT INTO items (id, v) SELECT g, 10 FROM {keys} g");
+    let skips = format!("{insert} ON CONFLICT DO NOTHING");
+    for (sql, expected) in [
+        (skips, "CommandComplete INSERT 0 0"),
+        (insert, "Error 23505"),
+    ] {
+        for prepared in [false, true] {
+            let meeting = Meeting {
+                first: &format!("INSERT INTO items (id, v) VALUES ({z}, 1)"),
+                sql: &sql,
+                second: &format!("INSERT INTO items (id, v) VALUES ({y}, 1), ({x}, 1)"),
+                expected,
+            };
+            meeting.play(&stage, prepared, [&["BEGIN"], &["ROLLBACK"]]);
+            let found = stage.wire().rows("SELECT sum(v), count(*) FROM items");
+            assert_eq!(found, [["3", "3"]]);
+            say(&mut stage.wire(), "DELETE FROM items");
+        }
+    }
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
+
+/// Without the lock a writer could see a transaction on one copy that is not there yet on another.
+#[test]
+fn whatever_writes_copies_holds_their_lock() {
+    let stage = Stage::with(NEVER);
+    say(&mut stage.wire(), "INSERT INTO kinds VALUES (1, '')");
+    let mut wire = stage.wire();
+    for sql in [
+        "UPDATE kinds SET name = name || 'x'",
+        "WITH u AS (UPDATE kinds SET name = name || 'x' RETURNING id) SELECT id FROM u",
+        "EXPLAIN (ANALYZE, COSTS OFF) UPDATE kinds SET name = name || 'x'",
+    ] {
+        for prepared in [false, true] {
+            say(&mut wire, "BEGIN");
+            ask(&mut wire, sql, prepared);
+            let answer = lines(&wire.until_ready());
+            assert!(
+                answer.iter().all(|line| !line.starts_with("Error")),
+                "{answer:?}"
+            );
+            let locks = stage.shards.sql_all(COPIES_HELD);
+            assert!(
+                locks.iter().all(|count| count.trim() == "1"),
+                "{sql}: {locks:?}"
+            );
+            assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete COMMIT");
+        }
+    }
+    assert_eq!(stage.copies("kinds"), ["1|xxxxxx"]);
     stage.assert_nothing_open();
 }

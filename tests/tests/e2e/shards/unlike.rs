@@ -1,7 +1,7 @@
 //! What depends on a whole text, on settings that servers do not tell, or on what a name hides: the answers and what is
 //! stored, beside one PostgreSQL.
 
-use super::stage::{Stage, say};
+use super::stage::{Stage, extended, one, say, send};
 use mothership_tests::{Shards, Wire};
 
 const WORDS: &str = "[[table]]\nname = \"words\"\nkey = [\"id\"]\nkey_type = [\"text\"]\n";
@@ -86,6 +86,158 @@ fn rows_of_different_lengths_are_one_mistake_of_the_whole() {
     assert_eq!(pair.stage.ids("items"), [] as [i64; 0]);
     assert!(pair.stage.copies("kinds").is_empty());
     pair.stage.assert_nothing_open();
+}
+
+#[test]
+fn what_is_not_there_is_said_as_one_postgresql_says_it() {
+    let mut pair = Pair::new();
+    pair.alike("INSERT INTO items SELECT g, g FROM generate_series(1, 9) g");
+    pair.alike("PREPARE made AS INSERT INTO items VALUES ($1, 1)");
+    for sql in [
+        "SELECT * FROM items NATURAL JOIN nosuch",
+        "SELECT nosuch(v) FROM items",
+        "SELECT sum(nosuch(v)) OVER () FROM items",
+        "SELECT v::nosuch FROM items",
+        "SELECT v OPERATOR(nosuch.+) 1 FROM items",
+        "SELECT id FROM items WHERE v IN (SELECT x FROM nosuch)",
+        "INSERT INTO items VALUES (1, 1) ON CONFLICT ON CONSTRAINT nosuch DO NOTHING",
+        "INSERT INTO items VALUES (1, 1) ON CONFLICT (nosuch) DO NOTHING",
+        "INSERT INTO items (id, nosuch) VALUES (1, 1)",
+        "INSERT INTO items SELECT * FROM nosuch",
+        "INSERT INTO items (id, v) VALUES (nosuch(1), 2)",
+        "UPDATE items SET nosuch = 1",
+        "UPDATE items SET v = n.v FROM nosuch n",
+        "UPDATE items SET v = nosuch(v)",
+        "DELETE FROM items USING nosuch",
+        "DELETE FROM items WHERE nosuch = 1",
+        "MERGE INTO items USING nosuch ON true WHEN MATCHED THEN DELETE",
+        "SELECT items.nosuch FROM items GROUP BY 1",
+        "SELECT (nosuch.v) FROM items",
+        "SELECT count(*) FROM items TABLESAMPLE nosuch (10)",
+        "EXPLAIN SELECT * FROM items, nosuch",
+        "DECLARE c CURSOR FOR SELECT nosuch FROM items",
+        "COPY nosuch FROM STDIN",
+        "COPY (SELECT nosuch FROM items) TO STDOUT",
+        "CREATE TABLE made AS SELECT nosuch FROM items",
+        "CREATE VIEW made AS SELECT nosuch FROM items",
+        "ALTER TABLE items DROP COLUMN nosuch",
+        "ALTER TABLE items ADD CHECK (nosuch > 1)",
+        "CREATE INDEX ON items (nosuch)",
+        "TRUNCATE items, nosuch",
+        "LOCK TABLE nosuch",
+        "REFRESH MATERIALIZED VIEW nosuch",
+        "SELECT nextval('nosuch')",
+        "DROP TABLE nosuch",
+        "ANALYZE nosuch",
+        "CALL nosuch()",
+        "GRANT SELECT ON nosuch TO PUBLIC",
+        "COMMENT ON COLUMN items.nosuch IS 'x'",
+        "REINDEX TABLE nosuch",
+        "EXECUTE nosuch",
+        "FETCH nosuch",
+        "INSERT INTO items VALUES (NULL, 1)",
+        "INSERT INTO items VALUES (1, 1), (NULL, 1)",
+        "INSERT INTO items VALUES (NULL, 1), (1, 1)",
+        "EXECUTE made(NULL)",
+    ] {
+        let told = pair.alike(sql);
+        assert!(told[0].starts_with("Error"), "{sql}: {told:?}");
+        let messages = extended(sql, &[], &[]);
+        let [plain, routed] = pair.wires.each_mut().map(|wire| send(wire, &messages));
+        // Parse answers at another message where several shards are asked.
+        let error = |told: &[String]| told.iter().find(|line| line.starts_with("Error")).cloned();
+        assert_eq!(error(&routed), error(&plain), "{sql}");
+    }
+    pair.stage.assert_nothing_open();
+}
+
+#[test]
+fn a_trigger_for_all_rows_of_a_statement_is_not_fired_for_those_of_each_shard() {
+    let mut pair = Pair::new();
+    pair.alike("INSERT INTO items SELECT g, g FROM generate_series(1, 20) g");
+    for sql in [
+        "CREATE FUNCTION few() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF (SELECT count(*) FROM o) > 10 THEN RAISE EXCEPTION 'too many rows'; END IF; RETURN NULL; END $$",
+        "CREATE FUNCTION six() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF (SELECT count(*) FROM n) <> 6 THEN RAISE EXCEPTION 'want six rows'; END IF; RETURN NULL; END $$",
+        "CREATE FUNCTION says() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE NOTICE 'changed'; RETURN NULL; END $$",
+        "CREATE TRIGGER d AFTER DELETE ON items REFERENCING OLD TABLE AS o FOR EACH STATEMENT EXECUTE FUNCTION few()",
+        "CREATE TRIGGER i AFTER INSERT ON items REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION six()",
+        "CREATE TRIGGER u AFTER UPDATE ON items FOR EACH STATEMENT EXECUTE FUNCTION says()",
+    ] {
+        pair.alike(sql);
+    }
+    for sql in [
+        "DELETE FROM items",
+        "WITH d AS (DELETE FROM items RETURNING id) SELECT count(*) FROM d",
+        "INSERT INTO items SELECT g, g FROM generate_series(31, 36) g",
+        "INSERT INTO items VALUES (41, 1), (42, 1), (43, 1), (44, 1), (45, 1), (46, 1)",
+        "UPDATE items SET v = v + 1",
+    ] {
+        let [plain, routed] = pair.both(sql);
+        let is_refused = routed[0].starts_with("Error 0A000");
+        assert!(is_refused || routed == plain, "{sql}: {routed:?} {plain:?}");
+        if is_refused && !plain[0].starts_with("Error") {
+            // Both are as the router has left it.
+            let kept = "SELECT id, v FROM items ORDER BY id";
+            let [_, kept] = pair.both(kept);
+            assert!(
+                kept.iter().any(|line| line == "CommandComplete SELECT 20"),
+                "{kept:?}"
+            );
+            continue;
+        }
+    }
+    // On one shard it is PostgreSQL's own.
+    for sql in [
+        "DELETE FROM items WHERE id = 3",
+        "UPDATE items SET v = 7 WHERE id = 4",
+        "INSERT INTO items VALUES (51, 1)",
+    ] {
+        pair.alike(sql);
+    }
+}
+
+#[test]
+fn what_belongs_to_one_server_is_not_hidden_in_code() {
+    let mut pair = Pair::new();
+    pair.alike("INSERT INTO items SELECT g, g FROM generate_series(1, 20) g");
+    for sql in [
+        "CREATE FUNCTION tells() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM pg_notify('c', NEW.id::text); RETURN NULL; END $$",
+        "CREATE FUNCTION notes() RETURNS int LANGUAGE plpgsql AS $$ BEGIN NOTIFY c; RETURN 1; END $$",
+        "CREATE FUNCTION nth() RETURNS int LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM set_config('app.n', (coalesce(nullif(current_setting('app.n', true), ''), '0')::int + 1)::text, true); \
+         RETURN current_setting('app.n')::int; END $$",
+        "CREATE FUNCTION locks(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN \
+         RETURN pg_try_advisory_xact_lock($1); END $$",
+        "CREATE FUNCTION asks(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN \
+         RETURN pg_postmaster_start_time()::text || $1; END $$",
+    ] {
+        pair.alike(sql);
+    }
+    for sql in [
+        "SELECT count(*) FROM items WHERE nth() <= 3",
+        "UPDATE items SET v = nth()",
+        "INSERT INTO items VALUES (31, nth()), (32, nth()), (33, nth())",
+        "SELECT locks(9) FROM items WHERE id = 1",
+        "SELECT notes() FROM items WHERE id = 2",
+        "SELECT count(DISTINCT asks(id::text)) FROM items",
+        "ALTER TABLE items ADD CHECK (nth() < 4)",
+        "ALTER TABLE items ALTER v SET DEFAULT nth()",
+    ] {
+        pair.alike_or_refused(sql);
+    }
+    let [_, told] = pair.both("INSERT INTO items (id) VALUES (51)");
+    assert!(told[0].starts_with("Error 0A000"), "{told:?}");
+    pair.both("ALTER TABLE items ALTER v DROP DEFAULT");
+    pair.both("CREATE TRIGGER t AFTER INSERT ON items FOR EACH ROW EXECUTE FUNCTION tells()");
+    let [_, told] = pair.both("INSERT INTO items VALUES (61, 1)");
+    assert!(told[0].starts_with("Error 0A000"), "{told:?}");
+    // By themselves they are the home shard's.
+    pair.alike("SELECT locks(9)");
+    pair.alike("SELECT nth()");
 }
 
 #[test]
@@ -260,4 +412,36 @@ fn an_aggregate_reaches_as_far_as_its_functions() {
     // It asks for the time on the one server that has all rows.
     pair.alike("SELECT sum_now(id) FROM items");
     pair.alike("SELECT id % 2, sum_plain(id) FROM items GROUP BY 1 ORDER BY 1");
+}
+
+#[test]
+fn a_statement_that_no_shard_can_read_costs_no_connection_in_a_block() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    // Its connection is the session's own.
+    say(&mut wire, "SELECT pg_advisory_lock(1)");
+    for first in ["SELECT 1", "SELECT count(*) FROM items"] {
+        for sql in [
+            "DELETE FROM items WHERE int4range(1, 2) @> note",
+            "SELECT nosuch(v) FROM items",
+            "UPDATE items SET v = nosuch(v)",
+        ] {
+            for statement in ["BEGIN", first] {
+                say(&mut wire, statement);
+            }
+            let told = say(&mut wire, sql);
+            let expected = ["Error 42883", "Error 0A000"];
+            assert!(
+                expected.iter().any(|error| told[0].starts_with(error)),
+                "{sql}: {told:?}"
+            );
+            let told = say(&mut wire, "ROLLBACK");
+            assert_eq!(
+                told,
+                ["CommandComplete ROLLBACK", "ReadyForQuery I"],
+                "{sql}"
+            );
+        }
+    }
+    assert_eq!(one(&mut wire, "SELECT pg_advisory_unlock(1)"), "t");
 }

@@ -6,11 +6,11 @@
 //! return sets, windows, DISTINCT) has no limit on a shard.
 
 use sqlparser::ast::{
-    Expr, FunctionArguments, GroupByExpr, Ident, LimitClause, OrderByExpr, Query, Select,
+    CastKind, Expr, FunctionArguments, GroupByExpr, Ident, LimitClause, OrderByExpr, Query, Select,
     SelectItem, SelectItemQualifiedWildcardKind, Value,
 };
 
-use crate::expr::{is_constant, strip};
+use crate::expr::{cast_oid, is_constant, strip};
 use crate::gather::BOOL;
 use crate::names::folded;
 use crate::parens;
@@ -66,9 +66,10 @@ pub(crate) fn limit_of(query: &Query, sums: bool) -> Option<String> {
         }
         _ => return None,
     };
-    let value = |expr: &Expr| match strip(expr) {
-        Expr::Value(_) => parens::expr(expr).ok(),
-        _ => None,
+    // MongoDB takes only what is no expression.
+    let value = |expr: &Expr| match is_amount(expr, !sums) {
+        true => parens::expr(expr).ok(),
+        false => None,
     };
     let sum = offset.filter(|_| sums);
     let sum = sum.and_then(|offset| number(limit)?.checked_add(number(offset)?));
@@ -88,6 +89,20 @@ pub(crate) fn limit_of(query: &Query, sums: bool) -> Option<String> {
         true => format!(" FETCH FIRST {amount} ROWS WITH TIES"),
         false => format!(" LIMIT {amount}"),
     })
+}
+
+/// Whether it is a plain value, or with `casts` one that is cast to an integer: so SQLAlchemy writes its parameters.
+fn is_amount(expr: &Expr, casts: bool) -> bool {
+    match strip(expr) {
+        Expr::Value(_) => true,
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type,
+            format: None,
+        } => casts && matches!(cast_oid(data_type), Some(20 | 21 | 23)) && is_amount(expr, casts),
+        _ => false,
+    }
 }
 
 /// A number as it is written, without a sign.

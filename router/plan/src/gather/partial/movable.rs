@@ -107,7 +107,7 @@ pub(super) fn go_on(fine: bool) -> ControlFlow<()> {
     }
 }
 
-/// `current_date` and its kin.
+/// `current_date` and the like.
 pub(super) fn is_bare_call(ident: &Ident) -> bool {
     let name = folded(ident);
     ident.quote_style.is_none()

@@ -8,10 +8,10 @@ use sqlparser::ast::{
     MergeUpdateKind, TableFactor, TableWithJoins,
 };
 
-use super::{Computed, Table, Told, default_of, entry, from};
+use super::{Computed, DocumentStatement, Table, default_of, entry, from};
 use crate::documents;
 use crate::functions::Call;
-use crate::gather::Asked;
+use crate::gather::DocumentWrite;
 use crate::names::folded;
 use crate::parens;
 use crate::refuse::Refusal;
@@ -29,7 +29,7 @@ const BEFORE: usize = 2;
 
 /// What becomes of it all.
 struct Changes {
-    told: Vec<Told>,
+    told: Vec<DocumentStatement>,
     /// Which of them rows with a document are for, and rows without one: as the arms of a CASE.
     matched: Vec<String>,
     unmatched: Vec<String>,
@@ -93,7 +93,7 @@ impl Table<'_> {
         Ok(Some(Computed {
             query: self.merged(merge, &entry, &changes)?,
             told: changes.told,
-            command: Asked::Merge,
+            command: DocumentWrite::Merge,
             chooses: true,
             bound,
         }))
@@ -159,7 +159,7 @@ impl Table<'_> {
         let sets: Vec<String> = sets.collect();
         let first = BEFORE + key + changes.values.len();
         let values = (BEFORE..BEFORE + key).chain(first..first + set.len());
-        changes.told.push(Told {
+        changes.told.push(DocumentStatement {
             sql: format!(
                 "UPDATE {} SET {}{}",
                 self.name(),
@@ -217,7 +217,7 @@ impl Table<'_> {
         else {
             return Ok(None);
         };
-        changes.told.push(Told {
+        changes.told.push(DocumentStatement {
             sql,
             values: (first..first + given.len()).collect(),
             apart: Vec::new(),

@@ -16,7 +16,7 @@ use crate::condition::{Cond, Scalar};
 use crate::documents;
 use crate::expr::{is_constant, strip};
 use crate::functions::{self, Call};
-use crate::gather::{Asked, Told};
+use crate::gather::{DocumentStatement, DocumentWrite};
 use crate::names::{Names, folded};
 use crate::parens;
 use crate::refuse::Refusal;
@@ -136,12 +136,12 @@ impl Table<'_> {
         let inserted = values + clauses.set.len();
         let found = keys..keys + self.key.len();
         let told = vec![
-            Told {
+            DocumentStatement {
                 sql: self.updating(&clauses),
                 values: found.chain(values..inserted).collect(),
                 apart: apart.clone(),
             },
-            Told {
+            DocumentStatement {
                 sql: self.inserting(&columns, &clauses.key),
                 values: (inserted..inserted + columns.len()).collect(),
                 apart,
@@ -168,7 +168,7 @@ impl Table<'_> {
         Ok(Some(Computed {
             query,
             told,
-            command: Asked::Upsert,
+            command: DocumentWrite::Upsert,
             chooses: true,
             bound: inserted + columns.len(),
         }))

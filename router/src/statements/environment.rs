@@ -1,0 +1,255 @@
+//! What of a session PostgreSQL reads when it analyses and plans a statement: part of the identity of each statement that
+//! clients share on a server connection.
+//!
+//! PostgreSQL reads a literal of a date, a time, an interval or an array when it parses the statement, by the settings of
+//! that moment, and plans it by those of its first run. So two clients share a statement only if all their settings are
+//! the same, but for those that have no say in either ([`HARMLESS`]; a test flips every setting that there is). Pure.
+
+use super::settings::{Setting, Settings};
+use foldhash::HashMap;
+use mothership_sql::lexer::{Kind, Lexer};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Settings that neither analysis nor planning reads, nor anything that a plan has computed ahead.
+const HARMLESS: [&str; 17] = [
+    "application_name",
+    "client_connection_check_interval",
+    "client_min_messages",
+    "deadlock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "log_min_duration_statement",
+    "log_min_messages",
+    "mothership.max_lag",
+    "mothership.plan",
+    "statement_timeout",
+    "synchronous_commit",
+    "tcp_keepalives_count",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "transaction_timeout",
+];
+
+/// Settings by whose change PostgreSQL itself analyses or plans a statement anew (plancache.c).
+const ANALYSED_ANEW: [&str; 5] = [
+    "role",
+    "row_security",
+    "search_path",
+    "session_authorization",
+    "session_replication_role",
+];
+
+/// What a session's statements are analysed by. Equal ones have one number on a core.
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// Its number; 0 for texts that no server keeps.
+    pub number: u64,
+    /// The settings by which literals are read and that PostgreSQL does not look at again.
+    pub literals: Vec<Setting>,
+    /// The settings by whose change it looks at them again.
+    pub anew: Vec<Setting>,
+}
+
+/// Whose an environment is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The database.
+    pub database: Arc<str>,
+    /// The user on the servers.
+    pub user: Arc<str>,
+    /// Which defaults of roles and databases its session began with.
+    pub begins: u64,
+    /// The session and a count of its own, where no list of settings says what holds: it has temporary objects, or has
+    /// run what cannot be followed.
+    pub alone: Option<(u64, u64)>,
+}
+
+/// What an environment is found by.
+type Key = (Owner, Vec<Setting>);
+
+/// The environments of one core.
+#[derive(Debug, Default)]
+pub struct Environments {
+    known: RefCell<HashMap<Key, Rc<Environment>>>,
+    next: Cell<u64>,
+}
+
+/// Environments that are known at a time. A forgotten one gets another number: less is shared then.
+const MAX_ENVIRONMENTS: usize = 4_096;
+
+impl Environments {
+    /// That of a session with these settings in force, of which `lasting` outlive the transaction. What is `kept` of its
+    /// beginning is no change of its settings.
+    pub fn of(
+        &self,
+        owner: Owner,
+        in_force: &Settings,
+        lasting: &Settings,
+        kept: &Settings,
+    ) -> Rc<Environment> {
+        // A setting of the application's own that SET LOCAL sets is another one in each transaction.
+        let own = |setting: &&Setting| setting.name.contains('.');
+        let counts = |setting: &&Setting| {
+            let begun = kept.get(&setting.name) == Some(&setting.value);
+            !begun && !HARMLESS.contains(&&*setting.name)
+        };
+        let system = in_force.iter().filter(|s| !own(s));
+        let all = system.chain(lasting.iter().filter(own)).filter(counts);
+        let mut settings: Vec<Setting> = all.cloned().collect();
+        settings.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut known = self.known.borrow_mut();
+        let key = (owner, settings);
+        if let Some(found) = known.get(&key) {
+            return Rc::clone(found);
+        }
+        if known.len() >= MAX_ENVIRONMENTS {
+            known.retain(|_, environment| Rc::strong_count(environment) > 1);
+            if known.len() >= MAX_ENVIRONMENTS {
+                known.clear();
+            }
+        }
+        self.next.set(self.next.get() + 1);
+        let read = |s: &&Setting| !s.name.contains('.') && !ANALYSED_ANEW.contains(&&*s.name);
+        let literals = key.1.iter().filter(read).cloned().collect();
+        let anew = |s: &&Setting| ANALYSED_ANEW.contains(&&*s.name);
+        let new = Rc::new(Environment {
+            number: self.next.get(),
+            literals,
+            anew: key.1.iter().filter(anew).cloned().collect(),
+        });
+        known.insert(key, Rc::clone(&new));
+        new
+    }
+}
+
+/// Whether settings have a say in what the text means, other than by names: it has a literal that may be a date, a time,
+/// an interval, an array or has a backslash, or a word that a setting reads in another way.
+pub fn reads_settings(sql: &[u8], strings: bool) -> bool {
+    const WORDS: [&str; 5] = ["today", "tomorrow", "yesterday", "now", "allballs"];
+    Lexer::new(sql, strings).any(|token| {
+        let text = token.text(sql);
+        match token.kind {
+            Kind::Word => {
+                text.eq_ignore_ascii_case(b"null")
+                    || text.len() >= 3 && text[..3].eq_ignore_ascii_case(b"xml")
+            }
+            kind if kind.is_string() => {
+                let lower = String::from_utf8_lossy(text).to_ascii_lowercase();
+                text.iter()
+                    .any(|b| b.is_ascii_digit() || matches!(b, b'{' | b'\\' | b'$' | b'<'))
+                    || !text.is_ascii()
+                    || WORDS.iter().any(|word| lower.contains(word))
+            }
+            Kind::UnicodeString => true,
+            _ => false,
+        }
+    })
+}
+
+/// What an environment was found of, so that the next statement finds it without a look at the settings.
+#[derive(Debug)]
+pub struct KeptEnvironment {
+    /// The settings in force.
+    pub in_force: Arc<Settings>,
+    /// Those that outlive the transaction.
+    pub lasting: Arc<Settings>,
+    /// What [`Owner::alone`] was.
+    pub alone: Option<(u64, u64)>,
+    /// The environment.
+    pub environment: Rc<Environment>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Value;
+    use super::*;
+
+    fn settings(list: &[(&str, &str)]) -> Settings {
+        let mut settings = Settings::default();
+        for (name, value) in list {
+            settings.set(name, Value::Text((*value).into()));
+        }
+        settings
+    }
+
+    fn owner() -> Owner {
+        Owner {
+            database: "app".into(),
+            user: "alice".into(),
+            begins: 0,
+            alone: None,
+        }
+    }
+
+    #[test]
+    fn what_analysis_may_read_makes_another_environment() {
+        let all = Environments::default();
+        let none = settings(&[]);
+        let number = |list: &[(&str, &str)]| {
+            let own = settings(list);
+            all.of(owner(), &own, &own, &none).number
+        };
+        let plain = number(&[]);
+        assert_eq!(
+            number(&[("application_name", "x"), ("statement_timeout", "5s")]),
+            plain
+        );
+        let iso = number(&[("datestyle", "ISO, DMY"), ("timezone", "UTC")]);
+        assert_ne!(iso, plain);
+        assert_eq!(
+            number(&[("timezone", "UTC"), ("datestyle", "ISO, DMY")]),
+            iso
+        );
+        assert_ne!(number(&[("app.tenant", "7")]), plain);
+        let local = settings(&[("app.tenant", "7")]);
+        assert_eq!(all.of(owner(), &local, &none, &none).number, plain);
+        let local = settings(&[("timezone", "UTC")]);
+        assert_ne!(all.of(owner(), &local, &none, &none).number, plain);
+        for other in [
+            Owner {
+                database: "other".into(),
+                ..owner()
+            },
+            Owner {
+                user: "bob".into(),
+                ..owner()
+            },
+            Owner {
+                begins: 1,
+                ..owner()
+            },
+            Owner {
+                alone: Some((1, 1)),
+                ..owner()
+            },
+        ] {
+            assert_ne!(all.of(other, &none, &none, &none).number, plain);
+        }
+        let path = settings(&[("search_path", "a"), ("timezone", "UTC"), ("a.b", "1")]);
+        let literals = &all.of(owner(), &path, &path, &none).literals;
+        assert_eq!(
+            literals.iter().map(|s| &*s.name).collect::<Vec<_>>(),
+            ["timezone"]
+        );
+    }
+
+    #[test]
+    fn texts_without_such_literals_mean_the_same_under_all_settings() {
+        for sql in ["select a from t where b = $1 and c = 'open'", "select 5"] {
+            assert!(!reads_settings(sql.as_bytes(), true), "{sql}");
+        }
+        for sql in [
+            "select '01/02/2020'::date",
+            "select 'Today'::date",
+            "select a = NULL",
+            "select '{a}'::text[]",
+            "select XMLPARSE(document $1)",
+            "select E'a\\tb'",
+        ] {
+            assert!(reads_settings(sql.as_bytes(), true), "{sql}");
+        }
+    }
+}

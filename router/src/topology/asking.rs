@@ -1,0 +1,68 @@
+//! How the control role connects.
+
+use super::Server;
+use crate::config::{Config, Secret};
+use mothership_pool::endpoint::Address;
+use tokio_postgres::config::{ChannelBinding, SslNegotiation};
+
+/// How the control role asks a server of a shard that concerns the server as a whole. Encryption comes with
+/// [`crate::control`].
+pub fn asking(config: &Config, shard: usize, server: &Server) -> tokio_postgres::Config {
+    let control = &config.control;
+    let own = &config.shards[shard];
+    let user = own.control_user.as_ref().unwrap_or(&control.user);
+    let password = own.control_password.as_ref().or(control.password.as_ref());
+    let mut asking = towards(server, user.as_str(), password, control.database.as_str());
+    asking.connect_timeout(config.pool.connect_timeout);
+    asking
+}
+
+/// What holds on every connection of the control role, whatever ALTER ROLE and ALTER DATABASE say: names are found in
+/// PostgreSQL's own catalog only, texts read one way, and no policy of a stranger runs. To compile the long questions for a
+/// catalog takes a server seconds, to run them milliseconds (manual, When to JIT?).
+pub const SETTINGS: &str = "-c search_path=pg_catalog,pg_temp -c row_security=off -c standard_conforming_strings=on \
+    -c quote_all_identifiers=off -c DateStyle=ISO -c IntervalStyle=postgres -c bytea_output=hex \
+    -c extra_float_digits=1 -c jit=off";
+
+/// Where a server is and who asks it.
+pub fn towards(
+    server: &Server,
+    user: &str,
+    password: Option<&Secret>,
+    database: &str,
+) -> tokio_postgres::Config {
+    let mut towards = tokio_postgres::Config::new();
+    towards.user(user).dbname(database);
+    if server.endpoint.interpreter.is_none() {
+        towards.options(SETTINGS);
+    }
+    if let Some(password) = password {
+        towards.password(password.reveal());
+    }
+    if server.login.require_channel_binding {
+        towards.channel_binding(ChannelBinding::Require);
+    }
+    if server.endpoint.tls_direct {
+        towards.ssl_negotiation(SslNegotiation::Direct);
+    }
+    match &server.endpoint.address {
+        Address::Tcp(host, port) => towards.host(host).port(*port),
+        Address::Unix(path) => unix(&mut towards, path),
+    };
+    towards
+}
+
+/// libpq names a unix socket by its folder and port.
+fn unix<'a>(
+    config: &'a mut tokio_postgres::Config,
+    path: &std::path::Path,
+) -> &'a mut tokio_postgres::Config {
+    let port = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .and_then(|e| e.parse().ok());
+    if let Some(folder) = path.parent() {
+        config.host_path(folder);
+    }
+    config.port(port.unwrap_or(5432))
+}
