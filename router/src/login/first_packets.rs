@@ -17,11 +17,7 @@ pub(super) async fn first_packets(
     topology: &Topology,
     client: &mut Wire,
 ) -> Result<Startup, Refused> {
-    let limits = &topology.config.limits;
-    let bounds = Bounds {
-        packet: limits.startup_packet.bytes(),
-        parameters: limits.startup_parameters.get() as usize,
-    };
+    let bounds = bounds(topology);
     let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
         let parsed = FirstPacket::parse_within(client.input(), bounds);
@@ -41,20 +37,7 @@ pub(super) async fn first_packets(
                 return Ok(startup);
             }
             FirstPacket::Cancel { pid, secret } => {
-                let (number, shared) = (ClientNumber::decode(pid), &core.shared);
-                if !may_cancel(core, limits.cancel_rate, client) {
-                    return Err(Refused::Gone);
-                }
-                if let Some((ticket, ended)) = link::admit(shared) {
-                    match number.process == shared.other_process.process {
-                        true => link::cancel(shared, number, secret.to_vec(), ticket),
-                        // It may be for a client of the process before or after this one.
-                        false => shared.other_process.forward_cancel(pid, secret, ticket),
-                    }
-                    // As with PostgreSQL, who has seen this connection end knows that the next request is not meant.
-                    let limit = topology.config.pool.cancel_timeout;
-                    let _ = tokio::time::timeout(limit, ended).await;
-                }
+                deliver_cancel(core, topology, client, pid, secret).await;
                 return Err(Refused::Gone);
             }
             // Bytes behind a request for encryption were slipped in (CVE-2021-23214).
@@ -94,6 +77,55 @@ pub(super) async fn first_packets(
             FirstPacket::Gss => return Err(asked_again(5680)),
         }
     }
+}
+
+/// The cancel request that a connection begins with, if it does: the number and the secret of a client.
+pub(super) async fn cancel_only(topology: &Topology, client: &mut Wire) -> Option<(i32, Vec<u8>)> {
+    loop {
+        match FirstPacket::parse_within(client.input(), bounds(topology)) {
+            Ok(Some((FirstPacket::Cancel { pid, secret }, _))) => {
+                return Some((pid, secret.to_vec()));
+            }
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return None,
+        }
+        if client.fill().await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+fn bounds(topology: &Topology) -> Bounds {
+    let limits = &topology.config.limits;
+    Bounds {
+        packet: limits.startup_packet.bytes(),
+        parameters: limits.startup_parameters.get() as usize,
+    }
+}
+
+/// Passes a cancel request on to whoever has the client. Too many of an address, or of all, are dropped.
+pub(super) async fn deliver_cancel(
+    core: &Core,
+    topology: &Topology,
+    client: &Wire,
+    pid: i32,
+    secret: &[u8],
+) {
+    let (number, shared) = (ClientNumber::decode(pid), &core.shared);
+    if !may_cancel(core, topology.config.limits.cancel_rate, client) {
+        return;
+    }
+    let Some((ticket, ended)) = link::admit(shared) else {
+        return;
+    };
+    match number.process == shared.other_process.process {
+        true => link::cancel(shared, number, secret.to_vec(), ticket),
+        // It may be for a client of the process before or after this one.
+        false => shared.other_process.forward_cancel(pid, secret, ticket),
+    }
+    // As with PostgreSQL, who has seen this connection end knows that the next request is not meant.
+    let limit = topology.config.pool.cancel_timeout;
+    let _ = tokio::time::timeout(limit, ended).await;
 }
 
 /// Whether its address has not sent too many cancel requests lately.

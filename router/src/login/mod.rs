@@ -28,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use first_packets::first_packets;
+use first_packets::{cancel_only, deliver_cancel, first_packets};
 use identity::{credentials, pool_mode, server_user, startup_settings};
 use proof::{look_up, passed_through, prove};
 
@@ -69,6 +69,9 @@ const RESERVE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long one that cannot even be asked who it is may take to read that.
 const RESERVE_GOODBYE: Duration = Duration::from_millis(200);
 
+/// How long one that came when all places for logins were taken may take to ask for a cancel.
+const FULL_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Serves a connection that was just accepted; its session goes on by itself.
 pub async fn serve(core: Rc<Core>, client: Wire, shut: Option<Shut>) {
     let shared = Arc::clone(&core.shared);
@@ -85,8 +88,7 @@ pub async fn serve(core: Rc<Core>, client: Wire, shut: Option<Shut>) {
         _ => listen.max_logins.get(),
     };
     let Some(login) = Counted::try_new(&shared.logins, most) else {
-        let report = too_many("logins are under way", "listen.max_logins");
-        return Box::pin(say_goodbye(&shared, client, report)).await;
+        return Box::pin(turn_away(&core, &topology, client)).await;
     };
     let begun = tokio::time::Instant::now();
     let deadline = begun + listen.login_timeout;
@@ -109,6 +111,20 @@ pub async fn serve(core: Rc<Core>, client: Wire, shut: Option<Shut>) {
         Ok(Err(refused)) => Box::pin(refuse(&core, &topology, client, refused)).await,
         // PostgreSQL says nothing to a client that does not finish its login.
         Err(_) => {}
+    }
+}
+
+/// Tells a connection that too many logins are under way, unless it asks for a cancel: PostgreSQL takes that when it is
+/// full, too.
+async fn turn_away(core: &Core, topology: &Topology, mut client: Wire) {
+    let first = cancel_only(topology, &mut client);
+    match tokio::time::timeout(FULL_PATIENCE, first).await {
+        Ok(Some((pid, secret))) => deliver_cancel(core, topology, &client, pid, &secret).await,
+        // It may be a cancel in TLS, or one whose bytes are slow.
+        Ok(None) | Err(_) => {
+            let report = too_many("logins are under way", "listen.max_logins");
+            say_goodbye(&core.shared, client, report).await;
+        }
     }
 }
 

@@ -57,6 +57,25 @@ fn a_flood_of_cancels_with_random_keys_reaches_no_server_and_a_true_one_does() {
     bystander.noticed_nothing();
 }
 
+#[test]
+fn a_cancel_is_served_when_all_places_for_logins_are_taken() {
+    let stage = Stage::with("[listen]\nport = @port@\nmax_logins = 1");
+    let mut victim = stage.wire();
+    victim.send(&message::query("SELECT pg_sleep(60)"));
+    let silent = Wire::connect(stage.router.port());
+    let taken = poll_until(LIMIT, || {
+        let mut refused = Wire::connect(stage.router.port());
+        // Whoever comes first has the place; the other is refused within half a second.
+        matches!(refused.try_frame(Duration::from_secs(2)), Ok(frame) if frame.sqlstate() == "53300")
+    });
+    assert!(taken, "the silent connection does not count");
+    victim.cancel();
+    let frames = victim.until_ready();
+    let error = frames.iter().find(|frame| frame.kind == b'E').unwrap();
+    assert_eq!(error.sqlstate(), "57014");
+    drop(silent);
+}
+
 // R6
 #[test]
 fn a_flood_of_cancels_with_the_right_key_is_delivered_one_by_one_and_what_is_too_much_is_dropped() {

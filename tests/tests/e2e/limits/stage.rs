@@ -66,10 +66,11 @@ impl Stage {
         bystander
     }
 
-    /// The backends of the database, the one that asks not counted.
+    /// The backends of the database that serve clients: the one that asks, and those of the router's own questions, are
+    /// not counted.
     pub fn backends(&self) -> u32 {
-        let sql = "SELECT count(*) FROM pg_stat_activity \
-                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND pid <> pg_backend_pid() AND application_name NOT LIKE 'mothership%'";
         self.shards.sql(0, sql).trim().parse().unwrap()
     }
 }
