@@ -207,29 +207,32 @@ impl Session {
                 continue;
             }
             let outside = Arc::clone(self.state.settings.outside());
+            let mut untold = self.is_unused(at);
             let carried = &mut self.servers[at].inbox.carried;
-            if *carried.current() == outside {
+            let prepared = if *carried.current() == outside {
                 // Equal lists become one, which is compared faster.
                 carried.bring_to(&outside);
+                Ok(())
             } else {
-                let alone = self.is_unused(at);
                 self.servers[at].lease.notes.forms = None;
                 let brought = self.bring_to(at, &outside).await;
-                if alone && matches!(brought, Err(Halt::Failed)) && self.servers.is_empty() {
-                    lost += 1;
-                    continue;
-                }
-                // Whatever came of it: from here on its loss is told.
+                // From here on its loss is told.
                 if let Some(attached) = self.servers.get_mut(at) {
                     attached.unused = false;
+                    untold = false;
                 }
-                brought?;
+                brought
+            };
+            let prepared = match prepared {
+                Ok(()) if shard >= self.topology.postgres => self.tell_forms(at).await,
+                Ok(()) if self.beginning.seen != altered => self.keep_beginning(at, altered).await,
+                other => other,
+            };
+            if untold && matches!(prepared, Err(Halt::Failed)) && self.servers.is_empty() {
+                lost += 1;
+                continue;
             }
-            if shard >= self.topology.postgres {
-                self.tell_forms(at).await?;
-            } else if self.beginning.seen != altered {
-                self.keep_beginning(at, altered).await?;
-            }
+            prepared?;
             if self.must_forget_numbers(at) {
                 self.forget_ahead(at);
             }

@@ -786,6 +786,13 @@ impl State {
             client.client().with_output(|out| report.put(out));
         } else if fields.is_fatal() {
             // The server's connection ends, the client's does not.
+            tracing::info!(
+                code = %String::from_utf8_lossy(fields.code.unwrap_or_default()),
+                phase = ?self.phase,
+                passed = inbox.passed,
+                private = inbox.private,
+                "a server ended a connection, and its client is told",
+            );
             client
                 .client()
                 .with_output(|out| put_as_error(out, frame.body()));
