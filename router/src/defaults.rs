@@ -58,6 +58,11 @@ impl Begins {
         value.as_deref()
     }
 
+    /// The role that it began with, if it is another one than that of the login.
+    pub fn role(&self) -> Option<&str> {
+        self.value("role").filter(|role| *role != "none")
+    }
+
     /// Whether the search path has the schema of temporary objects.
     pub fn has_temporary_schema(&self) -> bool {
         let path = self.settings.get("search_path");

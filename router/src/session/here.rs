@@ -172,13 +172,11 @@ fn by_function(changes: &[Change]) -> bool {
     changes.iter().any(text)
 }
 
-/// What CommandComplete says of a statement that begins a transaction.
-/// Whether a statement only takes settings back to what the session began with.
+/// Whether a statement only takes settings back to what every server takes: what the session began with, or no role.
 fn is_reset(kind: &Kind) -> bool {
+    let sets = |change: &Change| matches!(change, Change::Set(setting) if !setting.is_no_role());
     match kind {
-        Kind::Settings(changes) => !changes
-            .iter()
-            .any(|change| matches!(change, Change::Set(_))),
+        Kind::Settings(changes) => !changes.iter().any(sets),
         kind => matches!(kind, Kind::Discard(_)),
     }
 }

@@ -19,6 +19,7 @@ use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::lexer::{Kind as TokenKind, Lexer};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -295,10 +296,9 @@ pub struct KeptContext {
 
 /// The role that a session has taken.
 pub(super) fn role(settings: &Settings) -> Option<String> {
-    let value = settings
-        .get("role")
-        .or_else(|| settings.get("session_authorization"))?;
-    values(value).into_iter().next()
+    let role = settings.role();
+    let taken = role.or_else(|| settings.text("session_authorization"));
+    taken.map(Cow::into_owned)
 }
 
 /// The search path that a session has set.
@@ -391,14 +391,6 @@ pub(super) fn values(value: &Value) -> Vec<String> {
                 value: mothership_sql::effect::SetValue::Given { span, .. },
                 ..
             } => names(span.of(sql.as_bytes())),
-            Statement::SetRole {
-                role: mothership_sql::effect::Target::Role(name),
-                ..
-            }
-            | Statement::SetSessionAuthorization {
-                role: mothership_sql::effect::Target::Role(name),
-                ..
-            } => name.as_str().map(str::to_owned).into_iter().collect(),
             _ => Vec::new(),
         },
     }
@@ -438,6 +430,35 @@ mod tests {
             ["$user", "public"]
         );
         assert_eq!(values(&Value::Text(String::new())), [] as [&str; 0]);
-        assert_eq!(statement("SET ROLE alice"), ["alice"]);
+    }
+
+    #[test]
+    fn a_role_is_read_from_every_way_to_take_one() {
+        let of = |changes: &[(&str, Value)]| {
+            let mut settings = Settings::default();
+            for (name, value) in changes {
+                settings.set(name, value.clone());
+            }
+            role(&settings)
+        };
+        let said = |sql: &str| Value::Statement(sql.into());
+        let text = |value: &str| Value::Text(value.into());
+        let bob = || {
+            (
+                "session_authorization",
+                said("SET SESSION AUTHORIZATION 'Bob'"),
+            )
+        };
+        for (changes, role) in [
+            (vec![], None),
+            (vec![("role", said("SET ROLE alice"))], Some("alice")),
+            (vec![("role", text("A b"))], Some("A b")),
+            (vec![bob(), ("role", said("SET ROLE alice"))], Some("alice")),
+            (vec![bob(), ("role", said("SET ROLE E'none'"))], Some("Bob")),
+            (vec![bob(), ("role", text("none"))], Some("Bob")),
+            (vec![("role", text("none"))], None),
+        ] {
+            assert_eq!(of(&changes).as_deref(), role, "{changes:?}");
+        }
     }
 }

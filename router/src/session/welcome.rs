@@ -114,7 +114,7 @@ impl Session {
         if config.has_postgres() {
             let said = self.ask_beginning(at, defaults::BEGINS).await?;
             let begins = Begins::read(&said).map(|begins| self.core.welcomes.share(begins));
-            self.beginning.begins.clone_from(&begins);
+            self.begin_as(&begins);
             welcome.begins = begins;
         }
         if self.topology.declared || !config.rules.is_empty() {
@@ -148,6 +148,17 @@ impl Session {
         Report::error(sqlstate::CONNECTION_FAILURE, message).into()
     }
 
+    /// Notes what the session begins with. A role is set on every server, as if the startup packet had said so: SET ROLE
+    /// NONE and DISCARD ALL leave none, and RESET ROLE goes back to it.
+    fn begin_as(&mut self, begins: &Option<Arc<Begins>>) {
+        self.beginning.begins.clone_from(begins);
+        let role = begins.as_ref().and_then(|begins| begins.role());
+        if let Some(role) = role {
+            let role = Value::Text(role.to_owned());
+            self.state.settings.begin_with("role", role);
+        }
+    }
+
     /// What roles and databases begin with is set on every server: those of MongoDB have none,
     /// and what a statement is planned by and what it runs by must be one, also after ALTER ROLE.
     fn begin_with(&mut self, defaults: &[(String, String)]) {
@@ -160,7 +171,7 @@ impl Session {
     /// Says what another server said to a client with the same settings.
     fn repeat(&mut self, key: &WelcomeKey, mut welcome: Welcome) {
         self.begin_with(&welcome.defaults);
-        self.beginning.begins.clone_from(&welcome.begins);
+        self.begin_as(&welcome.begins);
         let own = self.state.settings.startup();
         match *welcome.settings == **own {
             true => self.state.settings.begin_as(&welcome.settings),

@@ -11,7 +11,7 @@
 use crate::rests::{self, IdleSettings};
 use mothership_sql::date_style::DateStyle;
 use mothership_sql::duration::duration;
-use mothership_sql::effect::{SetValue, Statement, analyse};
+use mothership_sql::effect::{SetValue, Statement, Target, analyse};
 use mothership_sql::quote::push_literal;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,6 +34,35 @@ pub struct Setting {
     pub name: String,
     /// The value.
     pub value: Value,
+}
+
+impl Setting {
+    /// The value, if it is one word, text or number, however it was set.
+    fn text(&self) -> Option<Cow<'_, str>> {
+        match &self.value {
+            Value::Text(text) => Some(Cow::Borrowed(text)),
+            Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
+                Statement::Set {
+                    value: SetValue::Given { text, .. },
+                    ..
+                } => Some(Cow::Owned(text?.as_str()?.to_owned())),
+                Statement::SetRole {
+                    role: Target::Role(name),
+                    ..
+                }
+                | Statement::SetSessionAuthorization {
+                    role: Target::Role(name),
+                    ..
+                } => Some(Cow::Owned(name.as_str()?.to_owned())),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether it leaves the role that was taken, and takes none.
+    pub fn is_no_role(&self) -> bool {
+        self.name == ROLE && self.text().is_some_and(|role| role == NO_ROLE)
+    }
 }
 
 /// Settings in the order in which they were last set.
@@ -66,7 +95,12 @@ fn date_style(value: &Value) -> Option<DateStyle> {
 }
 
 /// Names that change what later statements may do.
-const ROLES: [&str; 2] = ["session_authorization", "role"];
+const ROLES: [&str; 2] = ["session_authorization", ROLE];
+
+const ROLE: &str = "role";
+
+/// The value of `role` that is no role (PostgreSQL, `variable.c`: `check_role`).
+const NO_ROLE: &str = "none";
 
 impl Settings {
     /// No setting.
@@ -95,15 +129,19 @@ impl Settings {
 
     /// The same of a setting whose value is one word, text or number, however it was set.
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        match self.get(name)? {
-            Value::Text(text) => Some(Cow::Borrowed(text)),
-            Value::Statement(sql) => match analyse(sql.as_bytes(), true).statement {
-                Statement::Set {
-                    value: SetValue::Given { text, .. },
-                    ..
-                } => Some(Cow::Owned(text?.as_str()?.to_owned())),
-                _ => None,
-            },
+        self.list.iter().find(|s| s.name == name)?.text()
+    }
+
+    /// The role that is set. A role of none may be set, too: over one that the session began with.
+    pub fn role(&self) -> Option<Cow<'_, str>> {
+        self.text(ROLE).filter(|role| role != NO_ROLE)
+    }
+
+    /// Sets one back to what the session began with.
+    fn reset(&mut self, name: &str, startup: &Self) {
+        self.remove(name);
+        if let Some(value) = startup.get(name) {
+            self.set(name, value.clone());
         }
     }
 
@@ -137,7 +175,7 @@ impl Settings {
         }
         // SET SESSION AUTHORIZATION sets the role back, too.
         if name == "session_authorization" {
-            self.remove("role");
+            self.remove(ROLE);
         }
     }
 
@@ -421,14 +459,18 @@ impl SessionSettings {
         let startup = Arc::clone(&self.startup);
         let settings = Arc::make_mut(&mut self.current);
         match change {
-            Change::Set(setting) => settings.set(&setting.name, settings.whole(setting)),
-            Change::Reset(name) => {
-                settings.remove(name);
-                if let Some(value) = startup.get(name) {
-                    settings.set(name, value.clone());
+            Change::Set(setting) => {
+                settings.set(&setting.name, settings.whole(setting));
+                // No role is said only over one that the session began with.
+                if setting.is_no_role() && startup.get(ROLE).is_none() {
+                    settings.remove(ROLE);
                 }
+            }
+            Change::Reset(name) => {
+                settings.reset(name, &startup);
+                // The role goes back with it (PostgreSQL, `guc.c`: set_config_option_ext).
                 if name == "session_authorization" {
-                    settings.remove("role");
+                    settings.reset(ROLE, &startup);
                 }
             }
             Change::ResetAll { passes_over } => {
@@ -440,11 +482,7 @@ impl SessionSettings {
                     }
                 }
             }
-            Change::DiscardAll => {
-                *settings = (*startup).clone();
-                // It ends with RESET SESSION AUTHORIZATION, which sets no role.
-                settings.remove("role");
-            }
+            Change::DiscardAll => *settings = (*startup).clone(),
         }
     }
 
@@ -611,16 +649,38 @@ mod tests {
     }
 
     #[test]
-    fn a_role_of_the_startup_packet_stays_through_reset_all_and_ends_with_discard_all() {
+    fn a_role_of_the_startup_packet_stays_through_reset_all_and_is_back_after_discard_all() {
         let mut session = SessionSettings::new(settings(&[("role", "a")]));
-        session.apply(&Change::Set(Setting {
+        let authorization = Change::Reset("session_authorization".into());
+        for change in [Change::DiscardAll, authorization] {
+            session.apply(&Change::Set(Setting {
+                name: "role".into(),
+                value: text("b"),
+            }));
+            session.apply(&Change::RESET_ALL);
+            assert_eq!(session.current().get("role"), Some(&text("b")));
+            session.apply(&change);
+            assert_eq!(session.current().get("role"), Some(&text("a")));
+        }
+    }
+
+    #[test]
+    fn no_role_is_said_only_over_one_that_the_session_began_with() {
+        let none = Change::Set(Setting {
             name: "role".into(),
-            value: text("b"),
-        }));
-        session.apply(&Change::RESET_ALL);
-        assert_eq!(session.current().get("role"), Some(&text("b")));
-        session.apply(&Change::DiscardAll);
-        assert_eq!(session.current().get("role"), None);
+            value: Value::Statement("SET ROLE E'none'".into()),
+        });
+        let begun = settings(&[("role", "a")]);
+        let mut session = SessionSettings::new(begun.clone());
+        session.apply(&none);
+        assert_eq!(session.current().role(), None);
+        assert_eq!(
+            session.current().sql_from(&begun),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;SET ROLE E'none';"
+        );
+        let mut session = SessionSettings::new(Settings::default());
+        session.apply(&none);
+        assert!(session.current().is_empty());
     }
 
     #[test]

@@ -141,10 +141,8 @@ impl ServerSessionState {
                 note(&name, value);
             }
         }
-        match (known.text("role"), &*self.set_role) {
-            (None, "none") => {}
-            (Some(_), "none") => changes.push(Change::Reset("role".to_owned())),
-            (_, role) => note("role", role),
+        if self.set_role != "none" || known.role().is_some() {
+            note("role", &self.set_role);
         }
         changes
     }

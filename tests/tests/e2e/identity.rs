@@ -386,6 +386,94 @@ fn a_session_begins_with_what_roles_and_databases_say_at_that_moment() {
     }
 }
 
+/// What takes or leaves a role. Nobody keeps the connection for it.
+const TAKES_ROLE: [&str; 16] = [
+    "SELECT 1",
+    "SET ROLE NONE",
+    "RESET ROLE",
+    "SET ROLE 'none'",
+    "SET role TO DEFAULT",
+    "SELECT set_config('role', 'none', false)",
+    "RESET ALL",
+    "DISCARD ALL",
+    "RESET ROLE",
+    "SET ROLE OTHER",
+    "RESET SESSION AUTHORIZATION",
+    "RESET ROLE",
+    "BEGIN; SET LOCAL ROLE NONE; COMMIT",
+    "BEGIN; SET ROLE NONE; ROLLBACK",
+    "BEGIN; SAVEPOINT a; SET ROLE NONE; ROLLBACK TO a; COMMIT",
+    "BEGIN; SET ROLE NONE; COMMIT",
+];
+
+/// The same by code: its client keeps the connection until DISCARD ALL.
+const TAKES_ROLE_BY_CODE: [&str; 8] = [
+    "SELECT become('none')",
+    "RESET ROLE",
+    "SELECT become('OTHER')",
+    "SELECT become('none')",
+    "DISCARD ALL",
+    "SET ROLE OTHER",
+    "SELECT become('none')",
+    "RESET ROLE",
+];
+
+/// Who two sessions of one role are, after each statement of the first.
+fn roles_taken(
+    login: impl Fn(&[(&str, &str)]) -> Wire,
+    statements: &[&str],
+    other: &str,
+) -> Vec<String> {
+    let mut seen = Vec::new();
+    let option = format!("-c role={other}");
+    for startup in ["", &option, "-c role=none"] {
+        let (mut first, mut next) = (login(&[("options", startup)]), login(&[]));
+        for sql in statements {
+            say(&mut first, &sql.replace("OTHER", other));
+            for (who, wire) in [("first", &mut first), ("next", &mut next)] {
+                let asks = ["SELECT current_user", "SHOW role"].map(|ask| one(wire, ask));
+                seen.push(format!("{startup} {sql}: {who} {asks:?}"));
+            }
+        }
+    }
+    seen
+}
+
+// A stranger found it: after SET ROLE NONE of one client the next one was nobody, too.
+#[test]
+fn a_role_that_sessions_begin_with_is_left_by_none_but_the_one_that_leaves_it() {
+    for (connections, statements) in [(1, &TAKES_ROLE[..]), (2, &TAKES_ROLE_BY_CODE[..])] {
+        let served = pooled(connections);
+        let at = served.shards.endpoint(0);
+        let role = format!("begins_{}", at.database);
+        let mut admin = Wire::login(&served);
+        for sql in [
+            format!("CREATE ROLE {role} LOGIN PASSWORD 'own'"),
+            format!("CREATE ROLE {role}_as ROLE {role}"),
+            format!("CREATE ROLE {role}_other ROLE {role}"),
+            format!("ALTER ROLE {role} SET role TO {role}_as"),
+            "CREATE FUNCTION become(x text) RETURNS void LANGUAGE plpgsql \
+             AS $$ BEGIN PERFORM set_config('role', x, false); END $$"
+                .to_owned(),
+        ] {
+            say(&mut admin, &sql);
+        }
+        let seen = |at: &Endpoint| {
+            let own = Endpoint {
+                user: role.clone(),
+                password: "own".into(),
+                ..at.clone()
+            };
+            let login = |more: &[(&str, &str)]| Wire::login_with(&own, more);
+            roles_taken(login, statements, &format!("{role}_other"))
+        };
+        let (right, got) = (seen(&at), seen(&served));
+        drop(served.shards.sql(0, &format!("ALTER ROLE {role} NOLOGIN")));
+        let wrong: Vec<_> = right.iter().zip(&got).filter(|(r, g)| r != g).collect();
+        assert!(wrong.is_empty() && right.len() == got.len(), "{wrong:#?}");
+    }
+}
+
 #[test]
 fn who_may_no_longer_connect_is_not_let_in() {
     let served = endpoint_listening("workers = 2", "");

@@ -61,11 +61,11 @@ fn special<'a>(c: &mut Cursor<'a>, scope: Scope) -> Option<Option<Statement<'a>>
     }
     if c.eat_all(&["session", "authorization"]) {
         return Some(
-            role(c, "default").map(|role| Statement::SetSessionAuthorization { scope, role }),
+            session_user(c).map(|role| Statement::SetSessionAuthorization { scope, role }),
         );
     }
     if c.eat("role") {
-        return Some(role(c, "none").map(|role| Statement::SetRole { scope, role }));
+        return Some(role(c).map(|role| Statement::SetRole { scope, role }));
     }
     if c.eat_all(&["time", "zone"]) {
         return Some(named("timezone", value(c, &["local", "default"])));
@@ -95,14 +95,18 @@ fn some_modes(c: &mut Cursor<'_>) -> Option<super::Modes> {
     }
 }
 
-/// A role's name or string, or the word that means the original one.
-fn role<'a>(c: &mut Cursor<'a>, original: &str) -> Option<Target<'a>> {
-    let target = if c.eat(original) {
-        Target::Original
-    } else {
-        Target::Role(c.string().or_else(|| c.name())?)
-    };
-    c.at_end().then_some(target)
+/// A role's name or string, to the end.
+fn role<'a>(c: &mut Cursor<'a>) -> Option<Target<'a>> {
+    let name = c.string().or_else(|| c.name())?;
+    c.at_end().then_some(Target::Role(name))
+}
+
+/// The same after SET SESSION AUTHORIZATION, where DEFAULT is the user who logged in.
+fn session_user<'a>(c: &mut Cursor<'a>) -> Option<Target<'a>> {
+    match c.eat("default") {
+        true => c.at_end().then_some(Target::Original),
+        false => role(c),
+    }
 }
 
 /// `name {= | TO} {value [, ...] | DEFAULT}`, `name FROM CURRENT`.
@@ -123,9 +127,6 @@ fn assignment(mut c: Cursor<'_>, scope: Scope) -> Option<Statement<'_>> {
 fn by_name<'a>(scope: Scope, name: Name<'a>, value: SetValue<'a>) -> Statement<'a> {
     let role = match &value {
         SetValue::Default => Some(Target::Original),
-        SetValue::Given {
-            text: Some(text), ..
-        } if name == "role" && *text == "none" => Some(Target::Original),
         SetValue::Given {
             text: Some(text), ..
         } => Some(Target::Role(text.clone())),

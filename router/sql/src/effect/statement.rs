@@ -68,7 +68,7 @@ pub enum Statement<'a> {
     Reset(Name<'a>),
     /// `RESET ALL`
     ResetAll,
-    /// `SET ROLE`, `SET role = ...`; `NONE` and `RESET ROLE` have no name.
+    /// `SET ROLE`, `SET role = ...`, and its RESET.
     SetRole {
         /// How long it lasts.
         scope: Scope,
@@ -222,9 +222,9 @@ pub enum SetValue<'a> {
 /// Which role is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// `NONE`, `DEFAULT` or a RESET: back to what the session started with.
+    /// `DEFAULT` or a RESET: back to what the session started with, which may be a role too (`ALTER ROLE ... SET role`).
     Original,
-    /// This role.
+    /// This role. SET ROLE takes `none`, in any spelling, as no role (PostgreSQL, `variable.c`: `check_role`).
     Role(Name<'a>),
 }
 

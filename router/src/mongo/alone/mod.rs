@@ -102,10 +102,10 @@ pub(super) fn task_of(
             return Ok(Task::Set(vec![change], "SET"));
         }
         Statement::SetRole {
-            role: Target::Role(_),
+            role: Target::Role(role),
             ..
-        }
-        | Statement::SetSessionAuthorization {
+        } if role != "none" => return Err(needs_postgresql(Some("the role of another user"))),
+        Statement::SetSessionAuthorization {
             role: Target::Role(_),
             ..
         } => return Err(needs_postgresql(Some("the role of another user"))),

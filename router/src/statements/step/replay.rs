@@ -54,10 +54,7 @@ pub(crate) fn replayed(statement: &Statement<'_>, text: &[u8], scs: bool) -> Opt
                     sql.push_str("ROLE ");
                     push_literal(&mut sql, ascii(name)?);
                 }
-                Target::Original if ends_with_default(text, scs) => {
-                    sql.push_str("\"role\" TO DEFAULT");
-                }
-                Target::Original => sql.push_str("ROLE NONE"),
+                Target::Original => sql.push_str("\"role\" TO DEFAULT"),
             }
             Some(sql)
         }
@@ -179,15 +176,6 @@ fn push_interval(sql: &mut String, c: &mut Cursor<'_>) -> Option<()> {
     Some(())
 }
 
-fn ends_with_default(text: &[u8], scs: bool) -> bool {
-    let mut c = Cursor::new(text, scs);
-    let mut last = false;
-    while let Some(token) = c.bump() {
-        last = c.is(token, "default");
-    }
-    last
-}
-
 /// `SET CONSTRAINTS {ALL | name [, ...]} {DEFERRED | IMMEDIATE}`. Names stay as the bytes that they are: they are said
 /// again in the encoding in which they were said.
 fn constraints(text: &[u8], scs: bool) -> Option<String> {
@@ -286,7 +274,7 @@ mod tests {
             ),
             ("SET SCHEMA 'a'", true, "SET \"search_path\" TO E'a'"),
             ("SET ROLE \"Bob\"", true, "SET ROLE E'Bob'"),
-            ("SET LOCAL ROLE NONE", true, "SET LOCAL ROLE NONE"),
+            ("SET LOCAL ROLE NONE", true, "SET LOCAL ROLE E'none'"),
             (
                 "SET LOCAL role TO DEFAULT",
                 true,
