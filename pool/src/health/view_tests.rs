@@ -348,45 +348,6 @@ fn console_sees_roles_states_and_lag() {
     assert_eq!(shown, ["primary up 100 0 None", "replica up 50 1 Some(0)"]);
 }
 
-/// Run by hand: `cargo test --release -p mothership-pool -- --ignored --nocapture nanoseconds`.
-#[test]
-#[ignore = "a measurement"]
-fn nanoseconds_of_a_choice() {
-    let mut story = Story::new(&[100, 100, 100]);
-    let clock = Arc::clone(story.health.clock(0).unwrap());
-    let mut rng = rand::rng();
-    let rounds = 2_000_000_u32;
-    let start = Instant::now();
-    let mut sum = 0;
-    for _ in 0..rounds {
-        let needed = clock.needed(super::super::Scope::Part(7));
-        let need = Need::Read(read(Freshness::Seen(needed)));
-        sum += story.health.choose(0, need, &mut rng).unwrap().server;
-    }
-    let choose = start.elapsed() / rounds;
-    let start = Instant::now();
-    for _ in 0..rounds {
-        drop(story.health.begin(0, 1));
-    }
-    let begin = start.elapsed() / rounds;
-    let start = Instant::now();
-    for _ in 0..rounds {
-        let guard = story.health.begin(0, 1).unwrap();
-        guard.finish(Duration::from_micros(100), Instant::now());
-    }
-    let finish = start.elapsed() / rounds;
-    let start = Instant::now();
-    for _ in 0..rounds {
-        clock.acknowledge(super::super::Scope::Part(7));
-    }
-    let acknowledge = start.elapsed() / rounds;
-    let now = read(story.now());
-    let _ = story.choose(now);
-    println!(
-        "choose {choose:?}, begin and drop {begin:?}, begin and finish {finish:?}, acknowledge {acknowledge:?} ({sum})"
-    );
-}
-
 fn disable(health: &Health, server: usize) {
     health.set_by_hand(0, server, |hand| hand.out = Some(Out::Disabled));
 }

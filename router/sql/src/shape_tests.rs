@@ -463,18 +463,3 @@ fn equal_shapes_differ_in_literal_values_only() {
     println!("equal {equal}, of them with other values {changed}, different {differ}");
     assert!(equal > 20_000 && changed > 2_000 && differ > 20_000);
 }
-
-/// Not asserted: a figure to read, with `--release --ignored --nocapture`.
-#[test]
-#[ignore = "a figure, not a claim"]
-fn speed() {
-    let sql = b"SELECT abalance FROM pgbench_accounts WHERE aid = 77123;";
-    let mut scratch = Scratch::new(4096, 64);
-    let start = std::time::Instant::now();
-    let rounds = 2_000_000u32;
-    let mut sum = 0u128;
-    for _ in 0..rounds {
-        sum ^= shape(std::hint::black_box(sql), true, &mut scratch).map_or(0, |s| s.hash);
-    }
-    println!("{:?} a shape ({})", start.elapsed() / rounds, sum & 1);
-}

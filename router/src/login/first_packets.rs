@@ -6,10 +6,13 @@ use crate::takeover::link;
 use crate::topology::Topology;
 use mothership_pool::wire::{Address, Wire};
 use mothership_proto::report::{Report, sqlstate};
-use mothership_proto::startup::{Bounds, FirstPacket, Startup, StartupError};
+use mothership_proto::startup::{Bounds, FirstPacket, MAX_CANCEL_KEY, Startup, StartupError};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// What a cancel request has before the secret: its length, its code and the number of the client.
+const CANCEL_HEADER: usize = 12;
 
 /// Everything up to the StartupMessage. The handshake is boxed: it is large, and most clients of a sidecar have none.
 pub(super) async fn first_packets(
@@ -79,10 +82,15 @@ pub(super) async fn first_packets(
     }
 }
 
-/// The cancel request that a connection begins with, if it does: the number and the secret of a client.
-pub(super) async fn cancel_only(topology: &Topology, client: &mut Wire) -> Option<(i32, Vec<u8>)> {
+/// The cancel request that a connection begins with, if it does: the number and the secret of a client. No more is read
+/// than such a request may have.
+pub(super) async fn cancel_only(client: &mut Wire) -> Option<(i32, Vec<u8>)> {
+    let bounds = Bounds {
+        packet: CANCEL_HEADER + MAX_CANCEL_KEY,
+        parameters: 0,
+    };
     loop {
-        match FirstPacket::parse_within(client.input(), bounds(topology)) {
+        match FirstPacket::parse_within(client.input(), bounds) {
             Ok(Some((FirstPacket::Cancel { pid, secret }, _))) => {
                 return Some((pid, secret.to_vec()));
             }

@@ -117,7 +117,7 @@ pub async fn serve(core: Rc<Core>, client: Wire, shut: Option<Shut>) {
 /// Tells a connection that too many logins are under way, unless it asks for a cancel: PostgreSQL takes that when it is
 /// full, too.
 async fn turn_away(core: &Core, topology: &Topology, mut client: Wire) {
-    let first = cancel_only(topology, &mut client);
+    let first = cancel_only(&mut client);
     match tokio::time::timeout(FULL_PATIENCE, first).await {
         Ok(Some((pid, secret))) => deliver_cancel(core, topology, &client, pid, &secret).await,
         // It may be a cancel in TLS, or one whose bytes are slow.

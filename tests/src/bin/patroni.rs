@@ -292,12 +292,14 @@ impl Stage {
             let router = Router::start(&config(&self.patroni, window, of_shard));
             let endpoint = router.endpoint(USER, PASSWORD, "postgres");
             let mut wire = Wire::connect(endpoint.port);
-            // A write waits for a standby until Patroni has found out that there is none.
             wire.set_limit(LONG);
             // Without a primary there is nobody who knows what a login needs, either.
             let state = match wire.try_login(&endpoint, V3_0, &[]) {
                 Err(refused) => Some(refused.sqlstate()),
                 Ok(_) => {
+                    // Else it waits for a standby until Patroni has found out that there is none, which Patroni sometimes
+                    // does not.
+                    wire.query("SET synchronous_commit TO local");
                     let frames = wire.query("INSERT INTO direct VALUES (now())");
                     let error = frames.iter().find(|frame| frame.kind == b'E');
                     error.map(|error| error.sqlstate())
