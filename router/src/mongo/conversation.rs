@@ -11,9 +11,10 @@ use super::direct::Direct;
 use super::member::Running;
 use super::outcome::{Stop, stop, timed_out};
 use super::rows::Shape;
+use super::run::Answer;
 use super::settings::Settings;
 use super::text::{Task, task};
-use super::work::{Answer, KILLED, Worker};
+use super::work::{KILLED, Worker};
 use super::{probe, text};
 use crate::commit::question::Question;
 use crate::retry::Retry;
@@ -22,7 +23,7 @@ use mongodb::SessionCursor;
 use mongodb::bson::{RawDocumentBuf, doc, rawdoc};
 use mothership_documents::Collection;
 use mothership_documents::snapshot;
-use mothership_documents::translate::{BoundValue, Command, Output, Source, Translated};
+use mothership_documents::translate::{BoundValue, Command, Output, Source, Translated, Value};
 use mothership_documents::value::Forms;
 use mothership_pool::wire::{Pipe, Watch};
 use mothership_proto::backend::{self, TxStatus};
@@ -262,6 +263,14 @@ struct Rows {
     verb: &'static str,
     /// See [`Worker::reader`].
     by_snapshot: bool,
+}
+
+/// What a command has come to.
+enum Carried {
+    /// It is done, and this is its tag.
+    Done(String),
+    /// It has rows, which may take until then.
+    Rows(Option<Instant>),
 }
 
 enum RowSource {
@@ -664,8 +673,7 @@ impl Conversation {
 
     /// Does it, or goes on telling its rows, at most so many of them unless it is 0. Whether there may be more.
     async fn run(&mut self, portal: &mut Portal, most: u64) -> Result<bool, Stop> {
-        let mut limit = self.deadline();
-        let retry = self.retry();
+        let limit = self.deadline();
         if portal.rows.is_some() {
             return self.tell(portal, most, limit).await;
         }
@@ -732,67 +740,79 @@ impl Conversation {
                 return self.rows(rows);
             }
             Task::Values(values, tag) => {
-                let (now, tag) = (self.now(), *tag);
-                let Server::Nobody(session) = &self.server else {
-                    return Err(Stop::Lost);
-                };
-                let outputs = session.answer(values, &mut self.settings, now)?;
-                let (shape, forms) = (portal.shape.with(outputs), self.settings.forms()?);
-                shape.put(&rawdoc! {}, &forms, &mut self.line.output)?;
-                tag.to_owned()
+                self.values(&portal.shape, values)?;
+                (*tag).to_owned()
             }
             Task::Copy(load) => self.copy_in(&Arc::clone(load)).await?,
             Task::Explain(translated) => return self.explain(portal, &Arc::clone(translated)),
             Task::Command(translated) => {
-                let Some(command) = &portal.command else {
-                    return Err(Stop::Lost);
-                };
-                let verb = translated.verb();
-                if verb != "SELECT" && self.settings.is_read_only() {
-                    return Err(read_only(verb));
-                }
-                let returning = match is_read(command) {
-                    true => &[][..],
-                    false => &translated.columns[..],
-                };
-                // A write by itself is not ended: nobody could say what has become of it.
-                let worker = self.server.worker()?;
-                let is_ended = is_read(command) || worker.in_transaction;
-                limit = limit.filter(|_| is_ended);
-                // The server counts all that a cursor takes, which may be the time of several statements.
-                let by_itself = limit.filter(|_| is_read(command) && most == 0);
-                if by_itself.is_some() {
-                    limit = limit.and_then(|limit| limit.checked_add(WORD));
-                }
-                let what = (command, returning);
-                let by_snapshot = worker.by_snapshot;
-                let work = worker.carry_out(what, &portal.forms, by_itself, retry);
-                let Some(answer) = until(limit, work).await else {
-                    return Err(self.late().await);
-                };
-                match answer? {
-                    Answer::Done(tag) => tag,
-                    Answer::Rows(rows) => {
-                        portal.rows = Some(Rows {
-                            source: RowSource::Ready(rows.into_iter()),
-                            verb,
-                            by_snapshot,
-                        });
-                        return self.tell(portal, most, limit).await;
-                    }
-                    Answer::Cursor(cursor) => {
-                        portal.rows = Some(Rows {
-                            source: RowSource::Cursor(cursor),
-                            verb,
-                            by_snapshot,
-                        });
-                        return self.tell(portal, most, limit).await;
-                    }
+                let translated = Arc::clone(translated);
+                match self.carry_out(portal, &translated, most, limit).await? {
+                    Carried::Done(tag) => tag,
+                    Carried::Rows(limit) => return self.tell(portal, most, limit).await,
                 }
             }
         };
         backend::put_complete(&mut self.line.output, tag.as_bytes());
         Ok(false)
+    }
+
+    /// Tells the row of a SELECT without a collection, which nobody has to be asked for.
+    fn values(&mut self, shape: &Shape, values: &[Value]) -> Result<(), Stop> {
+        let now = self.now();
+        let Server::Nobody(session) = &self.server else {
+            return Err(Stop::Lost);
+        };
+        let outputs = session.answer(values, &mut self.settings, now)?;
+        let (shape, forms) = (shape.with(outputs), self.settings.forms()?);
+        shape.put(&rawdoc! {}, &forms, &mut self.line.output)
+    }
+
+    /// Carries out the command of a portal. What it has to tell is kept there.
+    async fn carry_out(
+        &mut self,
+        portal: &mut Portal,
+        translated: &Translated,
+        most: u64,
+        mut limit: Option<Instant>,
+    ) -> Result<Carried, Stop> {
+        let Some(command) = &portal.command else {
+            return Err(Stop::Lost);
+        };
+        let verb = translated.verb();
+        if verb != "SELECT" && self.settings.is_read_only() {
+            return Err(read_only(verb));
+        }
+        let reads = is_read(command);
+        let returning = match reads {
+            true => &[][..],
+            false => &translated.columns[..],
+        };
+        let retry = self.retry();
+        // A write by itself is not ended: nobody could say what has become of it.
+        let worker = self.server.worker()?;
+        limit = limit.filter(|_| reads || worker.in_transaction);
+        // The server counts all that a cursor takes, which may be the time of several statements.
+        let by_itself = limit.filter(|_| reads && most == 0);
+        if by_itself.is_some() {
+            limit = limit.and_then(|limit| limit.checked_add(WORD));
+        }
+        let by_snapshot = worker.by_snapshot;
+        let work = worker.carry_out((command, returning), &portal.forms, by_itself, retry);
+        let Some(answer) = until(limit, work).await else {
+            return Err(self.late().await);
+        };
+        let source = match answer? {
+            Answer::Done(tag) => return Ok(Carried::Done(tag)),
+            Answer::Rows(rows) => RowSource::Ready(rows.into_iter()),
+            Answer::Cursor(cursor) => RowSource::Cursor(cursor),
+        };
+        portal.rows = Some(Rows {
+            source,
+            verb,
+            by_snapshot,
+        });
+        Ok(Carried::Rows(limit))
     }
 
     async fn tell(

@@ -26,6 +26,8 @@ mod probe;
 
 mod rows;
 
+mod run;
+
 mod settings;
 
 mod text;

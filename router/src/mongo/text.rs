@@ -91,24 +91,7 @@ pub(super) fn task(
     match &analysis.statement {
         Statement::Empty => return Ok(Task::Empty),
         Statement::Explain { analyze, inner, .. } => {
-            let options = sql[..inner.start].to_ascii_lowercase();
-            if ["json", "xml", "yaml"]
-                .iter()
-                .any(|format| options.contains(format))
-            {
-                return Err(refused(
-                    "EXPLAIN of documents is a text",
-                    "Leave out FORMAT.",
-                ));
-            }
-            let explained = command(&sql[inner.start..inner.end], types, collections)?;
-            if *analyze && explained.verb() != "SELECT" {
-                return Err(refused(
-                    "EXPLAIN ANALYZE of a write to documents is not supported",
-                    "Use EXPLAIN, which does not execute it.",
-                ));
-            }
-            return Ok(Task::Explain(explained));
+            return explain(sql, *analyze, *inner, types, collections);
         }
         Statement::Copy {
             direction: Direction::In,
@@ -144,18 +127,7 @@ pub(super) fn task(
             "Begin a transaction of its own for what may fail.",
         )),
         ast::Statement::Set(set) => settings(set),
-        ast::Statement::Reset(reset) => {
-            let setting = match reset.reset {
-                ast::Reset::ALL => Setting::All,
-                ast::Reset::ConfigurationParameter(name) => Setting::One {
-                    name: name.to_string().replace('"', ""),
-                    value: None,
-                    is_local: false,
-                },
-                _ => return Ok(Task::Set(Vec::new(), "RESET")),
-            };
-            Ok(Task::Set(vec![setting], "RESET"))
-        }
+        ast::Statement::Reset(reset) => Ok(reset_of(reset.reset)),
         ast::Statement::Discard { .. } => Ok(Task::Set(vec![Setting::All], "DISCARD ALL")),
         ast::Statement::Deallocate { name, .. } => {
             let all = name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all");
@@ -163,6 +135,44 @@ pub(super) fn task(
         }
         _ => Ok(Task::Command(command(sql, types, collections)?)),
     }
+}
+
+fn explain(
+    sql: &str,
+    analyze: bool,
+    inner: Span,
+    types: &[u32],
+    collections: &[Arc<Collection>],
+) -> Result<Task, Stop> {
+    let options = sql[..inner.start].to_ascii_lowercase();
+    let has = |format: &&str| options.contains(format);
+    if ["json", "xml", "yaml"].iter().any(has) {
+        return Err(refused(
+            "EXPLAIN of documents is a text",
+            "Leave out FORMAT.",
+        ));
+    }
+    let explained = command(&sql[inner.start..inner.end], types, collections)?;
+    if analyze && explained.verb() != "SELECT" {
+        return Err(refused(
+            "EXPLAIN ANALYZE of a write to documents is not supported",
+            "Use EXPLAIN, which does not execute it.",
+        ));
+    }
+    Ok(Task::Explain(explained))
+}
+
+fn reset_of(reset: ast::Reset) -> Task {
+    let setting = match reset {
+        ast::Reset::ALL => Setting::All,
+        ast::Reset::ConfigurationParameter(name) => Setting::One {
+            name: name.to_string().replace('"', ""),
+            value: None,
+            is_local: false,
+        },
+        _ => return Task::Set(Vec::new(), "RESET"),
+    };
+    Task::Set(vec![setting], "RESET")
 }
 
 fn settings(set: ast::Set) -> Result<Task, Stop> {

@@ -3,23 +3,20 @@
 use super::decisions::Decisions;
 use super::direct::{Asked, Direct, Read, ending};
 use super::outcome::{
-    Step, Stop, cancelled, ended_early, failed_at, is_conflict, is_duplicate, is_ended,
-    not_primary, of_code, report, stop, stop_of,
+    Stop, cancelled, ended_early, failed_at, is_conflict, is_duplicate, is_ended, not_primary,
+    of_code, stop, stop_of,
 };
 use super::rows::Shape;
+use super::run::{Answer, Done, Failure, Run};
 use crate::retry::Retry;
-use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
-use mongodb::error::Error;
-use mongodb::options::{Collation, ReadConcern, ReturnDocument, UpdateModifications, WriteConcern};
-use mongodb::{Client, ClientSession, Database, SessionCursor};
-use mothership_documents::field::{Field, field};
-use mothership_documents::told::failing_row;
-use mothership_documents::translate::{Change, Command, Conflict, Output, Upserted};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::options::{ReadConcern, WriteConcern};
+use mongodb::{Client, ClientSession, Database};
+use mothership_documents::Collection;
+use mothership_documents::translate::{Command, Output};
 use mothership_documents::value::Forms;
-use mothership_documents::{Collection, Fault};
 use mothership_proto::report::Report;
 use rand::RngExt;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,16 +32,6 @@ const SNAPSHOTS: i32 = 13;
 
 /// How long it may take to end what runs.
 pub(super) const KILLED: Duration = Duration::from_secs(5);
-
-/// What a command has given.
-pub(super) enum Answer {
-    /// Rows, as they come.
-    Cursor(Box<SessionCursor<RawDocumentBuf>>),
-    /// These rows.
-    Rows(Vec<RawDocumentBuf>),
-    /// So it is called when it is done.
-    Done(String),
-}
 
 /// A database of a member, and the session in which everything is done there.
 pub(super) struct Worker {
@@ -65,8 +52,6 @@ pub(super) struct Worker {
     /// The client has asked that what runs be cancelled.
     cancelled: Arc<AtomicBool>,
 }
-
-type Done<T> = Result<T, Error>;
 
 impl Worker {
     pub fn new(
@@ -393,237 +378,21 @@ impl Worker {
         forms: &Forms,
         limit: Option<Instant>,
     ) -> Result<Answer, Failure> {
-        let database = self.database.clone();
-        let in_transaction = self.in_transaction;
-        let time = limit.map(left);
-        let concern = (!in_transaction).then(durably);
         match self.session().await {
             Ok(_) => {}
             Err(Stop::Report(report)) => return Err(Failure::Told(report)),
-            Err(Stop::Lost) => return Err(Failure::Told(not_there())),
+            Err(Stop::Lost) => return Err(lost()),
         }
-        let session = self.reader(self.by_snapshot).ok_or_else(lost)?;
-        let of = |name: &str| {
-            let options = mongodb::options::CollectionOptions::builder()
-                .write_concern(concern.clone())
-                .build();
-            database.collection_with_options::<RawDocumentBuf>(name, options)
+        let (database, collections) = (self.database.clone(), Arc::clone(&self.collections));
+        let concern = (!self.in_transaction).then(durably);
+        let run = Run {
+            database: &database,
+            collections: &collections,
+            session: self.reader(self.by_snapshot).ok_or_else(lost)?,
+            time: limit.map(left),
+            concern,
         };
-        match command {
-            Command::Empty => Ok(Answer::Rows(Vec::new())),
-            Command::Find {
-                collection,
-                filter,
-                projection,
-                sort,
-                skip,
-                limit,
-                single: _,
-            } => {
-                let rows = database.collection::<RawDocumentBuf>(collection);
-                let mut find = rows
-                    .find(filter.clone())
-                    .projection((**projection).clone())
-                    .collation(bytes())
-                    .skip(*skip);
-                if !sort.is_empty() {
-                    // Servers before MongoDB 6.0 would refuse to sort more than 100 MB.
-                    find = find.sort(sort.clone()).allow_disk_use(true);
-                }
-                if let Some(time) = time {
-                    find = find.max_time(time);
-                }
-                if let Some(limit) = limit {
-                    find = find.limit(i64::try_from(*limit).unwrap_or(i64::MAX));
-                }
-                let cursor = find.session(session).await?;
-                Ok(Answer::Cursor(Box::new(cursor)))
-            }
-            Command::Aggregate {
-                collection,
-                pipeline,
-                if_empty,
-            } => {
-                let rows = database.collection::<RawDocumentBuf>(collection);
-                let aggregate = rows.aggregate(pipeline.clone()).collation(bytes());
-                // And so with groups.
-                let mut aggregate = aggregate.allow_disk_use(true);
-                if let Some(time) = time {
-                    aggregate = aggregate.max_time(time);
-                }
-                let cursor = aggregate.session(&mut *session).await?;
-                let mut cursor = cursor.with_type::<RawDocumentBuf>();
-                let Some(only) = if_empty else {
-                    return Ok(Answer::Cursor(Box::new(cursor)));
-                };
-                let mut rows = Vec::new();
-                while cursor.advance(session).await? {
-                    rows.push(cursor.current().to_owned());
-                }
-                if rows.is_empty() {
-                    rows.push(raw(only)?);
-                }
-                Ok(Answer::Rows(rows))
-            }
-            Command::Insert {
-                collection,
-                documents,
-                ignore,
-                behind,
-            } => {
-                let rows = of(collection);
-                let stored = match ignore {
-                    None => {
-                        insert(&rows, documents, session).await?;
-                        Cow::Borrowed(&documents[..])
-                    }
-                    Some(conflict) => {
-                        let declared = self.collections.iter();
-                        let declared = declared.clone().find(|one| one.collection == *collection);
-                        let session = self.session.as_mut().ok_or_else(lost)?;
-                        let unique = declared.map(|one| (&**one, *conflict));
-                        let new = insert_new(&rows, documents, unique, session).await?;
-                        Cow::Owned(new)
-                    }
-                };
-                if let Some(fault) = behind {
-                    return Err(fault.clone().into());
-                }
-                match returning {
-                    [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
-                    _ => Ok(Answer::Rows(stored.into_owned())),
-                }
-            }
-            Command::Upsert {
-                collection,
-                rows,
-                behind,
-                ..
-            } => {
-                let of = of(collection);
-                let mut stored = Vec::with_capacity(rows.len());
-                for (number, row) in rows.iter().enumerate() {
-                    stored.push(upsert(&of, (number, row), session).await?);
-                }
-                if let Some(fault) = behind {
-                    return Err(fault.clone().into());
-                }
-                match returning {
-                    [] => Ok(Answer::Done(format!("INSERT 0 {}", stored.len()))),
-                    _ => Ok(Answer::Rows(stored)),
-                }
-            }
-            Command::Update {
-                collection,
-                filter,
-                change,
-                single,
-            } => {
-                let of = of(collection);
-                if returning.is_empty() {
-                    let change = modifications(change);
-                    let done = match single {
-                        true => {
-                            of.update_one(filter.clone(), change)
-                                .collation(bytes())
-                                .session(session)
-                                .await?
-                        }
-                        false => {
-                            of.update_many(filter.clone(), change)
-                                .collation(bytes())
-                                .session(session)
-                                .await?
-                        }
-                    };
-                    return Ok(Answer::Done(format!("UPDATE {}", done.matched_count)));
-                }
-                let rows = match single {
-                    true => {
-                        let found = of.find_one_and_update(filter.clone(), modifications(change));
-                        let found = found.return_document(ReturnDocument::After);
-                        let found = found.collation(bytes());
-                        found.session(session).await?.into_iter().collect()
-                    }
-                    false => {
-                        let ids = ids(&of, filter, session).await?;
-                        let by_id = doc! { "_id": { "$in": ids } };
-                        let done = of.update_many(by_id.clone(), modifications(change));
-                        done.collation(bytes()).session(&mut *session).await?;
-                        found(&of, by_id, session).await?
-                    }
-                };
-                Ok(Answer::Rows(rows))
-            }
-            Command::Move {
-                collection,
-                filter,
-                change,
-            } => {
-                let row = moved(&of(collection), (filter, change), session).await?;
-                Ok(match returning {
-                    [] => Answer::Done(format!("UPDATE {}", usize::from(row.is_some()))),
-                    _ => Answer::Rows(row.into_iter().collect()),
-                })
-            }
-            Command::Delete {
-                collection,
-                filter,
-                single,
-            } => {
-                let of = of(collection);
-                if returning.is_empty() {
-                    let done = match single {
-                        true => {
-                            of.delete_one(filter.clone())
-                                .collation(bytes())
-                                .session(session)
-                                .await?
-                        }
-                        false => {
-                            of.delete_many(filter.clone())
-                                .collation(bytes())
-                                .session(session)
-                                .await?
-                        }
-                    };
-                    return Ok(Answer::Done(format!("DELETE {}", done.deleted_count)));
-                }
-                let rows = found(&of, filter.clone(), session).await?;
-                let ids: Vec<Bson> = rows.iter().filter_map(|row| id(row)).collect();
-                let done = of.delete_many(doc! { "_id": { "$in": ids } });
-                done.collation(bytes()).session(session).await?;
-                Ok(Answer::Rows(rows))
-            }
-            Command::Fail {
-                collection,
-                filter,
-                change,
-                fault,
-            } => {
-                // With a second one it is not certain which of them PostgreSQL would have come to first.
-                let mut pipeline = vec![doc! { "$match": filter }, doc! { "$limit": 2 }];
-                pipeline.extend_from_slice(change);
-                let of = of(collection);
-                let rows = of.aggregate(pipeline).collation(bytes());
-                let mut cursor = rows.session(&mut *session).await?;
-                let mut rows = Vec::new();
-                while let Some(row) = cursor.next(session).await {
-                    rows.push(row?);
-                }
-                let declared = self.declared(collection);
-                let detail = match (rows.as_slice(), declared) {
-                    ([], _) => return Ok(Answer::Done("UPDATE 0".to_owned())),
-                    ([row], Some(declared)) => failing_row(declared, &raw(row)?, forms),
-                    _ => None,
-                };
-                let fault = match detail {
-                    Some(detail) => fault.clone().detail(detail),
-                    None => fault.clone(),
-                };
-                Err(fault.into())
-            }
-        }
+        run.command(command, returning, forms).await
     }
 }
 
@@ -646,41 +415,12 @@ impl From<Stop> for Ended {
     }
 }
 
-/// Why one attempt has failed.
-enum Failure {
-    /// The driver says so, perhaps of one row.
-    Driver(Error, Option<Step>),
-    Told(Report),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Driver(error, None)
-    }
-}
-
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Failure {
-        Failure::Told(report(fault))
-    }
-}
-
-/// Of one row of a command.
-fn at(step: Step) -> impl Fn(Error) -> Failure {
-    move |error| Failure::Driver(error, Some(step))
-}
-
 fn not_there() -> Report {
     Report::fatal("57P03", "the member of the replica set cannot be reached")
 }
 
 fn lost() -> Failure {
     Failure::Told(not_there())
-}
-
-/// Texts are compared by their bytes, also in a collection that has a collation of its own.
-fn bytes() -> Collation {
-    Collation::builder().locale("simple").build()
 }
 
 /// Acknowledged by most members, on their disks.
@@ -750,196 +490,4 @@ fn collection_of(command: &Command) -> Option<&str> {
         | Command::Delete { collection, .. }
         | Command::Fail { collection, .. } => Some(collection),
     }
-}
-
-fn modifications(change: &Change) -> UpdateModifications {
-    match change {
-        Change::Operators(operators) => UpdateModifications::Document(operators.clone()),
-        Change::Pipeline(stages) => UpdateModifications::Pipeline(stages.clone()),
-    }
-}
-
-type Documents = mongodb::Collection<RawDocumentBuf>;
-
-async fn insert(
-    of: &Documents,
-    documents: &[RawDocumentBuf],
-    session: &mut ClientSession,
-) -> Done<()> {
-    match documents {
-        [] => {}
-        [one] => drop(of.insert_one(one).session(session).await?),
-        several => drop(of.insert_many(several).session(session).await?),
-    }
-    Ok(())
-}
-
-/// Inserts those whose keys are not there yet, and returns them. A key that another transaction inserts in between is a
-/// conflict of the two, and all begins anew.
-async fn insert_new(
-    of: &Documents,
-    documents: &[RawDocumentBuf],
-    declared: Option<(&Collection, Conflict)>,
-    session: &mut ClientSession,
-) -> Result<Vec<RawDocumentBuf>, Failure> {
-    let mut stored = Vec::new();
-    for (number, document) in documents.iter().enumerate() {
-        let mut is_there = false;
-        if let Some((collection, conflict)) = declared {
-            let keys = collection.unique.iter().enumerate();
-            let keys = keys.filter(|(at, _)| match conflict {
-                Conflict::Any => true,
-                Conflict::Key(key) => key == *at,
-            });
-            for (_, key) in keys {
-                let columns = key.columns.iter().map(|at| &collection.columns[*at]);
-                let mut filter = Document::new();
-                for column in columns {
-                    filter.insert(column.field(), value_at(document, &column.path));
-                }
-                // NULL is like no other.
-                let has_null = filter.values().any(|value| *value == Bson::Null);
-                if !has_null {
-                    let find = of.find_one(filter).collation(bytes());
-                    is_there |= find.session(&mut *session).await?.is_some();
-                }
-            }
-        }
-        if !is_there {
-            let inserted = of.insert_one(document).session(&mut *session).await;
-            inserted.map_err(at(Step::Inserted(number)))?;
-            stored.push(document.clone());
-        }
-    }
-    Ok(stored)
-}
-
-fn value_at(document: &RawDocument, path: &[String]) -> Bson {
-    match field(document, path) {
-        // It was made here, so that it can be read.
-        Field::Value(value) => Bson::try_from(value).unwrap_or(Bson::Null),
-        Field::Missing | Field::Blocked(_) => Bson::Null,
-    }
-}
-
-async fn upsert(
-    of: &Documents,
-    (number, row): (usize, &Upserted),
-    session: &mut ClientSession,
-) -> Result<RawDocumentBuf, Failure> {
-    if let Some(filter) = &row.filter {
-        let found = of.find_one_and_update(filter.clone(), modifications(&row.change));
-        let found = found.return_document(ReturnDocument::After);
-        let found = found.collation(bytes());
-        let found = found.session(&mut *session).await;
-        if let Some(found) = found.map_err(at(Step::Changed(number)))? {
-            return Ok(found);
-        }
-    }
-    let inserted = of.insert_one(&row.document).session(session).await;
-    inserted.map_err(at(Step::Inserted(number)))?;
-    Ok(row.document.clone())
-}
-
-/// Stores a document under another `_id`, with all its fields, those without a column among them.
-async fn moved(
-    of: &Documents,
-    (filter, change): (&Document, &Change),
-    session: &mut ClientSession,
-) -> Done<Option<RawDocumentBuf>> {
-    let (id, others) = id_and_others(change);
-    let found = match others.is_empty() {
-        true => {
-            let found = of.find_one(filter.clone()).collation(bytes());
-            found.session(&mut *session).await?
-        }
-        false => {
-            let found = of.find_one_and_update(filter.clone(), others);
-            let found = found.return_document(ReturnDocument::After);
-            found.collation(bytes()).session(&mut *session).await?
-        }
-    };
-    let Some(found) = found else {
-        return Ok(None);
-    };
-    let mut document = Document::try_from(&*found)?;
-    let old = doc! { "_id": document.get("_id").cloned() };
-    let deleted = of.delete_one(old).collation(bytes());
-    deleted.session(&mut *session).await?;
-    for (path, value) in id {
-        put(&mut document, &path, value);
-    }
-    let document = RawDocumentBuf::try_from(&document)?;
-    of.insert_one(&document).session(session).await?;
-    Ok(Some(document))
-}
-
-/// What operators set of the `_id`, by its paths, and what they do besides.
-fn id_and_others(change: &Change) -> (Document, Document) {
-    let (mut id, mut others) = (Document::new(), Document::new());
-    let Change::Operators(operators) = change else {
-        // It is made of constants.
-        return (id, others);
-    };
-    let is_id = |path: &str| path.split('.').next() == Some("_id");
-    for (operator, fields) in operators {
-        let fields = fields.as_document().into_iter().flatten();
-        for (path, value) in fields {
-            if is_id(path) {
-                id.insert(path, value.clone());
-                continue;
-            }
-            let rest = others.entry(operator.clone());
-            if let Bson::Document(rest) = rest.or_insert_with(|| Document::new().into()) {
-                rest.insert(path, value.clone());
-            }
-        }
-    }
-    (id, others)
-}
-
-/// Sets a field by its path.
-fn put(document: &mut Document, path: &str, value: Bson) {
-    match path.split_once('.') {
-        None => drop(document.insert(path, value)),
-        Some((first, rest)) => {
-            let inner = document.entry(first.to_owned());
-            if let Bson::Document(inner) = inner.or_insert_with(|| Document::new().into()) {
-                put(inner, rest, value);
-            }
-        }
-    }
-}
-
-async fn ids(of: &Documents, filter: &Document, session: &mut ClientSession) -> Done<Vec<Bson>> {
-    let find = of.find(filter.clone()).projection(doc! { "_id": 1 });
-    let mut cursor = find.collation(bytes()).session(&mut *session).await?;
-    let mut ids = Vec::new();
-    while let Some(found) = cursor.next(session).await {
-        ids.extend(id(&found?));
-    }
-    Ok(ids)
-}
-
-fn id(document: &RawDocument) -> Option<Bson> {
-    let found = document.get("_id").ok()??;
-    Bson::try_from(found).ok()
-}
-
-async fn found(
-    of: &Documents,
-    filter: Document,
-    session: &mut ClientSession,
-) -> Done<Vec<RawDocumentBuf>> {
-    let find = of.find(filter).collation(bytes());
-    let mut cursor = find.session(&mut *session).await?;
-    let mut rows = Vec::new();
-    while let Some(found) = cursor.next(session).await {
-        rows.push(found?);
-    }
-    Ok(rows)
-}
-
-fn raw(document: &Document) -> Result<RawDocumentBuf, Failure> {
-    RawDocumentBuf::try_from(document).map_err(|error| Failure::Driver(error.into(), None))
 }

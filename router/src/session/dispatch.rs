@@ -20,7 +20,7 @@ use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Pins, Step};
 use mothership_plan::gather::{Ending, Holders};
 use mothership_plan::{
-    Course, Literals, LockScope, Merge, NoRoute, Params, Plan, Reason, Refusal, Role, Route,
+    Course, Literals, LockScope, Merge, NoRoute, Params, Pin, Plan, Reason, Refusal, Role, Route,
     Scatter, SplitRows, parts as touched, route, route::changes_of, route::part_of, slots,
 };
 use mothership_proto::report::{Report, sqlstate};
@@ -49,11 +49,14 @@ pub enum Dispatch {
     Gather(Box<GatherWork>),
 }
 
+/// A shard with its text; `None` is the client's own.
+type Leg = (usize, Option<Rc<[u8]>>);
+
 /// Work for several shards.
 #[derive(Clone)]
 pub struct Many {
-    /// The shards in order, each with its text; `None` is the client's own.
-    pub legs: Vec<(usize, Option<Rc<[u8]>>)>,
+    /// The shards in order.
+    pub legs: Vec<Leg>,
     /// What makes one answer.
     pub merge: Merge,
     /// It may change something, so that it must hold on all or on none.
@@ -186,11 +189,7 @@ impl Session {
     ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
         if let Some(step) = step.filter(|step| step.concerns_others()) {
-            let judged = self.changing.is_some() && !step.changes_code;
-            self.begin_change(match judged {
-                true => Behind::Same,
-                false => Behind::Changed,
-            });
+            self.begin_change_by(step);
         }
         let Some(model) = self.model.clone() else {
             self.state.tally.planned(PlanKind::Single);
@@ -200,54 +199,8 @@ impl Session {
                 parts: None,
             });
         };
-        // What concerns the transaction goes to the server that holds it. With several
-        // it is done on all, and does not come here.
-        let of_all = step.is_some_and(|s| s.kind.is_control() || is_common(&s.kind));
-        // What settings there are, and what they may be, PostgreSQL knows.
-        let of_settings = step.is_some_and(|s| {
-            let kind = &s.kind;
-            matches!(
-                kind,
-                crate::statements::step::Kind::LocalConfig(_)
-                    | crate::statements::step::Kind::Settings(_)
-            )
-        });
-        let attached = match (of_all, of_settings) {
-            (_, true) if !self.servers.is_empty() => {
-                Some(self.postgres_here().unwrap_or(self.topology.home))
-            }
-            (true, _) => self.servers.first().map(|attached| attached.shard),
-            _ => None,
-        };
-        if let Some(shard) = attached {
-            return Ok(Dispatch::One {
-                shard,
-                writes: false,
-                parts: None,
-            });
-        }
-        let of_cursor = match step {
-            Some(step) => self.cursor_shard(&step.kind)?,
-            None => None,
-        };
-        if let Some(shard) = of_cursor {
-            return Ok(Dispatch::One {
-                shard,
-                writes: !step.is_some_and(|step| self.is_kept(&step.kind)),
-                parts: None,
-            });
-        }
-        // Looked for just before.
-        let prepared_on = self.prepared_on.take();
-        let finishes = |s: &crate::statements::step::Step| {
-            matches!(s.kind, crate::statements::step::Kind::FinishPrepared(_))
-        };
-        if let Some(shard) = prepared_on.filter(|_| step.is_some_and(finishes)) {
-            return Ok(Dispatch::One {
-                shard: shard as usize,
-                writes: true,
-                parts: None,
-            });
+        if let Some(work) = self.dispatch_unplanned(step)? {
+            return Ok(work);
         }
         let sql = match step {
             Some(step) => step.span.of(&statement.sql),
@@ -267,18 +220,7 @@ impl Session {
             ..*params
         };
         let pin = self.pin(statement, at);
-        let context = self.text_context();
-        let routed = route(&plan, params, model.map(), &context, pin.as_ref());
-        let mut route = routed.map_err(|no_route| match no_route {
-            NoRoute::Refused(refusal) => {
-                self.doubt_directories(&refusal, &model);
-                refused(&refusal)
-            }
-            NoRoute::Elsewhere(its) => elsewhere(&its),
-        })?;
-        if model.is_partial() && !matches!(&*plan, Plan::Local(_)) {
-            self.check_away(&model, &mut route)?;
-        }
+        let mut route = self.route(&plan, params, &model, pin.as_ref())?;
         if statement.shaped.is_some() && !route.rows.is_empty() {
             // Where the rows stand is known of this very text only.
             plan = self.own_plan(statement, at, sql, &model)?;
@@ -289,36 +231,14 @@ impl Session {
             self.state.schema_changed = true;
             self.state.schema_changed_in_block = true;
         }
-        let strings = self.state.told.standard_strings();
-        let leaves = |step: &crate::statements::step::Step| {
-            step.runs_code(sql) && model.lasting().is_left_by(sql, strings, step.writes)
-        };
-        if step.is_some_and(leaves) {
-            self.state.run_unseen();
-            self.run_unfollowed(statement);
-        }
-        let shows = |step: &crate::statements::step::Step| {
-            step.runs_code(sql) && model.shows_prepared().is_done_by(sql, strings, step.writes)
-        };
-        if step.is_some_and(shows) {
-            return Err(prepared_refused().into());
-        }
-        let tells = |step: &crate::statements::step::Step| {
-            step.runs_code(sql) && model.tells_server().is_done_by(sql, strings, step.writes)
-        };
-        if route.role == Role::Replica && step.is_some_and(tells) {
-            route.role = Role::Primary("what it calls tells of one server".to_owned());
+        if let Some(step) = step {
+            self.heed_code((statement, step, sql), &model, &mut route)?;
         }
         self.state.tally.planned(kind_of(&plan, &route));
-        if route.gathered.is_some() {
-            if !self.topology.config.has_postgres() {
-                return Err(refused(&Refusal::new(Reason::WithoutPostgresql)).into());
-            }
-            let work = gather_work(&plan, &route, &params.literals)?;
-            let work = Dispatch::Gather(Box::new(work));
-            return self.with_one_time(work, (statement, sql), step, params, &model);
-        }
-        let mut work = self.work(sql, &plan, &route)?;
+        let mut work = match route.gathered {
+            Some(_) => self.gather_work(&plan, &route, &params.literals)?,
+            None => self.work(sql, &plan, &route)?,
+        };
         if let Dispatch::One { shard, .. } = work
             && step.is_some_and(|step| self.locks_home_copy(step, &plan))
         {
@@ -330,13 +250,10 @@ impl Session {
         match &mut work {
             Dispatch::Many(many) => {
                 many.copy_in |= step.is_some_and(|s| s.copy_in);
-                let whole = || Span {
-                    start: 0,
-                    end: statement.sql.len(),
-                };
-                many.step = step.map_or_else(whole, |step| step.span);
+                many.step = step.map_or_else(|| whole(&statement.sql), |step| step.span);
             }
             Dispatch::One { shard, parts, .. } => {
+                let context = self.text_context();
                 *parts = self.parts(*shard, &model, || touched(&plan, &route, params, &context));
             }
             Dispatch::Gather(_) => {}
@@ -346,6 +263,88 @@ impl Session {
             true => Ok(work),
             false => self.with_one_time(work, (statement, sql), step, params, &model),
         }
+    }
+
+    /// Where a statement goes whose place is known without a plan: the server that holds the transaction, a cursor, or a
+    /// prepared transaction.
+    fn dispatch_unplanned(&mut self, step: Option<&Step>) -> Result<Option<Dispatch>, Halt> {
+        // Looked for just before.
+        let prepared_on = self.prepared_on.take();
+        let Some(step) = step else {
+            return Ok(None);
+        };
+        let to = |shard, writes| Dispatch::One {
+            shard,
+            writes,
+            parts: None,
+        };
+        // What settings there are, and what they may be, PostgreSQL knows.
+        let of_settings = matches!(step.kind, Kind::LocalConfig(_) | Kind::Settings(_));
+        if let Some(first) = self.servers.first() {
+            if of_settings {
+                let shard = self.postgres_here().unwrap_or(self.topology.home);
+                return Ok(Some(to(shard, false)));
+            }
+            // What concerns the transaction goes to the server that holds it. With several it is done on all, and does not
+            // come here.
+            if step.kind.is_control() || is_common(&step.kind) {
+                return Ok(Some(to(first.shard, false)));
+            }
+        }
+        if let Some(shard) = self.cursor_shard(&step.kind)? {
+            return Ok(Some(to(shard, !self.is_kept(&step.kind))));
+        }
+        let finishes = matches!(step.kind, Kind::FinishPrepared(_));
+        let prepared = prepared_on.filter(|_| finishes);
+        Ok(prepared.map(|shard| to(shard as usize, true)))
+    }
+
+    /// The route of a plan with these parameters, as far as all servers may serve it.
+    fn route(
+        &mut self,
+        plan: &Plan,
+        params: &Params<'_>,
+        model: &Arc<DatabaseModel>,
+        pin: Option<&Pin>,
+    ) -> Result<Route, Halt> {
+        let routed = route(plan, params, model.map(), &self.text_context(), pin);
+        let mut route = routed.map_err(|no_route| match no_route {
+            NoRoute::Refused(refusal) => {
+                self.doubt_directories(&refusal, model);
+                refused(&refusal)
+            }
+            NoRoute::Elsewhere(its) => elsewhere(&its),
+        })?;
+        if model.is_partial() && !matches!(plan, Plan::Local(_)) {
+            self.check_away(model, &mut route)?;
+        }
+        Ok(route)
+    }
+
+    /// Sees to what the code does that a statement runs: it may leave something on its server, show what others have
+    /// prepared, or tell of the one server that runs it.
+    fn heed_code(
+        &mut self,
+        (statement, step, sql): (&Prepared, &Step, &str),
+        model: &DatabaseModel,
+        route: &mut Route,
+    ) -> Result<(), Halt> {
+        if !step.runs_code(sql) {
+            return Ok(());
+        }
+        let strings = self.state.told.standard_strings();
+        if model.lasting().is_left_by(sql, strings, step.writes) {
+            self.state.run_unseen();
+            self.run_unfollowed(statement);
+        }
+        if model.shows_prepared().is_done_by(sql, strings, step.writes) {
+            return Err(prepared_refused().into());
+        }
+        if route.role == Role::Replica && model.tells_server().is_done_by(sql, strings, step.writes)
+        {
+            route.role = Role::Primary("what it calls tells of one server".to_owned());
+        }
+        Ok(())
     }
 
     /// Whether a statement locks rows of a reference table, on the home shard, that a block of the client's keeps. What
@@ -404,26 +403,30 @@ impl Session {
         }
     }
 
+    /// The same, by a statement.
+    fn begin_change_by(&mut self, step: &Step) {
+        let judged = self.changing.is_some() && !step.changes_code;
+        self.begin_change(match judged {
+            true => Behind::Same,
+            false => Behind::Changed,
+        });
+    }
+
     /// Whether the loss of these statements leaves their outcome unknown: they write, or
     /// call what may write as far as is known.
-    pub(super) fn may_write(&self, steps: &[crate::statements::step::Step]) -> bool {
+    pub(super) fn may_write(&self, steps: &[Step]) -> bool {
         let calls = |name: &str| match &self.model {
             None => true,
             Some(model) => model.catalog().may_write(name),
         };
-        let unknown =
-            |step: &crate::statements::step::Step| step.calls.iter().any(|name| calls(name));
+        let unknown = |step: &Step| step.calls.iter().any(|name| calls(name));
         steps.iter().any(|step| step.writes || unknown(step))
     }
 
     /// What was defined in the open transaction, and could not be read since, is not in the catalog. A statement
     /// that would go to the home shard because nothing is known of its tables may belong
     /// elsewhere.
-    pub(super) fn check_defined(
-        &self,
-        step: &crate::statements::step::Step,
-        plan: &Plan,
-    ) -> Result<(), Halt> {
+    pub(super) fn check_defined(&self, step: &Step, plan: &Plan) -> Result<(), Halt> {
         let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
         let more = self.state.defined_in_block == crate::statements::step::Defines::More;
         let hidden = self.state.definitions == Definitions::Changed && (auto || more);
@@ -446,6 +449,55 @@ impl Session {
         let shards = self.servers.iter().map(|attached| attached.shard);
         let mut postgres = shards.filter(|shard| *shard < self.topology.postgres);
         postgres.next()
+    }
+
+    /// The shards of a route in the order in which they are asked, each with its text.
+    fn legs(&self, sql: &str, plan: &Plan, route: &Route) -> Result<Vec<Leg>, Halt> {
+        let sorted: Option<Rc<[u8]>> = match &route.merge {
+            Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
+            _ => None,
+        };
+        let mut legs = Vec::new();
+        for shard in route.shards.iter() {
+            let text = match plan {
+                Plan::Split(split) => part(sql, split, route, shard)?,
+                Plan::Ddl(ddl) if usize::from(shard.0) != self.topology.home => {
+                    let text = ddl.elsewhere.as_ref();
+                    text.map(|text| Rc::from(text.as_bytes()))
+                }
+                _ => sorted.clone(),
+            };
+            legs.push((usize::from(shard.0), text));
+        }
+        if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.model)
+            && ddl.place == mothership_plan::DdlPlace::OncePerCluster
+        {
+            let mut seen = Vec::new();
+            legs.retain(|(shard, _)| {
+                let cluster = model.cluster(*shard);
+                let new = !seen.contains(&cluster);
+                seen.push(cluster);
+                new
+            });
+        }
+        if matches!(plan, Plan::Ddl(ddl) if ddl.course == Course::DropsIndex) {
+            legs.sort_by_key(|(shard, _)| *shard == self.topology.home);
+        }
+        Ok(legs)
+    }
+
+    /// The texts and shards of a run that gathers.
+    fn gather_work(
+        &self,
+        plan: &Plan,
+        route: &Route,
+        literals: &Literals<'_>,
+    ) -> Result<Dispatch, Halt> {
+        if !self.topology.config.has_postgres() {
+            return Err(refused(&Refusal::new(Reason::WithoutPostgresql)).into());
+        }
+        let work = gather_work(plan, route, literals)?;
+        Ok(Dispatch::Gather(Box::new(work)))
     }
 
     /// A route as work. With one shard the client's bytes pass untouched.
@@ -471,42 +523,13 @@ impl Session {
                 parts: None,
             });
         }
-        let sorted: Option<Rc<[u8]>> = match &route.merge {
-            Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
-            _ => None,
-        };
-        let mut legs = Vec::new();
-        for shard in route.shards.iter() {
-            let text = match &**plan {
-                Plan::Split(split) => part(sql, split, route, shard)?,
-                Plan::Ddl(ddl) if usize::from(shard.0) != self.topology.home => {
-                    let text = ddl.elsewhere.as_ref();
-                    text.map(|text| Rc::from(text.as_bytes()))
-                }
-                _ => sorted.clone(),
-            };
-            legs.push((usize::from(shard.0), text));
-        }
-        if let (Plan::Ddl(ddl), Some(model)) = (&**plan, &self.model)
-            && ddl.place == mothership_plan::DdlPlace::OncePerCluster
-        {
-            let mut seen = Vec::new();
-            legs.retain(|(shard, _)| {
-                let cluster = model.cluster(*shard);
-                let new = !seen.contains(&cluster);
-                seen.push(cluster);
-                new
-            });
-        }
+        let legs = self.legs(sql, plan, route)?;
         let defaults =
             matches!(&**plan, Plan::Ddl(ddl) if !ddl.times.is_empty()).then(|| Rc::clone(plan));
         let course = match &**plan {
             Plan::Ddl(ddl) => ddl.course.clone(),
             _ => Course::Transaction,
         };
-        if course == Course::DropsIndex {
-            legs.sort_by_key(|(shard, _)| *shard == self.topology.home);
-        }
         let password = legs.len() > 1
             && matches!(&**plan, Plan::Ddl(ddl) if ddl.place == mothership_plan::DdlPlace::OncePerCluster)
             && RolePassword::of(sql.as_bytes(), self.standard_strings()) != RolePassword::Settled;
@@ -549,6 +572,14 @@ impl Session {
                 .then(|| Rc::clone(plan)),
             times: None,
         }))
+    }
+}
+
+/// All of a text.
+fn whole(sql: &[u8]) -> Span {
+    Span {
+        start: 0,
+        end: sql.len(),
     }
 }
 
