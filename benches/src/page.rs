@@ -1,4 +1,5 @@
-//! A run as one HTML page that needs nothing else: the bars, and plots as inline SVG. Pure: samples become text.
+//! Writes a run as one self-contained HTML page: plots as inline SVG, and tables of the bars (the limits that the
+//! figures of the router have to keep). Pure: samples become text.
 
 use crate::bars::{Levels, Verdict};
 use crate::case::{Case, Mode, Work};
@@ -8,14 +9,14 @@ use crate::report::{BAR_COLUMNS, bar_cells, level_cells};
 use crate::setting::Setting;
 use std::fmt::Write;
 
-/// The plane of a plot, in pixels, and what is around it.
+/// The plane of a plot (the rectangle of the values) and the margins around it, in pixels.
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 180.0;
 const LEFT: f64 = 58.0;
 const TOP: f64 = 30.0;
 const BELOW: f64 = 40.0;
 
-/// Lines of the grid above the lowest.
+/// How many lines the grid has above its lowest line.
 const STEPS: u32 = 4;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;\
@@ -28,7 +29,7 @@ margin-right:.35rem;vertical-align:-.1rem}\
 @media(prefers-color-scheme:dark){body{color:#e4e7ea;background:#16191c}td,th{border-color:#333a41}\
 .grid{stroke:#333a41}.missed{color:#ff8a80}.holds{color:#7bd19b}}";
 
-/// Each target has one, whatever is drawn.
+/// The colors of the targets, in the order of the targets. A target has the same color in all plots.
 const COLORS: [&str; 9] = [
     "#7d8790", "#c77700", "#1a66c9", "#1498a3", "#7a3fc0", "#38934b", "#b0417c", "#8a6d3b",
     "#4d5560",
@@ -124,7 +125,8 @@ pub fn page(
     text
 }
 
-/// CPU for each query of every kind of work that consists of queries, with the clients that its bars are about.
+/// Plots the CPU for each query. Each kind of work that consists of queries is a group of columns. Point selects run
+/// with several numbers of clients; only those with 16 clients are shown.
 fn by_kind(samples: &Samples, targets: &[&'static str], cases: &[Case]) -> String {
     let most = |case: &&Case| case.work != Work::Select || case.clients == 16;
     let kinds = cases.iter().filter(|case| !is_slowed(case.work));
@@ -152,19 +154,19 @@ fn by_kind(samples: &Samples, targets: &[&'static str], cases: &[Case]) -> Strin
     columns("CPU for each query, us, by kind", &labels, &series)
 }
 
-/// Whether its CPU says nothing: it is held back, or waits for strace.
+/// Whether the CPU of this work says nothing: paced work is limited to a rate, and traced work waits for strace.
 fn is_slowed(work: Work) -> bool {
     matches!(work, Work::Paced(_) | Work::Traced)
 }
 
-/// Memory over silent clients, of the targets that were asked.
+/// Plots memory over the number of idle clients, for the targets whose idle clients were measured.
 fn memory(targets: &[&'static str], silent: &[Idle]) -> String {
     if silent.is_empty() {
         return String::new();
     }
     let most = Idle::CLIENTS[Idle::CLIENTS.len() - 1] as f64;
     let ticks = Idle::CLIENTS.map(|clients| Tick {
-        // What grows with clients is a straight line, if each takes as much.
+        // The axis is linear, so memory is a straight line if each client takes the same amount.
         at: clients as f64 / most * 0.95,
         label: clients.to_string(),
     });
@@ -178,12 +180,12 @@ fn memory(targets: &[&'static str], silent: &[Idle]) -> String {
 
 /// A place on the horizontal axis.
 struct Tick {
-    /// As a share of the plane's width.
+    /// The distance from the left edge of the plane, as a share of its width.
     at: f64,
     label: String,
 }
 
-/// Lines over places, from 0 up; a series may lack values.
+/// Plots each series as a line over the ticks. The vertical axis starts at 0. A series may lack values.
 fn lines(title: &str, ticks: &[Tick], series: &[Vec<Option<f64>>]) -> String {
     let plane = Plane::of(WIDTH, series);
     let mut text = plane.frame(title, ticks);
@@ -215,7 +217,7 @@ fn lines(title: &str, ticks: &[Tick], series: &[Vec<Option<f64>>]) -> String {
     text
 }
 
-/// For each label a group of columns, one of each series that has a value there.
+/// Plots a group of columns for each label. The group has one column for each series with a value for that label.
 fn columns(title: &str, labels: &[String], series: &[Vec<Option<f64>>]) -> String {
     let plane = Plane::of(WIDTH * 2.0, series);
     let group = 1.0 / labels.len().max(1) as f64;
@@ -245,15 +247,15 @@ fn columns(title: &str, labels: &[String], series: &[Vec<Option<f64>>]) -> Strin
     text
 }
 
-/// Where values are drawn.
+/// The rectangle in which a plot draws its values.
 struct Plane {
     width: f64,
-    /// The value at its upper end.
+    /// The value at its upper edge.
     top: f64,
 }
 
 impl Plane {
-    /// One that holds all values.
+    /// A plane that is high enough for all values.
     fn of(width: f64, series: &[Vec<Option<f64>>]) -> Plane {
         let values = series.iter().flatten().flatten();
         let top = round_up(values.fold(0.0, |a: f64, b| a.max(*b)));
@@ -277,7 +279,7 @@ impl Plane {
             escaped(title)
         );
         for step in 0..=STEPS {
-            // Without the last digits that binary fractions have.
+            // Rounded, so that the label does not show the error of a binary fraction.
             let value = (self.top * f64::from(step) / f64::from(STEPS) * 1e6).round() / 1e6;
             let (at, right) = (self.y(value), LEFT + self.width);
             let _ = write!(
@@ -301,7 +303,8 @@ impl Plane {
     }
 }
 
-/// The next number that parts into [`STEPS`] round ones; 1 for nothing.
+/// The smallest number that is not below `value` and is 1, 2, 4, 8 or 10 times a power of ten. The labels of its
+/// [`STEPS`] equal parts are then short. Returns 1 if `value` is not positive.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;

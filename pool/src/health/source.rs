@@ -1,5 +1,5 @@
-//! Where a [`Health`](super::Health) has the time and its random numbers from: the machine, or a simulation that repeats
-//! what happened by its seed.
+//! Where a [`Health`](super::Health) gets the time and its random numbers: from the machine, or from a simulation. A
+//! simulation with the same seed repeats the same run.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -7,25 +7,25 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The source.
+/// The source of time and random numbers.
 #[derive(Debug, Default)]
 pub enum Source {
-    /// The machine.
+    /// The clock and the random numbers of the machine.
     #[default]
     Machine,
-    /// A simulation, which moves the time itself.
+    /// A simulation, which advances the time itself.
     Simulated {
-        /// When it began.
+        /// When the simulation was created, by the clock of the machine.
         start: Instant,
-        /// What has passed since then, in nanoseconds.
+        /// The simulated time that has elapsed since `start`, in nanoseconds.
         passed: AtomicU64,
-        /// What follows from the seed.
+        /// The seeded generator, which seeds all others.
         random: Mutex<SmallRng>,
     },
 }
 
 impl Source {
-    /// A simulation at its beginning.
+    /// A new simulation. No simulated time has elapsed yet.
     pub fn simulated(seed: u64) -> Source {
         Source::Simulated {
             start: Instant::now(),
@@ -34,7 +34,7 @@ impl Source {
         }
     }
 
-    /// Lets simulated time pass. The machine's does by itself.
+    /// Advances the simulated time. Does nothing for the machine, whose time advances by itself.
     pub fn pass(&self, time: Duration) {
         if let Source::Simulated { passed, .. } = self {
             let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -42,7 +42,7 @@ impl Source {
         }
     }
 
-    /// Now.
+    /// The current time.
     pub fn now(&self) -> Instant {
         match self {
             Source::Machine => Instant::now(),
@@ -52,7 +52,7 @@ impl Source {
         }
     }
 
-    /// A generator of random numbers.
+    /// A new generator of random numbers.
     pub(super) fn rng(&self) -> SmallRng {
         match self {
             Source::Machine => SmallRng::seed_from_u64(rand::random()),

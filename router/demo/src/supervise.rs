@@ -1,8 +1,9 @@
-//! One demo from its first step to its last.
+//! Runs one demo from its first step to its last.
 //!
-//! What is started is held by guards, in an order in which they can go: the router
-//! before its servers, these before the folder, that before its lock. The shop comes
-//! first: without MongoDB it has no events, and gets them by the next start that has.
+//! Guards hold what the demo starts. They are dropped in this order: the router,
+//! then its servers, then the folder, then the lock of the folder. The demo fills the
+//! shop first. If there is no MongoDB, the shop has no events; the next start with
+//! MongoDB adds them.
 
 use super::child::{self, Router};
 use super::error::{DemoError, Doing};
@@ -28,10 +29,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
-/// How often the router is looked after while clients use it.
+/// How often the demo checks that the router and the servers still run.
 const WATCH: Duration = Duration::from_millis(200);
 
-/// A demo that is ready.
+/// A demo that is ready for clients. Its fields are dropped in the order of their declaration.
 struct Demo {
     router: Router,
     set: Option<ReplicaSet>,
@@ -41,7 +42,7 @@ struct Demo {
     lock: Lock,
 }
 
-/// A folder in the making: dropped before it is complete, it is removed.
+/// A state folder that is being filled. If this is dropped before the folder is complete, the folder is removed.
 struct Making<'a> {
     state: &'a Path,
     is_whole: bool,
@@ -52,8 +53,8 @@ impl Drop for Making<'_> {
         if !self.is_whole
             && let Err(error) = folder::remove(self.state)
         {
-            // The next start tries again; until then nothing takes it for a whole one.
-            // Unlike `eprintln!` this does not panic when nobody reads.
+            // The folder is not marked as complete, so the next start removes its contents.
+            // Unlike `eprintln!`, `writeln!` does not panic when nobody reads standard error.
             let _ = writeln!(std::io::stderr(), "mothership: {error}");
         }
     }
@@ -71,7 +72,7 @@ pub(super) fn foreground(options: &Options) -> Result<(), DemoError> {
     demo.run(&stop)
 }
 
-/// Runs a demo in the background, until SIGTERM. What it says after it is ready goes to a file.
+/// Runs a demo in the background until SIGTERM. Once the demo is ready, its output goes to a file.
 pub(super) fn detached(options: &Options) -> Result<(), DemoError> {
     let stop = Stop::on_signals()?;
     let mut demo = start(options, &stop)?;
@@ -81,7 +82,7 @@ pub(super) fn detached(options: &Options) -> Result<(), DemoError> {
         options.line("--clean")
     ));
     leave_terminal(&demo.state.join("demo.log"))?;
-    // Whoever waits for us goes when this is said.
+    // The process that started this one waits for this phase and then exits.
     demo.lock.say(Phase::Ready)?;
     demo.run(&stop)
 }
@@ -119,7 +120,7 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
     let new_shop = Some(recipe).filter(|_| !making.is_whole);
     let new_events = past == Past::None && mongod.is_some();
     folder::check_space(&state, folder::space(new_shop, new_events))?;
-    // Side by side; the members of the set take longest to agree.
+    // The shards and the replica set start side by side. The set takes longest, because its members elect a primary.
     let (fleet, set) = thread::scope(|scope| {
         let set = scope.spawn(|| {
             let start = |program: &PathBuf| ReplicaSet::start(program, &state, past, stop);
@@ -184,8 +185,8 @@ fn start(options: &Options, stop: &Stop) -> Result<Demo, DemoError> {
     })
 }
 
-/// The mongod to run, or why there is none. A shop that has events needs one: without, its table of events would
-/// look empty.
+/// The mongod to run, or why there is none. It is an error if the shop has events and there is no mongod: the table of
+/// events would look empty.
 fn mongod(state: &Path) -> Result<Result<PathBuf, Missing>, DemoError> {
     let earlier = folder::events(state)?;
     let has_events = earlier.is_some();
@@ -206,7 +207,7 @@ fn create(state: &Path, binaries: &Binaries, stop: &Stop) -> Result<Fleet, DemoE
     Fleet::create(state, binaries, stop)
 }
 
-/// The recipe of the shop that is there, if it is what is asked for.
+/// Returns the recipe of the existing shop if the options accept it, otherwise an error.
 fn accept(options: &Options, recipe: Recipe, state: &Path) -> Result<Recipe, DemoError> {
     if options.accepts(recipe) {
         return Ok(recipe);
@@ -221,7 +222,7 @@ fn open(state: &Path, binaries: &Binaries, stop: &Stop) -> Result<Fleet, DemoErr
     Fleet::open(state, binaries, stop)
 }
 
-/// Makes and fills the tables.
+/// Creates and fills the tables of the shop.
 async fn stock(router: &Router, shop: &Shop) -> Result<(), DemoError> {
     let client = connect(router).await?;
     fill::make_tables(&client).await?;
@@ -240,7 +241,7 @@ async fn connect(router: &Router) -> Result<tokio_postgres::Client, DemoError> {
     })
 }
 
-/// After the filling: statistics for the servers' planners, and replicas that have it all.
+/// Collects statistics for the servers' planners and waits for the replicas, after the tables are filled.
 fn settle(fleet: &Fleet, stop: &Stop) -> Result<(), DemoError> {
     for shard in &fleet.shards {
         let done = shard.primary.sql(CLIENT, "VACUUM (ANALYZE)");
@@ -258,7 +259,7 @@ fn settle(fleet: &Fleet, stop: &Stop) -> Result<(), DemoError> {
 }
 
 impl Demo {
-    /// Waits until it shall stop, and ends everything in order.
+    /// Waits until the demo is asked to stop, its folder is removed or the router ends. Then stops everything in order.
     fn run(mut self, stop: &Stop) -> Result<(), DemoError> {
         let (router, fleet, lock) = (&mut self.router, &mut self.fleet, &self.lock);
         let set = &mut self.set;
@@ -268,11 +269,11 @@ impl Demo {
                     () = stop.asked() => return Ok(()),
                     () = tokio::time::sleep(WATCH) => router.check()?,
                 }
-                // Nobody could find and end a demo whose folder somebody has removed.
+                // If the folder was removed, nobody could find this demo any more to stop it.
                 if !lock.is_in_place() {
                     return Ok(());
                 }
-                // Somebody tries what happens then; the next start has it back.
+                // The user tries out what happens when a server ends. The next start brings the server back.
                 for (shard, role) in fleet.newly_ended() {
                     say(format_args!("The {role} of shard {shard} has ended."));
                 }
@@ -311,7 +312,7 @@ fn runtime() -> Result<Runtime, DemoError> {
     })
 }
 
-/// Does some work on the runtime, unless we shall stop.
+/// Does some work on the runtime. Returns an error if the demo is asked to stop first.
 fn until_stopped<T>(
     runtime: &Runtime,
     stop: &Stop,
@@ -325,7 +326,8 @@ fn until_stopped<T>(
     })
 }
 
-/// From here on standard output and error go to a file: a pipe or terminal that somebody waits on is let go.
+/// Redirects standard output and standard error to a file. This releases the pipe or terminal that another process may
+/// wait on.
 fn leave_terminal(log: &Path) -> Result<(), DemoError> {
     let file = std::fs::File::create(log).doing("create", log)?;
     for standard in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {

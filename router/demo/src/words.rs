@@ -1,4 +1,4 @@
-//! What names are made of.
+//! Word lists from which the rows of the shop are made: names, cities, and products with categories and price ranges.
 
 /// First names.
 pub(super) const FIRST_NAMES: [&str; 48] = [
@@ -98,14 +98,15 @@ pub(super) const CITIES: [(&str, &str); 32] = [
     ("Zürich", "Switzerland"),
 ];
 
-/// What a product is said to be.
+/// The first word of a product's name.
 pub(super) const QUALITIES: [&str; 20] = [
     "Antique", "Blue", "Classic", "Compact", "Deluxe", "Double", "Folding", "Green", "Handmade",
     "Heavy", "Light", "Lunar", "Oak", "Pocket", "Quiet", "Red", "Silver", "Small", "Solar",
     "Travel",
 ];
 
-/// What a product is: its name, its category, its lowest and highest price in cents.
+/// Kinds of products: the last part of the name, the category, the lowest and the highest price in cents. `rows.rs`
+/// adds 90 cents to each price.
 pub(super) const GOODS: [(&str, &str, u32, u32); 20] = [
     ("Armchair", "furniture", 14_900, 59_900),
     ("Bookshelf", "furniture", 7_900, 29_900),

@@ -1,14 +1,17 @@
-//! The relations of a statement, what is known of their columns, and how
-//! knowledge travels from one to another.
+//! The relations of a statement, the conditions on their columns, and the links
+//! by which a condition on one relation also holds for another.
 //!
-//! Every entry of every FROM clause is an instance. A fact is a necessary
-//! condition on one instance's columns. A link says that the values of one
-//! column that matter are among those of another that matter. From both, the
-//! condition on each sharded instance's key follows (`key_condition`).
+//! Every entry of every FROM clause is an instance. A row or a value matters if
+//! it can affect the statement's result. A fact is a condition on the columns of
+//! one instance: rows that do not meet it do not matter. A link says that the
+//! values of one column that matter are among the values of another column that
+//! matter. From facts and links follows the condition on the key of each sharded
+//! instance (`key_condition`).
 //!
-//! Why this is sound: rows outside a condition are taken away one instance at
-//! a time, and each step leaves the statement's result as it was, given the
-//! steps before. `query` only records facts and links for which that holds.
+//! Why this is sound: imagine that the rows that do not meet their condition are
+//! removed, one instance after the other. No step changes the statement's
+//! result, given the steps before. `query` only records facts and links for
+//! which this holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
@@ -29,7 +32,7 @@ use super::names::{Keyed, Names, folded, same_family};
 use super::refuse::{Reason, Refusal, refuse};
 use super::slots::{Looked, Text};
 
-/// More FROM entries than this, inlined views and CTEs included, are refused.
+/// A statement with more FROM entries than this is refused. Those of inlined views and CTEs count too.
 const MAX_INSTANCES: usize = 400;
 
 /// One column of one instance.
@@ -42,11 +45,11 @@ pub enum Source<'n> {
     Sharded(&'n Relation, Arc<Keyed>),
     /// A reference table.
     Reference(&'n Relation),
-    /// A table of the home shard, a temporary table, a catalog.
+    /// A table of the home shard, a temporary table or a catalog of PostgreSQL.
     Home(String),
-    /// A subquery, a view, a CTE; its tables are instances of their own.
+    /// A subquery, a view or a CTE. Its tables are instances of their own.
     Derived,
-    /// A function, VALUES: no table.
+    /// A function or VALUES: no table.
     Rows,
 }
 
@@ -66,66 +69,70 @@ pub struct Instance<'n> {
 pub struct ColumnInfo {
     /// Its name.
     pub name: String,
-    /// Its type, if it can be a key.
+    /// Its type, if a shard key can have this type.
     pub key_type: Option<KeyType>,
 }
 
-/// The values of `to` that matter are among those of `from`.
+/// Each value of `to` that matters is among those of `from` that matter. So conditions on `from` hold for `to` too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
-    /// The column that is known.
+    /// The column whose conditions are known.
     pub from: Node,
-    /// The column that follows.
+    /// The column for which they hold too.
     pub to: Node,
-    /// Whether both are equal within each joined row, not only as sets.
+    /// Whether both columns are equal within each joined row. If not, only the sets of their values are related.
     pub by_row: bool,
 }
 
 /// Which rows FOR UPDATE and the like lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Locks {
-    /// None.
+    /// No rows.
     #[default]
     No,
-    /// Rows of the outermost query that each lie on one shard: what locks them there locks them.
+    /// Rows that the outermost query locks, and each of which lies on one shard only: a lock on that shard is enough.
     Apart,
-    /// Documents, of the outermost query: there is nothing that another one could be locked out by.
+    /// Documents that the outermost query locks. A document has no lock that could keep another session out.
     Documents,
-    /// Rows of one sharded table, of one query inside of the statement.
+    /// Rows of one sharded table that one query inside the statement locks.
     Within,
-    /// Others, of which the shards may have copies, or of a query inside of another.
+    /// All others: for example rows of which several shards have copies, or that a view locks.
     Otherwise,
 }
 
-/// What else the statement does.
+/// What else the analysis has found in the statement.
 #[derive(Debug, Clone, Default)]
 pub struct StatementFindings {
-    /// The calls, with one example of each sort.
+    /// The sorts of function calls in the statement, with the name of one function of each sort.
     pub calls: BTreeMap<Call, String>,
-    /// A function in a subquery that gives another value on each call: PostgreSQL may call it once for all rows.
+    /// A function in a subquery that returns another value at each call. PostgreSQL may call it once for all rows.
     pub once: Option<String>,
-    /// FOR UPDATE and the like.
+    /// Which rows FOR UPDATE and the like lock.
     pub locks: Locks,
-    /// It locks rows of a reference table as who writes them does, and waits for them.
+    /// Whether it locks rows of a reference table with FOR UPDATE or FOR NO KEY UPDATE, as a writer of these rows does,
+    /// and waits for the locks.
     pub locks_copies: bool,
-    /// A data-modifying CTE.
+    /// Whether a query in it writes: a data-modifying CTE, or a write behind WITH.
     pub writes: bool,
-    /// One that writes a reference table, of which each shard has a copy.
+    /// Whether such a write is to a reference table, of which each shard has a copy.
     pub copies: bool,
-    /// A catalog of PostgreSQL.
+    /// Whether it reads a catalog of PostgreSQL.
     pub catalogs: bool,
-    /// An unlogged or foreign table, which replicas do not have.
+    /// Whether it reads a temporary, unlogged or foreign table, which replicas do not have, or a sequence, which has
+    /// later values on replicas.
     pub not_on_replicas: bool,
-    /// A view, whose text may call what the statement does not show.
+    /// Whether it reads a view. The definition of the view may call functions that the statement does not show.
     pub views: bool,
-    /// Names that neither the catalog nor the map knows.
+    /// Names of relations that neither the catalog nor the map knows. Also unqualified names of temporary tables: once
+    /// the temporary table is gone, the name may be that of a table which is not known yet.
     pub unknown: BTreeSet<String>,
-    /// The refusal if the statement runs on several shards: it fires a trigger that is fired once for all rows.
+    /// The refusal if the statement runs on several shards, because it fires a trigger that PostgreSQL fires once for
+    /// all rows.
     pub fires_once: Option<Refusal>,
 }
 
 impl StatementFindings {
-    /// What was seen of a part of the statement.
+    /// Adds what was found in a part of the statement.
     pub fn add(&mut self, part: StatementFindings) {
         for (call, name) in part.calls {
             self.calls.entry(call).or_insert(name);
@@ -145,55 +152,58 @@ impl StatementFindings {
 
 /// The analysis of one statement.
 pub struct Analysis<'n> {
-    /// Names under one catalog and map.
+    /// The names of relations, by one catalog and one map.
     pub names: &'n Names<'n>,
-    /// The session.
+    /// What the planner knows of the session.
     pub context: &'n PlanContext,
     /// All FROM entries.
     pub instances: Vec<Instance<'n>>,
-    /// Necessary conditions on an instance's columns.
+    /// Facts: an instance, and a condition. Rows of the instance that do not meet the condition do not matter.
     pub facts: Vec<(usize, Cond)>,
-    /// How knowledge travels.
+    /// Links, by which a condition on one column also holds for another.
     pub links: Vec<Link>,
-    /// Effects.
+    /// What else was found in the statement.
     pub seen: StatementFindings,
-    /// Where identifiers stand that were understood.
+    /// The places of the identifiers that the analysis has understood.
     pub explained: HashSet<Location>,
-    /// Uses of undeclared parameters whose type is certain: by place, the number and the type.
+    /// Uses of undeclared parameters whose type is certain, for example beside a column or in a cast. For each place:
+    /// the parameter's number and the type.
     pub typed_uses: BTreeMap<Location, (u16, KeyType)>,
-    /// All places of parameters in the text.
+    /// All places of parameters in the text, with their numbers.
     pub placeholders: Vec<(Location, u16)>,
-    /// Whether the text that is walked is the client's (views are not).
+    /// How many view definitions the walk is inside of: 0 in the client's own text.
     pub in_view: u32,
-    /// How many levels of queries are open.
+    /// How many queries the walk is inside of.
     pub depth: u32,
-    /// How deep the query is whose rows are those of the statement; 0 where they are a table's, as in UPDATE.
+    /// The depth of the query whose rows are the rows of the statement. 0 if the rows of the statement are those of a
+    /// table, as in UPDATE.
     pub rows_depth: u32,
-    /// Derived instances over sharded tables.
+    /// Derived instances that read a sharded table.
     pub sharded_below: BTreeSet<usize>,
-    /// The instance of each subquery in an expression, by its place in memory while its level is walked.
+    /// The instance of each subquery in an expression. The key is the subquery's address in memory, which is valid
+    /// while the query around it is walked.
     pub subqueries: std::collections::HashMap<usize, usize>,
-    /// New values for key columns: the instance, the position in the key, the value.
+    /// Values that UPDATE gives to columns of a key: the instance, the position in the key, and the value.
     pub kept: Vec<(usize, usize, Scalar)>,
-    /// Instances that stand for rows to be stored.
+    /// Instances that stand for rows to be stored, with the length limits of their key columns.
     pub stored: BTreeMap<usize, MaxChars>,
-    /// How many aggregates were found that may be of a query around the one in which they stand.
+    /// How many aggregates were found that may belong to a query around the one in which they are written.
     pub aggregates_around: usize,
-    /// What was asked of literals that are not part of the planning.
+    /// What the planner has asked of literals that a plan by shape leaves out.
     pub looked: Rc<Looked>,
-    /// What becomes of columns that an INSERT of a query leaves to a sequence.
+    /// How an INSERT of a query fills the columns that it leaves to a sequence.
     pub sequences: LeftToSequences,
-    /// For the case that the rows are gathered.
+    /// Notes for the case that the rows are gathered.
     pub notes: Notes<'n>,
 }
 
-/// What becomes of the columns of a sharded table that an INSERT of a query leaves to a sequence.
+/// How an INSERT of a query into a sharded table fills the columns that it leaves to a sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LeftToSequences {
-    /// It is refused: each shard would take them from a sequence of its own.
+    /// Not at all: the INSERT is refused, because each shard would take the values from a sequence of its own.
     #[default]
     Refused,
-    /// The statement's own are made where the query runs.
+    /// The server that runs the query makes the values. Only for the statement's own INSERT, not for one in a CTE.
     Made,
 }
 
@@ -241,7 +251,7 @@ impl<'n> Analysis<'n> {
         Ok(self.instances.len() - 1)
     }
 
-    /// Marks an identifier as understood and gives its folded value.
+    /// Marks an identifier as understood and returns its name, folded as PostgreSQL folds it.
     pub fn ident(&mut self, ident: &Ident) -> String {
         if self.in_view == 0 {
             self.explained.insert(ident.span.start);
@@ -249,7 +259,7 @@ impl<'n> Analysis<'n> {
         folded(ident)
     }
 
-    /// Notes a call.
+    /// Notes a call of a function.
     pub fn note(&mut self, call: Call, name: &str) {
         if call == Call::Volatile && self.depth > self.rows_depth {
             self.seen.once.get_or_insert_with(|| name.to_owned());
@@ -260,12 +270,12 @@ impl<'n> Analysis<'n> {
             .or_insert_with(|| name.to_owned());
     }
 
-    /// The type of a column, if it can be a key.
+    /// The type of a column, if a shard key can have this type.
     pub fn key_type(&self, node: Node) -> Option<KeyType> {
         self.instances[node.0].columns[node.1].key_type
     }
 
-    /// Links two equal columns, towards those of the instances in `scope` only.
+    /// Links two columns that are equal. A column is the end of a link only if its instance is in `scope`.
     pub fn equate(&mut self, a: Node, b: Node, scope: &[usize], by_row: bool) {
         let (Some(x), Some(y)) = (self.key_type(a), self.key_type(b)) else {
             return;
@@ -280,7 +290,7 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    /// The nodes whose conditions hold for `node` too, itself included.
+    /// The columns whose conditions hold for `node` too, including `node`. If `by_row`, only links by row are followed.
     pub fn sources_of(&self, node: Node, by_row: bool) -> BTreeSet<Node> {
         let mut known = BTreeSet::from([node]);
         let mut open = vec![node];
@@ -294,7 +304,7 @@ impl<'n> Analysis<'n> {
         known
     }
 
-    /// What must hold of the key of a sharded instance; columns are positions in the key.
+    /// The condition that the key of an instance must meet. Its column numbers are positions in the key.
     pub fn key_condition(&self, instance: usize) -> Cond {
         match &self.instances[instance].source {
             Source::Sharded(_, keyed) if keyed.routable => self.condition(instance, &keyed.columns),
@@ -302,7 +312,7 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    /// What must hold of some columns of an instance; the condition counts them from 0.
+    /// The condition that some columns of an instance must meet. Its column numbers are positions in `columns`.
     pub fn condition(&self, instance: usize, columns: &[Option<usize>]) -> Cond {
         let position = |column: usize| columns.iter().position(|c| *c == Some(column));
         let own = self.facts.iter().filter(|(i, _)| *i == instance);
@@ -336,9 +346,9 @@ impl<'n> Analysis<'n> {
             })
     }
 
-    /// Whether an undeclared parameter is used only where PostgreSQL gives it a type of one family.
-    /// The places of all placeholders are compared with those that were understood, because
-    /// PostgreSQL takes the type from the first use, which may be `$1 = 5.5`.
+    /// Returns a function that tells whether the type of an undeclared parameter is certain. Every place of
+    /// the parameter must be in `typed_uses`, and all of them with the same type: PostgreSQL takes the type
+    /// from the first use, which may be `$1 = 5.5`.
     pub fn certain_params(&self) -> impl Fn(u16) -> bool + use<'_> {
         let mut types: BTreeMap<u16, Option<KeyType>> = BTreeMap::new();
         for (number, key_type) in self.typed_uses.values() {
@@ -361,11 +371,11 @@ impl<'n> Analysis<'n> {
 pub struct Scope {
     /// The visible entries by alias.
     pub entries: Vec<Entry>,
-    /// Columns of JOIN USING: the name, and the column it stands for if it is only one.
+    /// The merged columns of JOIN USING: the name, and the column that it stands for, if it stands for only one.
     pub merged: Vec<(String, Option<Node>)>,
 }
 
-/// What is visible without a FROM clause.
+/// The scope of a query without a FROM clause.
 static NOTHING: Scope = Scope {
     entries: Vec::new(),
     merged: Vec::new(),
@@ -376,18 +386,18 @@ static NOTHING: Scope = Scope {
 pub struct Entry {
     /// The alias, or the table's name.
     pub alias: String,
-    /// The table's schema, when it has no alias.
+    /// The table's schema, if it has no alias.
     pub schema: Option<String>,
     /// The instance.
     pub instance: usize,
 }
 
-/// A scope and those around it.
+/// A scope and the scopes of the queries around it.
 #[derive(Clone, Copy)]
 pub struct Scopes<'s> {
-    /// The innermost.
+    /// The innermost scope.
     pub scope: &'s Scope,
-    /// The next one outwards.
+    /// The scopes of the queries around it.
     pub outer: Option<&'s Scopes<'s>>,
 }
 
@@ -403,7 +413,7 @@ impl Entry {
 }
 
 impl<'s> Scopes<'s> {
-    /// What is visible beside no FROM clause: that of the queries around.
+    /// The scopes where there is no FROM clause: only the entries of the queries around are visible.
     pub fn around(outer: Option<&'s Scopes<'s>>) -> Scopes<'s> {
         Scopes {
             scope: &NOTHING,
@@ -413,7 +423,8 @@ impl<'s> Scopes<'s> {
 }
 
 impl Analysis<'_> {
-    /// The column that an identifier of one to three parts means; None if that is not certain.
+    /// The column that an identifier of one to three parts means. None if no visible entry has such a column, or if it
+    /// is not certain which column is meant.
     pub fn resolve(&self, parts: &[String], scopes: &Scopes<'_>) -> Option<Node> {
         let mut level = Some(scopes);
         while let Some(scopes) = level {
@@ -425,7 +436,7 @@ impl Analysis<'_> {
         None
     }
 
-    /// Whether a name is certain to be a column of this query, and not of one around it.
+    /// Whether a name is certain to mean a column of this query, and not a column of a query around it.
     pub fn has_column(&self, parts: &[String], scopes: &Scopes<'_>) -> bool {
         matches!(
             self.resolve_here(parts, scopes.scope),

@@ -1,11 +1,11 @@
-//! Reads what is known of databases: when somebody needs it, and ahead of need.
+//! Reads the models of databases: when a session needs one, and ahead of need.
 //!
-//! Knowledge that a change has overtaken is read again before the next statement. What is only old, because somebody may
-//! have changed definitions past this router, is read again without anybody waiting: so a server that cannot be asked
-//! for a while, as in a failover, holds up nobody whose statement does not need it.
+//! If a change of definitions has superseded a model, the model is read again before the next statement. A model that
+//! is only old is read again too, because somebody may have changed definitions past this router; no session waits for
+//! that. So a server that cannot be asked for a while, as in a failover, delays only the statements that need it.
 //!
-//! If a shard cannot be asked for longer than that, the others go on without it (`model/away.rs`). It is asked again
-//! and again meanwhile, without anybody waiting.
+//! If a shard cannot be asked for so long that the model becomes too old, the other shards go on without it
+//! (`model/away.rs`). The router then asks it again and again, and no session waits for that.
 
 use super::Core;
 use crate::commit::doubt::Site;
@@ -17,22 +17,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Between two attempts to read ahead.
+/// The pause between two attempts to read ahead of need.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How good what is known still is.
+/// Whether a model may still be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// As good as new.
+    /// It may be used.
     Fresh,
-    /// To be read again, and good meanwhile.
+    /// It may be used, but is to be read again.
     Due,
-    /// Not to be used.
+    /// It may not be used any more.
     Over,
 }
 
 impl Age {
-    /// Of knowledge that nothing has overtaken, read so long ago; `most` is how old it may be.
+    /// The age of a model that no change has superseded. It was read `elapsed` ago; `most` is how old it may be.
     pub fn of(elapsed: Duration, most: Duration) -> Age {
         if elapsed < most / 2 {
             Age::Fresh
@@ -45,13 +45,14 @@ impl Age {
 }
 
 impl DatabaseModel {
-    /// How good it is `now` for a session that saw changes of definitions up to `epoch`, if it may be so old.
+    /// The age of this model at `now`, for a session that saw changes of definitions up to `epoch`. `most` is how old
+    /// the model may be.
     pub fn age(&self, epoch: u64, most: Duration, now: Instant) -> Age {
         if self.epoch < epoch || self.is_superseded() {
             return Age::Over;
         }
         match self.age_by_time(most, now) {
-            // Perhaps they are back.
+            // Perhaps the shards that were away are back.
             Age::Fresh if self.is_partial() => Age::Due,
             age => age,
         }
@@ -63,21 +64,22 @@ impl DatabaseModel {
 }
 
 impl Core {
-    /// Reads a database's catalogs and puts what they say in force; but as long as all of what is in force may be used,
-    /// what lacks one more shard only stands by.
+    /// Reads the catalogs of a database's shards and puts the new model in force. Exception: if a shard is away in the
+    /// new model but not in the model in force, and the model in force may still be used, the new model only stands by.
     ///
     /// # Errors
-    /// When nothing can be planned by what the shards say.
+    /// When nothing can be planned with what the shards say.
     pub async fn read_model(
         &self,
         database: &str,
         ask: Ask,
     ) -> Result<Arc<DatabaseModel>, Arc<ModelError>> {
-        // What changes from here on may be missing in it.
+        // The model may lack changes that are made from here on.
         let begun = Instant::now();
         let epoch = self.shared.schema_epoch.load(Ordering::SeqCst);
         let doubts = self.shared.doubts.none_since();
-        // Behind the epoch, which goes up after a new configuration is in force: what was read by an older one is old.
+        // Taken after the epoch was read. The epoch goes up once a new configuration is in force, so a model of the old
+        // configuration never has the new epoch.
         let topology = self.shared.topology();
         let before = self.shared.model(database);
         let site = |shard: usize| Site {
@@ -87,7 +89,7 @@ impl Core {
         let several = topology.postgres > 1;
         let how = How {
             epoch,
-            // Without declared tables nothing will be committed on several shards.
+            // Without declared tables no transaction is committed on several shards.
             installs: topology.declared && several && topology.config.transactions.two_phase,
             declares: true,
             ask,
@@ -105,7 +107,7 @@ impl Core {
         let lacks = |before: &Arc<DatabaseModel>| {
             model.lacks_more_than(before) && before.age(epoch, most, Instant::now()) != Age::Over
         };
-        // Another core may have asked a shard meanwhile that was passed over here, because it was away.
+        // Meanwhile another core may have asked a shard that this core did not ask, because the shard was away.
         let known = self.shared.model(database);
         let is_newer = |known: &Arc<DatabaseModel>| {
             before
@@ -136,7 +138,8 @@ impl Core {
         Ok(model)
     }
 
-    /// Does so soon in place of a model that is due, if nobody of this core does or has done just now.
+    /// Starts to read a new model in place of the model `due`, and does not wait for it. Does nothing if this core is
+    /// reading one ahead of need, or has done so less than `PAUSE` ago.
     pub fn read_model_soon(self: &Rc<Self>, database: &str, due: &Arc<DatabaseModel>) {
         let mut ahead = self.ahead.borrow_mut();
         let too_soon = |at: &Option<Instant>| at.is_none_or(|at| at.elapsed() < PAUSE);
@@ -156,7 +159,7 @@ impl Core {
 
     async fn read_model_now(&self, database: &str, due: &DatabaseModel) {
         let most = self.shared.topology().config.catalog.refresh_interval;
-        // Before anybody has to wait for this core to have read.
+        // The shards that are away are asked first, before this task takes the lock that sessions may wait for.
         let ask = match self.is_back(database, due).await {
             true => Ask::All,
             false if due.age_by_time(most, Instant::now()) == Age::Fresh => return,
@@ -165,12 +168,12 @@ impl Core {
         let loading = self.loading(database);
         let _one = match (ask, loading.try_lock()) {
             (_, Ok(one)) => one,
-            // Who reads it now passes over what is back.
+            // The current reader does not ask the shards that were away, one of which is back.
             (Ask::All, Err(_)) => loading.lock().await,
-            // Somebody reads it already.
+            // Another task of this core already reads the model.
             (Ask::Known, Err(_)) => return,
         };
-        // Another core may have read it, and asked all of them.
+        // Another core may have read a newer model meanwhile. If all shards are to be asked, it must be complete.
         let known = self.shared.model(database);
         let will_do = |known: Arc<DatabaseModel>| {
             known.version > due.version && (ask == Ask::Known || !known.is_partial())
@@ -189,13 +192,14 @@ impl Core {
         }
     }
 
-    /// Whether a shard can be asked again that is away, and more is known then.
+    /// Whether a shard that is away can be asked again, and a new model would then know more.
     async fn is_back(&self, database: &str, model: &DatabaseModel) -> bool {
         let topology = self.shared.topology();
         let (home, count) = (topology.home, topology.postgres);
         let without_home = model.why_away(home).is_some();
         let asked = |(shard, why): &(usize, &Arc<ModelError>)| {
-            // One that was asked waits for another one, and without the home shard nothing can be made of the others.
+            // Not asked: an undecided shard, which can be asked but waits for another shard; and other shards while the
+            // home shard is away, because nothing can be done with their answers.
             let waits = matches!(***why, ModelError::Undecided { .. });
             *shard < count && !waits && (*shard == home || !without_home)
         };

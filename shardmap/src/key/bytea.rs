@@ -1,11 +1,11 @@
-//! `bytea` in hex and escape format.
+//! Reads keys of type `bytea` from text, in hex and in escape format.
 //!
 //! <https://www.postgresql.org/docs/15/datatype-binary.html>
 
 use super::{KeyError, TextContext, text, uuid::hex_digit};
 use crate::KeyBytes;
 
-/// `\x` begins the hex format; everything else is the escape format.
+/// The key of a value in text form. A text that begins with `\x` is in hex format, any other in escape format.
 pub fn from_text(text: &[u8], context: &TextContext) -> Result<KeyBytes, KeyError> {
     text::verify(text, context)?;
     let bytes = match text {
@@ -15,7 +15,7 @@ pub fn from_text(text: &[u8], context: &TextContext) -> Result<KeyBytes, KeyErro
     Ok(KeyBytes::from_canonical(&bytes))
 }
 
-/// White space may stand between bytes, not inside one.
+/// Reads pairs of hex digits. White space may stand between two pairs, but not inside a pair.
 fn from_hex(mut hex: &[u8]) -> Result<Vec<u8>, KeyError> {
     let mut bytes = Vec::with_capacity(hex.len() / 2);
     loop {
@@ -31,7 +31,8 @@ fn from_hex(mut hex: &[u8]) -> Result<Vec<u8>, KeyError> {
     }
 }
 
-/// A backslash is doubled or begins three octal digits; all other bytes stand for themselves.
+/// Reads the escape format. Two backslashes stand for one. A backslash and three octal digits stand for the byte with
+/// that value. All other bytes stand for themselves.
 fn from_escaped(mut text: &[u8]) -> Result<Vec<u8>, KeyError> {
     let mut bytes = Vec::with_capacity(text.len());
     loop {

@@ -1,4 +1,4 @@
-//! What a value of one type becomes in a column of another.
+//! Converts a value to the type of a column.
 
 use bson::{Bson, RawBsonRef};
 
@@ -6,12 +6,18 @@ use super::integer::{self, Integer};
 use super::numeric::{self, Number, Numeric};
 use super::{Fault, Kind, float, text, time};
 
-/// What a constant of another type becomes when it is stored in, or compared with, a column of this type: the
-/// assignment casts among numbers, and the length of a `varchar(n)`. Everything else must have the type already.
+/// Converts a value to the type of the column in which it is stored or with which it is compared.
+///
+/// - Null and undefined become null, whatever the type.
+/// - A number becomes a number of the column's type, as by PostgreSQL's assignment cast.
+/// - A string must fit the length of a `varchar(n)`; only spaces beyond it are cut off.
+/// - An array is converted element by element.
+/// - A `jsonb` column takes every value as it is.
+/// - For all other types the value must have the type of the column already.
 pub fn assign(kind: &Kind, value: Bson) -> Result<Bson, Fault> {
     match (kind, value) {
         (_, Bson::Null | Bson::Undefined) => Ok(Bson::Null),
-        // Most values are what the column has already.
+        // The most frequent case: the value has the type of the column already.
         (Kind::Int4, value @ Bson::Int32(_)) => Ok(value),
         (Kind::Int8, value @ Bson::Int64(_)) => Ok(value),
         (Kind::Float8, value @ Bson::Double(_)) => Ok(value),
@@ -71,11 +77,12 @@ fn number(kind: &Kind, value: &Bson) -> Result<Number, Fault> {
     .ok_or_else(|| wrong(kind, value))
 }
 
-/// Floats are rounded to even, numerics away from zero: `dtoi4` and `numeric_int4` of PostgreSQL.
+/// Rounds to the nearest integer. If two are equally near, a double becomes the even one and a numeric the one farther
+/// from zero, as by `dtoi4` and `numeric_int4` of PostgreSQL.
 fn to_integer<I: Integer>(kind: &Kind, value: &Bson) -> Result<I, Fault> {
     let rounded = match number(kind, value)? {
         Number::Integer(number) => Some(number.into()),
-        // The bound keeps the conversion exact; no integer type of SQL reaches it.
+        // Below the bound the conversion to i128 is exact. No integer type of SQL reaches the bound.
         Number::Double(number) => (number.abs() < 1e30).then_some(number.round_ties_even() as i128),
         Number::Decimal(number) => match number {
             Numeric::NaN => return Err(no_integer("NaN", I::NAME)),
@@ -98,12 +105,12 @@ fn to_real(kind: &Kind, value: &Bson) -> Result<f32, Fault> {
     match number(kind, value)? {
         Number::Integer(number) => Ok(number as f32),
         Number::Double(number) => float::narrow(number),
-        // By its text, so that it is rounded once.
+        // Parsed from its text, so that the value is rounded only once.
         Number::Decimal(number) => float::parse_real(&number.to_string()),
     }
 }
 
-/// See `float8_numeric` of PostgreSQL's `numeric.c`: a double keeps 15 digits.
+/// A double keeps 15 significant digits, as by `float8_numeric` in PostgreSQL's `numeric.c`.
 fn to_numeric(number: Number) -> Result<Numeric, Fault> {
     match number {
         Number::Double(double) if double.is_finite() => {
@@ -116,7 +123,8 @@ fn to_numeric(number: Number) -> Result<Numeric, Fault> {
     }
 }
 
-/// See `varchar` of PostgreSQL's `varchar.c`: only spaces are cut off.
+/// Cuts the text to `length` characters, and returns an error if anything but spaces would be cut off, as `varchar` in
+/// PostgreSQL's `varchar.c` does.
 fn fit(mut value: String, length: u32) -> Result<String, Fault> {
     let Some((cut, _)) = value.char_indices().nth(length as usize) else {
         return Ok(value);

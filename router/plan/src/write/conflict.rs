@@ -1,4 +1,7 @@
-//! ON CONFLICT: only a constraint with the whole shard key sees every row that may conflict.
+//! Checks ON CONFLICT of an INSERT.
+//!
+//! A constraint must contain the whole shard key. Otherwise a row on another shard may conflict, which the shard of
+//! the new row cannot see.
 
 use sqlparser::ast::{ConflictTarget, Insert, OnConflictAction, OnInsert};
 
@@ -12,7 +15,8 @@ use mothership_catalog::Relation;
 use super::insert::Filled;
 
 impl<'n> Analysis<'n> {
-    /// Walks ON CONFLICT of an INSERT into documents, of which one server knows whatever may conflict.
+    /// Walks ON CONFLICT of an INSERT into documents. The constraint is not checked, because one server sees all rows
+    /// that may conflict.
     pub(super) fn on_conflict_at_one(
         &mut self,
         insert: &Insert,
@@ -65,7 +69,7 @@ impl<'n> Analysis<'n> {
             };
             let enforced = match &arbiter {
                 Some(columns) => holds_key(columns),
-                // Any unique constraint may be the one that conflicts.
+                // Without a conflict target, every unique or exclusion constraint may be the one that conflicts.
                 None => relation
                     .keys
                     .iter()
@@ -79,7 +83,7 @@ impl<'n> Analysis<'n> {
         self.updated(&conflict.action, filled, ctes, level)
     }
 
-    /// Walks what a row gets that is there already.
+    /// Walks DO UPDATE: the new values of the existing row, and the condition. Refuses a change of the shard key.
     fn updated(
         &mut self,
         action: &OnConflictAction,
@@ -115,7 +119,7 @@ impl<'n> Analysis<'n> {
         for assignment in &update.assignments {
             self.walk(&assignment.value, &mut here)?;
             for (column, value) in self.assigned(assignment, relation, place)? {
-                // The arbiter holds the key, so the row in place has it already.
+                // The arbiter contains the whole key, so the existing row has the key of `excluded` already.
                 let same =
                     value.and_then(|v| self.node(v, &here.scopes)) == Some((excluded, column));
                 if !same {

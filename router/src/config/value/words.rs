@@ -1,10 +1,10 @@
-//! Settings that take one of a few words.
+//! Settings whose value is one of a few words.
 
 use super::mismatch;
 use crate::config::problem::suggest;
 use crate::config::section::{Node, Reader};
 
-/// Declares an enum whose variants are words of the file.
+/// Declares an enum, with the word that stands for each variant in the configuration file.
 macro_rules! words {
     (
         $(#[$about:meta])*
@@ -19,10 +19,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every value, in the order of the reference.
+            /// All values, in the order in which docs/configuration.md lists them.
             pub const ALL: &[$name] = &[$($name::$variant),*];
 
-            /// The word as it is written in the file.
+            /// The word that stands for the value in the configuration file.
             pub const fn word(self) -> &'static str {
                 match self { $($name::$variant => $word,)* }
             }
@@ -76,7 +76,7 @@ pub(crate) fn any_of(words: &[&str]) -> String {
         .join(", ")
 }
 
-/// Reads one of `words`.
+/// Reads a setting that must be one of `words`. Reports any other value as a problem and returns None.
 pub(crate) fn word(
     node: &Node<'_>,
     path: &str,
