@@ -4,7 +4,7 @@
 //! Pure, and once for each catalog. Names are looked at without their schemas; too many are found, never too few, as far
 //! as bodies can be read. What operators, casts and rules (CREATE RULE) do is not looked at.
 
-use super::types::words;
+use super::types::{may_name, words};
 use super::{Catalog, DefaultKind, Function, Relation};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::lexer::Kind;
@@ -35,6 +35,8 @@ pub struct Behind {
     defaults: BTreeMap<String, Vec<(String, String)>>,
     /// Several relations have this name.
     shared: BTreeSet<String>,
+    /// Those names that code does not write as one word in small letters, and whether reading is enough.
+    quoted: Vec<(String, bool)>,
 }
 
 /// A name in a statement.
@@ -108,6 +110,7 @@ impl Behind {
         new: bool,
     ) -> bool {
         let before = self.size();
+        self.quoted = self.quoted_names();
         let is_in = |code: &str| new && effect.is_in(code);
         for (name, functions) in &catalog.functions {
             if self.functions.contains(&name.name) {
@@ -136,7 +139,37 @@ impl Behind {
     /// Whether code that only reads does it by what it names.
     fn reads_by<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
         let named = |word: &String| self.functions.contains(word) || self.reads.contains(word);
-        !(self.functions.is_empty() && self.reads.is_empty()) && texts.words(code).iter().any(named)
+        !(self.functions.is_empty() && self.reads.is_empty())
+            && (texts.words(code).iter().any(named) || self.names_quoted(code, true))
+    }
+
+    fn quoted_names(&self) -> Vec<(String, bool)> {
+        let is_word = |name: &String| {
+            let lower = name.to_ascii_lowercase();
+            lower == *name && words(&lower).next() == Some(lower.as_str())
+        };
+        let reads = self.functions.iter().chain(&self.reads);
+        let writes = self.writes.iter().chain(self.defaults.keys());
+        let all = reads
+            .map(|name| (name, true))
+            .chain(writes.map(|name| (name, false)));
+        let quoted = all.filter(|(name, _)| !is_word(name));
+        quoted
+            .map(|(name, reads)| (name.to_ascii_lowercase(), reads))
+            .collect()
+    }
+
+    /// Whether code may name one that has to be written in quotes.
+    fn names_quoted(&self, code: &str, only_reads: bool) -> bool {
+        if self.quoted.is_empty() {
+            return false;
+        }
+        let lower = code.to_ascii_lowercase();
+        let mut asked = self
+            .quoted
+            .iter()
+            .filter(|(_, reads)| *reads || !only_reads);
+        asked.any(|(name, _)| may_name(&lower, name))
     }
 
     /// Whether code names what does it.
@@ -148,7 +181,7 @@ impl Behind {
             let mut sets = [&self.functions, &self.reads, &self.writes].into_iter();
             sets.any(|set| set.contains(word)) || self.defaults.contains_key(word)
         };
-        texts.words(code).iter().any(named)
+        texts.words(code).iter().any(named) || self.names_quoted(code, false)
     }
 
     fn look_at<'c>(
@@ -259,7 +292,7 @@ impl Behind {
     /// Whether code names a function that does it.
     pub fn calls(&self, code: &str) -> bool {
         let lower = code.to_ascii_lowercase();
-        words(&lower).any(|word| self.functions.contains(word))
+        words(&lower).any(|word| self.functions.contains(word)) || self.names_quoted(code, true)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Types, collations and functions of users.
 
+use std::borrow::Cow;
+
 /// A type outside `pg_catalog`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeInfo {
@@ -146,6 +148,25 @@ impl Function {
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
         .filter(|w| !w.is_empty())
+}
+
+/// Whether a text may name something; both in lower case. A name of one word is looked for among the words. Any other one
+/// may stand anywhere.
+pub fn may_name(lower: &str, name: &str) -> bool {
+    match words(name).next() == Some(name) {
+        true => words(lower).any(|word| word == name),
+        false => without_quotes(lower).contains(&*without_quotes(name)),
+    }
+}
+
+/// A text without what quotes write twice: an identifier doubles the double quotes in its name, and code in a string
+/// doubles single quotes and backslashes.
+pub fn without_quotes(text: &str) -> Cow<'_, str> {
+    let is_quote = |c: char| matches!(c, '"' | '\'' | '\\');
+    match text.contains(is_quote) {
+        true => Cow::Owned(text.replace(is_quote, "")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// The object ids of built-in types, by the names and aliases that SQL uses.

@@ -17,7 +17,7 @@ use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Locks, Source};
 use super::slots::Text;
 use super::{KeyedBy, Plan, PlanContext, Role, Single, Target, Touches};
-use mothership_catalog::types::words;
+use mothership_catalog::types::may_name;
 use mothership_catalog::{Name, Relation};
 use mothership_documents::Collection;
 
@@ -44,13 +44,7 @@ impl Names<'_> {
             return false;
         }
         let lower = text.to_lowercase();
-        let is_named = |name: &Name| {
-            let name = name.name.to_lowercase();
-            match words(&name).next() == Some(name.as_str()) {
-                true => words(&lower).any(|word| word == name),
-                false => lower.contains(&name),
-            }
-        };
+        let is_named = |name: &Name| may_name(&lower, &name.name.to_lowercase());
         self.documents.keys().any(is_named)
     }
 }

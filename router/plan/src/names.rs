@@ -13,7 +13,7 @@ use foldhash::HashSet;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, ShardSet, Sharded};
 use sqlparser::ast::Ident;
 
-use mothership_catalog::types::words;
+use mothership_catalog::types::{may_name, without_quotes, words};
 use mothership_catalog::{
     Catalog, Function, FunctionKind, Name, Relation, RelationKind, Volatility,
 };
@@ -211,11 +211,14 @@ impl<'a> Names<'a> {
         let name = name.to_ascii_lowercase();
         if words(&name).next() == Some(name.as_str()) {
             self.touching.insert(name)
-        } else if self.touching_odd.contains(&name) {
-            false
         } else {
-            self.touching_odd.push(name);
-            true
+            // A text has its quotes doubled, perhaps twice.
+            let name = without_quotes(&name).into_owned();
+            let new = !self.touching_odd.contains(&name);
+            if new {
+                self.touching_odd.push(name);
+            }
+            new
         }
     }
 
@@ -362,7 +365,7 @@ impl<'a> Names<'a> {
     pub fn named_reach(&self, sql: &str) -> Reach {
         let lower = sql.to_ascii_lowercase();
         let reaches = words(&lower).filter_map(|word| self.reach.get(word).copied());
-        let odd = self.odd_reach().filter(|(name, _)| lower.contains(name));
+        let odd = self.odd_reach().filter(|(name, _)| may_name(&lower, name));
         let odd = odd.map(|(_, reach)| reach);
         reaches.chain(odd).max().unwrap_or(Reach::Nothing)
     }
@@ -387,10 +390,11 @@ impl<'a> Names<'a> {
             || words(&lower).any(|word| {
                 self.touching.contains(word) || word.len() > MAX_NAME || self.matches_pattern(word)
             })
-            || self
-                .touching_odd
-                .iter()
-                .any(|name| lower.contains(name.as_str()))
+            || self.has_odd() && {
+                let unquoted = without_quotes(&lower);
+                let mut odd = self.touching_odd.iter();
+                odd.any(|name| unquoted.contains(name.as_str()))
+            }
     }
 
     fn matches_pattern(&self, word: &str) -> bool {

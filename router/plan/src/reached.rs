@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mothership_catalog::types::words;
+use mothership_catalog::types::{may_name, words};
 use mothership_catalog::{
     Action, Catalog, DefaultKind, Events, ForeignKey, Function, Name, Relation, Trigger, TypeKind,
 };
@@ -281,9 +281,7 @@ impl<'a> Names<'a> {
                 self.reach(name).unwrap_or(built_in)
             }
         });
-        let odd = self
-            .odd_reach()
-            .filter(|(name, _)| lower.contains(name.as_str()));
+        let odd = self.odd_reach().filter(|(name, _)| may_name(&lower, name));
         known
             .chain(odd.map(|(_, reach)| reach))
             .max()
@@ -432,16 +430,12 @@ fn says_something(body: &str) -> bool {
     false
 }
 
-/// Whether code may name a column; within quotes a quote is written twice.
+/// Whether code may name a column.
 fn is_column_named(code: &str, name: &str) -> bool {
-    is_named(&code.to_ascii_lowercase().replace("\"\"", "\""), name)
+    is_named(&code.to_ascii_lowercase(), name)
 }
 
 /// Whether a text in lower case may name it.
 pub(super) fn is_named(lower: &str, name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    match words(&name).next() == Some(name.as_str()) {
-        true => words(lower).any(|word| word == name),
-        false => lower.contains(&name),
-    }
+    may_name(lower, &name.to_ascii_lowercase())
 }

@@ -10,7 +10,7 @@
 use super::names::Names;
 use super::refuse::{Reason, Refusal};
 use super::{Guarded, Plan, PlanContext, Temporary, copy};
-use mothership_catalog::types::words;
+use mothership_catalog::types::{may_name, words};
 use mothership_catalog::{Name, TablePrivileges};
 use mothership_sql::effect::{self, Direction, Statement};
 use mothership_sql::lexer::{Kind, Lexer};
@@ -108,11 +108,7 @@ pub fn views_over_documents(names: &Names<'_>) -> BTreeSet<String> {
 
 /// Whether the lower-case query string may contain this name.
 fn may_mention(lower: &str, name: &str) -> bool {
-    let name = name.to_lowercase();
-    match words(&name).next() == Some(name.as_str()) {
-        true => words(lower).any(|word| word == name),
-        false => lower.contains(&name),
-    }
+    may_name(lower, &name.to_lowercase())
 }
 
 /// At least what a statement with these words needs. A condition, RETURNING and ON CONFLICT read.

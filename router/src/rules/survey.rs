@@ -10,7 +10,7 @@ use super::facts::{Facts, Path};
 use super::kinds::Kinds;
 use super::{RequestFacts, RuleMatch, RuleSet};
 use crate::config::{StatementKind, TablePattern};
-use mothership_catalog::types::words;
+use mothership_catalog::types::{without_quotes, words};
 use mothership_catalog::{Catalog, Function, Name, TypeKind, Volatility, is_system_schema};
 use mothership_plan::{About, OPERATORS_OF_WORDS, is_opaque};
 use mothership_sql::functions::{Trait, special};
@@ -69,7 +69,11 @@ impl Leads {
         let name = name.to_ascii_lowercase();
         if words(&name).next() == Some(name.as_str()) {
             self.words.insert(name);
-        } else if !self.odd.contains(&name) {
+            return;
+        }
+        // A text has its quotes doubled, perhaps twice.
+        let name = without_quotes(&name).into_owned();
+        if !self.odd.contains(&name) {
             self.odd.push(name);
         }
     }
@@ -78,7 +82,10 @@ impl Leads {
         let lower = text.to_ascii_lowercase();
         lower.contains("u&\"")
             || words(&lower).any(|word| word.len() > MAX_NAME || self.words.contains(word))
-            || self.odd.iter().any(|name| lower.contains(name.as_str()))
+            || !self.odd.is_empty() && {
+                let unquoted = without_quotes(&lower);
+                self.odd.iter().any(|name| unquoted.contains(name.as_str()))
+            }
     }
 }
 

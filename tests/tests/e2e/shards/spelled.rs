@@ -165,6 +165,58 @@ fn code_that_no_name_shows_is_followed_or_refused() {
     assert_eq!(one(&mut wire, "SELECT pg_temp.seven()"), "7");
 }
 
+// A stranger found it: the quotes of a name are doubled in a text, and the router looked for the name itself.
+#[test]
+fn names_with_quotes_in_them_are_found_in_texts_and_in_code() {
+    let stage = Stage::bare("[tables]\ndefault = \"auto\"");
+    let mut wire = stage.wire();
+    for name in ["p\"q", "it's", "back\\slash", "Two words", "A\"b'c"] {
+        let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+        let literal = name.replace('\'', "''").replace('"', "\"\"");
+        let made = format!("CREATE TABLE {quoted} (id int8 PRIMARY KEY, v int)");
+        assert_eq!(say(&mut wire, &made)[0], "CommandComplete CREATE TABLE");
+        let stored = format!("INSERT INTO {quoted} SELECT g, 1 FROM generate_series(1, 12) g");
+        assert_eq!(
+            say(&mut wire, &stored)[0],
+            "CommandComplete INSERT 0 12",
+            "{name}"
+        );
+        let count = format!("SELECT count(*) FROM {quoted}");
+        assert_eq!(one(&mut wire, &count), "12", "{name}");
+        say(
+            &mut wire,
+            &format!(
+                "CREATE VIEW \"v_{}\" AS SELECT * FROM {quoted}",
+                &quoted[1..quoted.len() - 1]
+            ),
+        );
+        let view = format!(
+            "SELECT count(*) FROM \"v_{}\"",
+            &quoted[1..quoted.len() - 1]
+        );
+        assert_eq!(one(&mut wire, &view), "12", "{name}");
+        let changed = format!("UPDATE {quoted} SET v = 2");
+        assert_eq!(
+            say(&mut wire, &changed)[0],
+            "CommandComplete UPDATE 12",
+            "{name}"
+        );
+        assert_refused(
+            &mut wire,
+            &format!("DO $$ BEGIN UPDATE {quoted} SET v = 3; END $$"),
+        );
+        assert_refused(
+            &mut wire,
+            &format!("DO 'BEGIN UPDATE \"{literal}\" SET v = 3; END'"),
+        );
+        assert_eq!(
+            one(&mut wire, &format!("SELECT sum(v) FROM {quoted}")),
+            "24",
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn nobody_prepares_or_finishes_what_has_a_name_of_the_routers() {
     let stage = Stage::new();
