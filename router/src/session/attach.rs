@@ -206,28 +206,7 @@ impl Session {
                 wants = Wants::Primary;
                 continue;
             }
-            let outside = Arc::clone(self.state.settings.outside());
-            let mut untold = self.is_unused(at);
-            let carried = &mut self.servers[at].inbox.carried;
-            let prepared = if *carried.current() == outside {
-                // Equal lists become one, which is compared faster.
-                carried.bring_to(&outside);
-                Ok(())
-            } else {
-                self.servers[at].lease.notes.forms = None;
-                let brought = self.bring_to(at, &outside).await;
-                // From here on its loss is told.
-                if let Some(attached) = self.servers.get_mut(at) {
-                    attached.unused = false;
-                    untold = false;
-                }
-                brought
-            };
-            let prepared = match prepared {
-                Ok(()) if shard >= self.topology.postgres => self.tell_forms(at).await,
-                Ok(()) if self.beginning.seen != altered => self.keep_beginning(at, altered).await,
-                other => other,
-            };
+            let (prepared, untold) = self.prepare_joined(at, altered).await;
             if untold && matches!(prepared, Err(Halt::Failed)) && self.servers.is_empty() {
                 lost += 1;
                 continue;
@@ -247,6 +226,34 @@ impl Session {
             }
             return Ok(at);
         }
+    }
+
+    /// Brings a connection that joins to what the session has outside of its transaction. Also whether nobody has to be told
+    /// if the connection is lost meanwhile.
+    async fn prepare_joined(&mut self, at: usize, altered: u64) -> (Result<(), Halt>, bool) {
+        let outside = Arc::clone(self.state.settings.outside());
+        let mut untold = self.is_unused(at);
+        let carried = &mut self.servers[at].inbox.carried;
+        let prepared = if *carried.current() == outside {
+            // Equal lists become one, which is compared faster.
+            carried.bring_to(&outside);
+            Ok(())
+        } else {
+            self.servers[at].lease.notes.forms = None;
+            let brought = self.bring_to(at, &outside).await;
+            // From here on its loss is told.
+            if let Some(attached) = self.servers.get_mut(at) {
+                attached.unused = false;
+                untold = false;
+            }
+            brought
+        };
+        let prepared = match prepared {
+            Ok(()) if self.servers[at].shard >= self.topology.postgres => self.tell_forms(at).await,
+            Ok(()) if self.beginning.seen != altered => self.keep_beginning(at, altered).await,
+            other => other,
+        };
+        (prepared, untold)
     }
 
     /// Lets a server forget the numbers of others. That cannot fail, so the statement follows it at once.

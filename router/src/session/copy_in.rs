@@ -144,21 +144,7 @@ impl Session {
         let limit = self.topology.config.limits.client_message.bytes();
         let buffer = self.topology.config.limits.copy_buffer.bytes();
         loop {
-            let (message, length) = match frame::next(self.client.input(), limit) {
-                Ok(Next::Whole(frame)) => (frame.tag(), frame.bytes.len()),
-                Ok(Next::Partial { .. }) => {
-                    match self.client.fill().await {
-                        Ok(n) if n > 0 => continue,
-                        _ => return Err(End::Gone.into()),
-                    };
-                }
-                Err(FrameError::TooLong { length, limit, .. }) => {
-                    return Err(End::Told(too_long(length, limit)).into());
-                }
-                Err(FrameError::Invalid { .. }) => {
-                    return Err(End::Told(violation("invalid message length")).into());
-                }
-            };
+            let (message, length) = self.copy_message(limit).await?;
             let body = &self.client.input()[frame::HEADER..length];
             match message {
                 tag::COPY_DATA => {
@@ -179,37 +165,18 @@ impl Session {
                         failed = fed.err().map(|e| e.report()).or_else(|| rows.failed.take());
                     }
                 }
-                tag::COPY_FAIL => {
-                    let reason = frontend::copy_fail(body).unwrap_or_default();
-                    let reason = String::from_utf8_lossy(reason).into_owned();
-                    // A line that was wrong before came first.
-                    given_up = Some(Report::error(
-                        sqlstate::QUERY_CANCELED,
-                        format!("COPY from stdin failed: {reason}"),
-                    ));
-                }
+                // A line that was wrong before came first.
+                tag::COPY_FAIL => given_up = Some(copy_failed(body)),
                 // Ignored during COPY, as PostgreSQL does.
                 tag::FLUSH | tag::SYNC => {}
                 tag::TERMINATE => return Err(End::Gone.into()),
                 other => return Err(End::Told(unexpected_in_copy(other)).into()),
             }
             self.client.consume(length);
-            for (leg, &at) in places.iter().enumerate() {
-                let wire = &mut self.servers[at].lease.wire;
-                let waiting = &mut rows.waiting[leg];
-                if !waiting.is_empty() {
-                    wire.with_output(|out| {
-                        frame::put(out, backend::tag::COPY_DATA, |b| {
-                            b.extend_from_slice(waiting)
-                        })
-                    });
-                    waiting.clear();
-                }
-                if wire.unsent() > buffer && wire.drained(buffer / 2).await.is_err() {
-                    failed.get_or_insert_with(|| {
-                        Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
-                    });
-                }
+            if !self.send_rows(&mut rows, places, buffer).await {
+                failed.get_or_insert_with(|| {
+                    Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
+                });
             }
             if !matches!(message, tag::COPY_DATA | tag::FLUSH | tag::SYNC) {
                 return match failed {
@@ -218,6 +185,44 @@ impl Session {
                 };
             }
         }
+    }
+
+    /// The kind and the length of the client's next message, when all of it is there.
+    async fn copy_message(&mut self, limit: usize) -> Result<(u8, usize), End> {
+        loop {
+            match frame::next(self.client.input(), limit) {
+                Ok(Next::Whole(frame)) => return Ok((frame.tag(), frame.bytes.len())),
+                Ok(Next::Partial { .. }) => match self.client.fill().await {
+                    Ok(n) if n > 0 => {}
+                    _ => return Err(End::Gone),
+                },
+                Err(FrameError::TooLong { length, limit, .. }) => {
+                    return Err(End::Told(too_long(length, limit)));
+                }
+                Err(FrameError::Invalid { .. }) => {
+                    return Err(End::Told(violation("invalid message length")));
+                }
+            }
+        }
+    }
+
+    /// Sends the shards the rows that wait for them, and waits while one has more than `buffer` bytes to take. False if a
+    /// server is lost.
+    async fn send_rows(&mut self, rows: &mut Rows, places: &[usize], buffer: usize) -> bool {
+        let mut well = true;
+        for (&at, waiting) in places.iter().zip(&mut rows.waiting) {
+            let wire = &mut self.servers[at].lease.wire;
+            if !waiting.is_empty() {
+                wire.with_output(|out| {
+                    frame::put(out, backend::tag::COPY_DATA, |b| {
+                        b.extend_from_slice(waiting)
+                    })
+                });
+                waiting.clear();
+            }
+            well &= wire.unsent() <= buffer || wire.drained(buffer / 2).await.is_ok();
+        }
+        well
     }
 
     /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
@@ -271,6 +276,14 @@ impl Session {
         };
         Splitter::new(&options, rules).map_err(|e| e.report())
     }
+}
+
+/// The client's CopyFail as PostgreSQL tells it.
+fn copy_failed(body: &[u8]) -> Report {
+    let reason = frontend::copy_fail(body).unwrap_or_default();
+    let reason = String::from_utf8_lossy(reason);
+    let message = format!("COPY from stdin failed: {reason}");
+    Report::error(sqlstate::QUERY_CANCELED, message)
 }
 
 /// Rows on their way to their shards.

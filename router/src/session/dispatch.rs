@@ -50,13 +50,13 @@ pub enum Dispatch {
 }
 
 /// A shard with its text; `None` is the client's own.
-type Leg = (usize, Option<Rc<[u8]>>);
+type ShardText = (usize, Option<Rc<[u8]>>);
 
 /// Work for several shards.
 #[derive(Clone)]
 pub struct Many {
     /// The shards in order.
-    pub legs: Vec<Leg>,
+    pub legs: Vec<ShardText>,
     /// What makes one answer.
     pub merge: Merge,
     /// It may change something, so that it must hold on all or on none.
@@ -235,18 +235,7 @@ impl Session {
             self.heed_code((statement, step, sql), &model, &mut route)?;
         }
         self.state.tally.planned(kind_of(&plan, &route));
-        let mut work = match route.gathered {
-            Some(_) => self.gather_work(&plan, &route, &params.literals)?,
-            None => self.work(sql, &plan, &route)?,
-        };
-        if let Dispatch::One { shard, .. } = work
-            && step.is_some_and(|step| self.locks_home_copy(step, &plan))
-        {
-            work = Dispatch::Many(Many {
-                copies: true,
-                ..Many::one(shard, None, true)
-            });
-        }
+        let mut work = self.work_of(step, sql, &plan, (&route, &params.literals))?;
         match &mut work {
             Dispatch::Many(many) => {
                 many.copy_in |= step.is_some_and(|s| s.copy_in);
@@ -345,6 +334,31 @@ impl Session {
             route.role = Role::Primary("what it calls tells of one server".to_owned());
         }
         Ok(())
+    }
+
+    /// A route as work.
+    fn work_of(
+        &self,
+        step: Option<&Step>,
+        sql: &str,
+        plan: &Rc<Plan>,
+        (route, literals): (&Route, &Literals<'_>),
+    ) -> Result<Dispatch, Halt> {
+        if route.gathered.is_some() {
+            return self.gather_work(plan, route, literals);
+        }
+        let work = self.work(sql, plan, route)?;
+        Ok(match work {
+            Dispatch::One { shard, .. }
+                if step.is_some_and(|step| self.locks_home_copy(step, plan)) =>
+            {
+                Dispatch::Many(Many {
+                    copies: true,
+                    ..Many::one(shard, None, true)
+                })
+            }
+            work => work,
+        })
     }
 
     /// Whether a statement locks rows of a reference table, on the home shard, that a block of the client's keeps. What
@@ -452,7 +466,7 @@ impl Session {
     }
 
     /// The shards of a route in the order in which they are asked, each with its text.
-    fn legs(&self, sql: &str, plan: &Plan, route: &Route) -> Result<Vec<Leg>, Halt> {
+    fn legs(&self, sql: &str, plan: &Plan, route: &Route) -> Result<Vec<ShardText>, Halt> {
         let sorted: Option<Rc<[u8]>> = match &route.merge {
             Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
             _ => None,
@@ -500,7 +514,7 @@ impl Session {
         Ok(Dispatch::Gather(Box::new(work)))
     }
 
-    /// A route as work. With one shard the client's bytes pass untouched.
+    /// A route that does not gather, as work. With one shard the client's bytes pass untouched.
     fn work(&self, sql: &str, plan: &Rc<Plan>, route: &Route) -> Result<Dispatch, Halt> {
         let writes = matches!(route.role, Role::Primary(_));
         let copy = match &**plan {

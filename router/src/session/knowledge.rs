@@ -91,25 +91,9 @@ impl Session {
         };
         // Code of the same transaction may have made names on all of these, and settings where it ran.
         let has_run = self.servers.iter().any(|s| s.inbox.unfollowed);
-        let mut all: Vec<ServerSessionState> = Vec::new();
-        let mut sources: Vec<usize> = Vec::new();
-        for at in 0..self.servers.len() {
-            let Attached { shard, inbox, .. } = &self.servers[at];
-            let is_postgres = *shard < self.topology.postgres;
-            if !is_postgres || !(inbox.pinned || inbox.unfollowed) {
-                continue;
-            }
-            if inbox.unfollowed || !has_run {
-                sources.push(all.len());
-            }
-            let Some(answer) = self.ask_row(at, &query).await? else {
-                return Ok(());
-            };
-            let Ok(told) = serde_json::from_str(&answer) else {
-                return Ok(());
-            };
-            all.push(told);
-        }
+        let Some((all, sources)) = self.ask_servers(&query, has_run).await? else {
+            return Ok(());
+        };
         let Some(first) = sources.first().and_then(|at| all.get(*at)) else {
             return Ok(());
         };
@@ -139,6 +123,35 @@ impl Session {
             self.state.temporary.complete_with(names.collect());
         }
         Ok(())
+    }
+
+    /// What the servers say of the session on which code that is not followed may have run, and the places in it of those
+    /// that speak for the settings. `None` if one does not say it.
+    async fn ask_servers(
+        &mut self,
+        query: &str,
+        has_run: bool,
+    ) -> Result<Option<(Vec<ServerSessionState>, Vec<usize>)>, Halt> {
+        let mut all: Vec<ServerSessionState> = Vec::new();
+        let mut sources: Vec<usize> = Vec::new();
+        for at in 0..self.servers.len() {
+            let Attached { shard, inbox, .. } = &self.servers[at];
+            let is_postgres = *shard < self.topology.postgres;
+            if !is_postgres || !(inbox.pinned || inbox.unfollowed) {
+                continue;
+            }
+            if inbox.unfollowed || !has_run {
+                sources.push(all.len());
+            }
+            let Some(answer) = self.ask_row(at, query).await? else {
+                return Ok(None);
+            };
+            let Ok(told) = serde_json::from_str(&answer) else {
+                return Ok(None);
+            };
+            all.push(told);
+        }
+        Ok(Some((all, sources)))
     }
 
     /// The settings that code has changed on its servers are the session's: what joins gets them, too. Within a

@@ -5,15 +5,16 @@
 //! client does not read. What changes something holds on all shards or on none: it
 //! runs in a transaction of the router's own where the client has none.
 
+use super::choose::Wants;
 use super::dispatch::Many;
-use super::inbox::Notices;
+use super::inbox::{Inbox, Notices};
 use super::passage::Passage;
 use super::room::over_limit;
-use super::state::{Block, Phase};
-use super::turns::{AttemptOutcome, Turns, patiently};
+use super::state::{Block, Phase, State};
+use super::turns::{AttemptOutcome, Order, Turns, patiently};
 use super::{End, Halt, Session};
 use crate::core::clock::Doing;
-use crate::statements::errors::{place_of, placed, placed_notice};
+use crate::statements::errors::{Written, place_of, placed, placed_notice};
 use crate::statements::step::Step;
 use mothership_copy::{CopyOptions, CopyOut};
 use mothership_merge::{Aggregates, CommandTag, reconcile};
@@ -29,7 +30,7 @@ use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::places::Characters;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// The types of parameters, and their values with their formats.
 pub(super) type ParameterValues<'g> = (&'g [u8], &'g [(i16, Option<&'g [u8]>)]);
@@ -339,6 +340,55 @@ impl WaitingRows {
     }
 }
 
+/// Shows the client what a server says beside the answers that are collected: notices, settings, notifications, and
+/// replies for the client itself. `None` if the message belongs to an answer.
+fn show_aside(
+    frame: Frame<'_>,
+    reply: Reply,
+    (client, state, inbox): (&mut Wire, &mut State, &mut Inbox),
+    written: Option<&Written>,
+) -> Option<Flow> {
+    if reply.event == Event::Notification && client.held().is_some() {
+        // It is not of the statement, which may be undone.
+        state.notifications.extend_from_slice(frame.bytes);
+        return Some(Flow::Continue);
+    }
+    let is_aside = matches!(
+        reply.event,
+        Event::Notice | Event::Parameter | Event::Notification | Event::Own
+    );
+    if !is_aside && reply.to != Audience::Client {
+        return None;
+    }
+    let notice = reply.event == Event::Notice;
+    if notice && !inbox.notices.shows(frame.body()) {
+        return Some(Flow::Continue);
+    }
+    let shown = Reply {
+        to: Audience::Client,
+        ..reply
+    };
+    let moved = written.filter(|_| notice).and_then(|written| {
+        let own = |place| written.place(state.told.characters(), place);
+        placed_notice(frame.body(), own)
+    });
+    let frame = moved.as_deref().map_or(frame, |bytes| Frame { bytes });
+    // Its neighbours are merged, so it goes by itself.
+    let mut passage = Passage::new(client, b"", false);
+    Some(state.on_server(frame, shown, inbox, &mut passage))
+}
+
+/// Takes a message about what went ahead of a statement, such as BEGIN, which has no answer of its own. True if it
+/// failed: then the statement does.
+fn fails_ahead(frame: Frame<'_>, reply: Reply, inbox: &mut Inbox) -> bool {
+    match reply.event {
+        Event::Ready(_) => inbox.ahead -= 1,
+        Event::Part if frame.tag() == tag::DATA_ROW => inbox.keep_row(frame),
+        _ => {}
+    }
+    reply.event == Event::Failed
+}
+
 /// Why no more messages of a server are taken.
 enum Stopped {
     /// The statement gives way to others.
@@ -487,15 +537,7 @@ impl Session {
         };
         self.open_snapshots(many).await?;
         let wants = self.wants_of_many(steps, many);
-        let mut servers = Vec::new();
-        for (shard, _) in &many.legs {
-            if !many.password {
-                self.leave_ahead();
-            }
-            let at = self.attach_to(*shard, wants.clone()).await?;
-            self.check_isolation(at, many.legs.len()).await?;
-            servers.push(at);
-        }
+        let servers = self.attach_all(many, &wants).await?;
         if turns.saves() {
             self.save(many);
         }
@@ -520,6 +562,19 @@ impl Session {
         if let Some(plan) = many.sorted() {
             return self.query_sorted(plan, (sql, bound), &places, order).await;
         }
+        let many = timed.as_ref().unwrap_or(many);
+        self.ask_many(sql, many, &places, bound, order).await
+    }
+
+    /// Sends their texts to the servers of `places`, and makes one answer of theirs.
+    async fn ask_many(
+        &mut self,
+        sql: &[u8],
+        many: &Many,
+        places: &[(usize, &[u8])],
+        bound: Option<ParameterValues<'_>>,
+        order: Order,
+    ) -> Result<Vec<u8>, Halt> {
         let mut merging = Merging::new(&many.merge, places.len());
         merging.copies(sql, self.standard_strings());
         let at: Vec<usize> = places.iter().map(|place| place.0).collect();
@@ -533,7 +588,6 @@ impl Session {
         };
         let batches = self.batches(many, order);
         let several = batches.len() > 1;
-        let many = timed.as_ref().unwrap_or(many);
         let mut kept = WaitingRows::new(
             many.order.is_some(),
             at.len(),
@@ -541,23 +595,15 @@ impl Session {
         );
         for batch in batches {
             for &leg in &batch {
-                let (at, text) = places[leg];
                 // The one that speaks for all counts as the first.
                 let rank = match leg {
                     leg if leg == speaker => 0,
                     leg => leg.max(1),
                 };
-                self.servers[at].inbox.notices = Notices::of(rank, &many.merge);
-                if many.locks_copies() && !many.copy_in {
-                    self.lock_copy(at);
-                }
-                match bound {
-                    None => self.send_router_query(at, text, many.writes),
-                    Some(given) => self.send_router_bound(at, text, given, many.writes),
-                }
+                self.send_leg(many, places[leg], rank, bound);
             }
             if many.copy_in {
-                return self.copy_many(sql, many, &servers).await;
+                return self.copy_many(sql, many, &at).await;
             }
             if several {
                 self.collect_batch(&batch, &at, (&mut merging, &mut kept), ends)
@@ -575,6 +621,38 @@ impl Session {
             merging.place_errors(many, sql, self.state.told.characters());
         }
         self.finish_many(merging)
+    }
+
+    /// Sends a statement over several shards to one of them. `rank` says whose notices are shown.
+    fn send_leg(
+        &mut self,
+        many: &Many,
+        (at, text): (usize, &[u8]),
+        rank: usize,
+        bound: Option<ParameterValues<'_>>,
+    ) {
+        self.servers[at].inbox.notices = Notices::of(rank, &many.merge);
+        if many.locks_copies() && !many.copy_in {
+            self.lock_copy(at);
+        }
+        match bound {
+            None => self.send_router_query(at, text, many.writes),
+            Some(given) => self.send_router_bound(at, text, given, many.writes),
+        }
+    }
+
+    /// Attaches the servers of a statement over several shards, in the order of its legs.
+    async fn attach_all(&mut self, many: &Many, wants: &Wants) -> Result<Vec<usize>, Halt> {
+        let mut servers = Vec::new();
+        for (shard, _) in &many.legs {
+            if !many.password {
+                self.leave_ahead();
+            }
+            let at = self.attach_to(*shard, wants.clone()).await?;
+            self.check_isolation(at, many.legs.len()).await?;
+            servers.push(at);
+        }
+        Ok(servers)
     }
 
     /// LOCK TABLE where no block is open, not even one of the router's own that something before it has begun: work for
@@ -733,6 +811,25 @@ impl Session {
         .await
     }
 
+    /// Ready when the answer may go on: nobody ends it, and the client has not more than `buffer` bytes to read.
+    fn poll_may_go_on(&mut self, cx: &mut Context<'_>, buffer: usize) -> Poll<Result<(), Stopped>> {
+        if let Some(report) = self.must_go() {
+            return Poll::Ready(Err(Stopped::Ended(End::Told(report))));
+        }
+        if self.entry.yielding.is_asked() {
+            return Poll::Ready(Err(Stopped::GivesWay));
+        }
+        self.show_held();
+        if self.client.unsent() <= buffer {
+            return Poll::Ready(Ok(()));
+        }
+        let drained = self.client.poll_drained(cx, buffer / 2);
+        if drained.is_pending() {
+            self.entry.pulse.set(Doing::Stalled);
+        }
+        drained.map_err(|_| Stopped::Ended(End::Gone))
+    }
+
     /// Hands every message that server `at` owes the router to `each` until that says
     /// it was the last. Cancel safe.
     pub(super) async fn each_message(
@@ -744,22 +841,9 @@ impl Session {
         let ahead = self.topology.config.limits.pipeline_size.bytes();
         let polled = poll_fn(|cx| {
             loop {
-                if let Some(report) = self.must_go() {
-                    return Poll::Ready(Err(Stopped::Ended(End::Told(report))));
-                }
-                if self.entry.yielding.is_asked() {
-                    return Poll::Ready(Err(Stopped::GivesWay));
-                }
-                self.show_held();
-                if self.client.unsent() > buffer {
-                    match self.client.poll_drained(cx, buffer / 2) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Stopped::Ended(End::Gone))),
-                        Poll::Pending => {
-                            self.entry.pulse.set(Doing::Stalled);
-                            return Poll::Pending;
-                        }
-                    }
+                match self.poll_may_go_on(cx, buffer) {
+                    Poll::Ready(Ok(())) => {}
+                    other => return other,
                 }
                 self.entry.pulse.set(Doing::Running);
                 let Self {
@@ -775,41 +859,14 @@ impl Session {
                     inbox.unnamed_lost |= reply.event == Event::Failed;
                     let translated = inbox.translated(frame);
                     let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
-                    let aside = matches!(
-                        reply.event,
-                        Event::Notice | Event::Parameter | Event::Notification | Event::Own
-                    );
-                    if reply.event == Event::Notification && client.held().is_some() {
-                        // It is not of the statement, which may be undone.
-                        state.notifications.extend_from_slice(frame.bytes);
-                        return Flow::Continue;
-                    }
-                    if aside || reply.to == Audience::Client {
-                        if reply.event != Event::Notice || inbox.notices.shows(frame.body()) {
-                            let shown = Reply {
-                                to: Audience::Client,
-                                ..reply
-                            };
-                            let moved = written.as_ref().and_then(|written| {
-                                let own = |place| written.place(state.told.characters(), place);
-                                let notice = reply.event == Event::Notice;
-                                notice.then(|| placed_notice(frame.body(), own)).flatten()
-                            });
-                            let frame = moved.as_deref().map_or(frame, |bytes| Frame { bytes });
-                            // Its neighbours are merged, so it goes by itself.
-                            let mut passage = Passage::new(client, b"", false);
-                            return state.on_server(frame, shown, inbox, &mut passage);
-                        }
-                        return Flow::Continue;
+                    if let Some(flow) =
+                        show_aside(frame, reply, (client, state, inbox), written.as_deref())
+                    {
+                        return flow;
                     }
                     if inbox.ahead > 0 {
-                        // What went ahead of the statement, such as BEGIN, has no answer of
-                        // its own; if it failed, the statement does.
-                        match reply.event {
-                            Event::Ready(_) => inbox.ahead -= 1,
-                            Event::Failed => drop(each(frame, reply, client)),
-                            Event::Part if frame.tag() == tag::DATA_ROW => inbox.keep_row(frame),
-                            _ => {}
+                        if fails_ahead(frame, reply, inbox) {
+                            each(frame, reply, client);
                         }
                         return Flow::Continue;
                     }
@@ -849,7 +906,12 @@ impl Session {
             }
         })
         .await;
-        match polled {
+        self.after_answer(at, polled)
+    }
+
+    /// What follows when the answer of a server is there, or ends before its end.
+    fn after_answer(&mut self, at: usize, answer: Result<(), Stopped>) -> Result<(), Halt> {
+        match answer {
             Ok(()) => {
                 self.after_messages(at);
                 Ok(())

@@ -14,8 +14,10 @@ use super::inbox::Inbox;
 use super::state::{Block, Phase};
 use super::{Attached, Session};
 use crate::core::Lease;
-use mothership_pool::connection::Farewell;
+use mothership_pool::connection::{Broken, Farewell};
 use mothership_pool::refusal::Refusal;
+use mothership_proto::frame::FrameError;
+use mothership_proto::report::{Report, sqlstate};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -290,6 +292,33 @@ impl Abandoned {
     /// Whether it may have taken effect: then its client is told 08007, else 08006.
     pub fn is_unknown(self) -> bool {
         self.committing || self.unreplicated || (self.autocommit && self.may_write)
+    }
+
+    /// What its client is told of a connection that was lost by `error`.
+    pub fn report(self, error: &Broken) -> Report {
+        if self.unreplicated {
+            return Report::error(
+                sqlstate::UNKNOWN_OUTCOME,
+                "the transaction is committed on its server, but might not have been replicated",
+            )
+            .detail("The wait for a synchronous standby was cancelled; what no standby has is gone if the server is lost.")
+            .hint("Look before repeating it.");
+        }
+        if self.is_unknown() {
+            let message = "server connection was lost before the outcome was known";
+            return Report::error(sqlstate::UNKNOWN_OUTCOME, message)
+                .hint("The statement may have taken effect. Look before repeating it.");
+        }
+        match error {
+            Broken::Frame(FrameError::TooLong { length, limit, .. }) => {
+                let message = format!(
+                    "message of {length} bytes from a server is over the limit of {limit} bytes"
+                );
+                Report::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, message)
+                    .hint("The setting is limits.server_message.")
+            }
+            _ => Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost"),
+        }
     }
 }
 

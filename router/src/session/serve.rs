@@ -375,6 +375,28 @@ impl Session {
         }
     }
 
+    /// The transaction, and what else the session had on its servers, is gone with one of them.
+    fn lose_transaction(&mut self) {
+        if self.state.block != Block::None {
+            self.state.end_block(Ended::Undone);
+            if !self.implicit {
+                self.state.block = Block::Lost;
+            }
+            self.state.untold.set(self.state.phase == Phase::Idle);
+            self.state.settings.rollback();
+        }
+        // Its other parts cannot go on without it: closing undoes them.
+        for mut other in self.servers.drain(..) {
+            other.lease.doubt();
+        }
+        self.implicit = false;
+        self.show_working();
+        self.state.portals.close_all();
+        // As with PostgreSQL itself: who listens there, or has a lock, would wait for nothing.
+        self.state.orphaned |= !self.state.pins.is_empty();
+        self.state.pins = crate::statements::step::Pins::NONE;
+    }
+
     /// A server connection is gone: the request fails, and so does its transaction.
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
         let unreplicated = matches!(error, Broken::Unreplicated);
@@ -401,36 +423,19 @@ impl Session {
         let was_told = attached.inbox.fatal && attached.inbox.router_error.is_none();
         let committing = attached.inbox.committing;
         let autocommit = self.state.block == Block::None;
-        let unknown = Abandoned {
+        let abandoned = Abandoned {
             committing,
             unreplicated,
             autocommit,
             may_write: attached.inbox.may_write,
-        }
-        .is_unknown();
+        };
+        let unknown = abandoned.is_unknown();
         if unknown || attached.inbox.wrote {
             // It may end without anybody to tell.
             attached.inbox.touched.add(None);
             self.state.acknowledge(&attached.inbox);
         }
-        if !autocommit {
-            self.state.end_block(Ended::Undone);
-            if !self.implicit {
-                self.state.block = Block::Lost;
-            }
-            self.state.untold.set(self.state.phase == Phase::Idle);
-            self.state.settings.rollback();
-        }
-        // Its other parts cannot go on without it: closing undoes them.
-        for mut other in self.servers.drain(..) {
-            other.lease.doubt();
-        }
-        self.implicit = false;
-        self.show_working();
-        self.state.portals.close_all();
-        // As with PostgreSQL itself: who listens there, or has a lock, would wait for nothing.
-        self.state.orphaned |= !self.state.pins.is_empty();
-        self.state.pins = crate::statements::step::Pins::NONE;
+        self.lose_transaction();
         tracing::warn!(
             server = %attached.lease.pool().opener().endpoint().address,
             error = %error,
@@ -441,32 +446,7 @@ impl Session {
         // Of a segment that is skipped to its Sync the client has heard already.
         let heard = was_told || (self.state.skipping && !unknown);
         if !heard && self.state.phase != Phase::Idle {
-            let report = if let Broken::Frame(FrameError::TooLong { length, limit, .. }) = error
-                && !unknown
-            {
-                Report::error(
-                    sqlstate::PROGRAM_LIMIT_EXCEEDED,
-                    format!(
-                        "message of {length} bytes from a server is over the limit of {limit} bytes"
-                    ),
-                )
-                .hint("The setting is limits.server_message.")
-            } else if unreplicated {
-                Report::error(
-                    sqlstate::UNKNOWN_OUTCOME,
-                    "the transaction is committed on its server, but might not have been replicated",
-                )
-                .detail("The wait for a synchronous standby was cancelled; what no standby has is gone if the server is lost.")
-                .hint("Look before repeating it.")
-            } else if unknown {
-                Report::error(
-                    sqlstate::UNKNOWN_OUTCOME,
-                    "server connection was lost before the outcome was known",
-                )
-                .hint("The statement may have taken effect. Look before repeating it.")
-            } else {
-                Report::error(sqlstate::CONNECTION_FAILURE, "server connection was lost")
-            };
+            let report = abandoned.report(error);
             let report = self.named(attached.shard, report);
             self.client.with_output(|out| report.put(out));
         }

@@ -14,7 +14,7 @@ use super::portals::{Life, Portals};
 use super::process::unknown_to_server;
 use crate::core::lists::Outcome;
 use crate::metrics::tally::Tally;
-use crate::statements::errors::{named_as_client, placed_notice, put_as_error, put_error};
+use crate::statements::errors::{Written, named_as_client, placed_notice, put_as_error, put_error};
 use crate::statements::names::{Names, Prepared};
 use crate::statements::reported_parameters::ReportedParameters;
 use crate::statements::settings::{SessionSettings, Value, local_sql};
@@ -773,42 +773,11 @@ impl State {
         self.left_behind(inbox);
         let written = inbox.written();
         let signals = std::mem::take(&mut inbox.outcomes);
-        if let Some(report) = ends_session(&fields, frame.body(), &signals) {
+        let written = written.filter(|_| for_client);
+        match ends_session(&fields, frame.body(), &signals) {
             // As with PostgreSQL itself: the client hears it and is disconnected.
-            self.farewell = Some(report);
-        } else if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
-            // An error between requests breaks drivers: the next request is told.
-        } else if fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes()) && self.tally.timed_out()
-        {
-            let message = "canceling statement due to statement timeout";
-            let report = Report::error(sqlstate::QUERY_CANCELED, message);
-            let report = report.hint("The setting is pool.query_timeout.");
-            client.client().with_output(|out| report.put(out));
-        } else if fields.is_fatal() {
-            // The server's connection ends, the client's does not.
-            tracing::info!(
-                code = %String::from_utf8_lossy(fields.code.unwrap_or_default()),
-                phase = ?self.phase,
-                passed = inbox.passed,
-                private = inbox.private,
-                "a server ended a connection, and its client is told",
-            );
-            client
-                .client()
-                .with_output(|out| put_as_error(out, frame.body()));
-        } else if let Some(report) = unknown_to_server(&fields) {
-            client.client().with_output(|out| report.put(out));
-        } else if let Some(report) = self.lacks_number(&fields) {
-            client.client().with_output(|out| report.put(out));
-        } else if let Some(report) = self.found_deadlock(&fields) {
-            client.client().with_output(|out| report.put(out));
-        } else if let Some(body) = named_as_client(frame.body(), &self.names) {
-            client.client().with_output(|out| put_error(out, &body));
-        } else if let Some(written) = written.filter(|_| for_client) {
-            let body = written.moved(frame.body(), self.told.characters());
-            client.client().with_output(|out| put_error(out, &body));
-        } else {
-            client.pass(frame);
+            Some(report) => self.farewell = Some(report),
+            None => self.tell_failure(frame, &fields, written.as_deref(), client),
         }
         match self.phase {
             Phase::Segment => self.skipping = true,
@@ -823,6 +792,43 @@ impl State {
             Phase::Idle | Phase::Query | Phase::Syncing => {}
         }
         Flow::Continue
+    }
+
+    /// Tells the client of an error of its server's. `written` says where places are in the client's own text.
+    fn tell_failure(
+        &self,
+        frame: Frame<'_>,
+        fields: &Fields<'_>,
+        written: Option<&Written>,
+        client: &mut Passage<'_>,
+    ) {
+        if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
+            // An error between requests breaks drivers: the next request is told.
+        } else if fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes()) && self.tally.timed_out()
+        {
+            let message = "canceling statement due to statement timeout";
+            let report = Report::error(sqlstate::QUERY_CANCELED, message);
+            let report = report.hint("The setting is pool.query_timeout.");
+            client.client().with_output(|out| report.put(out));
+        } else if fields.is_fatal() {
+            // The server's connection ends, the client's does not.
+            client
+                .client()
+                .with_output(|out| put_as_error(out, frame.body()));
+        } else if let Some(report) = unknown_to_server(fields) {
+            client.client().with_output(|out| report.put(out));
+        } else if let Some(report) = self.lacks_number(fields) {
+            client.client().with_output(|out| report.put(out));
+        } else if let Some(report) = self.found_deadlock(fields) {
+            client.client().with_output(|out| report.put(out));
+        } else if let Some(body) = named_as_client(frame.body(), &self.names) {
+            client.client().with_output(|out| put_error(out, &body));
+        } else if let Some(written) = written {
+            let body = written.moved(frame.body(), self.told.characters());
+            client.client().with_output(|out| put_error(out, &body));
+        } else {
+            client.pass(frame);
+        }
     }
 
     /// What a statement is told that asked for a number which its server does not have, where another one may have it.

@@ -14,7 +14,7 @@ use crate::commit::doubt::{Site, unfinished};
 use crate::commit::finishing::{StillFinishing, UnderWay};
 use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
-use crate::commit::steps::{Commit, End as Outcome, Reply, Step, Via};
+use crate::commit::steps::{Cause, Commit, End as Outcome, Reply, Step, Via};
 use crate::statements::step::{Kind, Pins};
 use mothership_plan::Merge;
 use mothership_pool::health::{CommitClock, Scope};
@@ -363,61 +363,17 @@ impl Session {
             self.rollback_all().await;
             return Err(halt);
         }
-        let topology = Arc::clone(&self.topology);
-        let transactions = &topology.config.transactions;
         let wrote: Vec<_> = self
             .servers
             .iter()
             .filter(|s| s.inbox.in_block && s.inbox.wrote)
             .filter_map(|s| Some((s.shard, Arc::clone(s.inbox.clock.as_ref()?))))
             .collect();
-        // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
-        // TRANSACTION itself fails, and all is rolled back.
-        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
-            .iter()
-            .any(|pin| self.state.pins.has(*pin));
-        let participants = self
-            .servers
-            .iter()
-            .filter(|s| s.inbox.in_block)
-            .map(|attached| Participant {
-                shard: attached.shard,
-                name: topology.config.shards[attached.shard].name.clone(),
-                work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
-                    true => Work::Write,
-                    false => Work::Read,
-                },
-                preparable: !(attached.inbox.pinned && unpreparable)
-                    && attached.shard < topology.postgres,
-                backend: attached.lease.notes.backend,
-            });
-        let terms = Terms {
-            router: self.core.shared.router.clone(),
-            schema: transactions.schema.clone(),
-            id: self.transaction_id(),
-            serializable: self
-                .state
-                .modes
-                .to_ascii_lowercase()
-                .contains("serializable"),
-            two_phase: transactions.two_phase,
-            fence_wait: u32::try_from(topology.config.control.timeout.as_millis() / 2)
-                .unwrap_or(u32::MAX),
-        };
-        let (doubts, most) = (self.core.shared.doubts.count(), transactions.in_doubt.get());
-        let writers = self
-            .servers
-            .iter()
-            .filter(|s| s.inbox.in_block && s.inbox.wrote);
-        if doubts >= most as usize && writers.count() > 1 {
+        if let Some(report) = self.too_many_in_doubt() {
             self.rollback_all().await;
-            let message =
-                format!("{doubts} parts of transactions over several shards are in doubt");
-            let report = Report::error(sqlstate::LIMIT_EXCEEDED, message);
-            let hint = "The setting is transactions.in_doubt. SHOW TRANSACTIONS in the console lists what is in doubt.";
-            return Err(Halt::Fail(report.hint(hint)));
+            return Err(Halt::Fail(report));
         }
-        let mut commit = match Commit::new(participants.collect(), terms) {
+        let mut commit = match Commit::new(self.participants(), self.terms()) {
             Ok(commit) => commit,
             Err(refusal) => {
                 self.rollback_all().await;
@@ -457,15 +413,84 @@ impl Session {
         }
         // From here on it is in doubt or done.
         drop(under_way);
+        self.end_commit(&end, errors)
+    }
+
+    /// The servers of the transaction that is to be committed, with what is known of their part in it.
+    fn participants(&self) -> Vec<Participant> {
+        // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
+        // TRANSACTION itself fails, and all is rolled back.
+        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
+            .iter()
+            .any(|pin| self.state.pins.has(*pin));
+        let topology = &self.topology;
+        let servers = self.servers.iter().filter(|s| s.inbox.in_block);
+        let participants = servers.map(|attached| Participant {
+            shard: attached.shard,
+            name: topology.config.shards[attached.shard].name.clone(),
+            work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
+                true => Work::Write,
+                false => Work::Read,
+            },
+            preparable: !(attached.inbox.pinned && unpreparable)
+                && attached.shard < topology.postgres,
+            backend: attached.lease.notes.backend,
+        });
+        participants.collect()
+    }
+
+    fn terms(&self) -> Terms {
+        let config = &self.topology.config;
+        let modes = self.state.modes.to_ascii_lowercase();
+        let half = config.control.timeout.as_millis() / 2;
+        Terms {
+            router: self.core.shared.router.clone(),
+            schema: config.transactions.schema.clone(),
+            id: self.transaction_id(),
+            serializable: modes.contains("serializable"),
+            two_phase: config.transactions.two_phase,
+            fence_wait: u32::try_from(half).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Why the transaction cannot be committed in two phases now, if so many others are in doubt.
+    fn too_many_in_doubt(&self) -> Option<Report> {
+        let doubts = self.core.shared.doubts.count();
+        let most = self.topology.config.transactions.in_doubt.get();
+        let wrote = |s: &&Attached| s.inbox.in_block && s.inbox.wrote;
+        if doubts < most as usize || self.servers.iter().filter(wrote).count() < 2 {
+            return None;
+        }
+        let message = format!("{doubts} parts of transactions over several shards are in doubt");
+        let hint = "The setting is transactions.in_doubt. SHOW TRANSACTIONS in the console lists what is in doubt.";
+        Some(Report::error(sqlstate::LIMIT_EXCEEDED, message).hint(hint))
+    }
+
+    /// The transaction has ended so. `errors` are what servers said to their part of the commit.
+    ///
+    /// # Errors
+    /// What the client is told if it is not committed for certain.
+    fn end_commit(
+        &mut self,
+        end: &Outcome,
+        mut errors: HashMap<usize, Vec<u8>>,
+    ) -> Result<(), Halt> {
         for attached in &mut self.servers {
+            let carried = &mut attached.inbox.carried;
             match end {
-                Outcome::Committed { .. } => attached.inbox.carried.commit(),
-                _ => attached.inbox.carried.rollback(),
+                Outcome::Committed { .. } => carried.commit(),
+                _ => {
+                    // PREPARE TRANSACTION makes settings last, and ROLLBACK PREPARED does not undo them.
+                    if carried.has_changed() {
+                        attached.lease.doubt();
+                    }
+                    carried.rollback();
+                }
             }
             attached.inbox.leave_block();
         }
         self.drop_doubtful();
-        match &end {
+        match end {
             Outcome::Committed { .. } => {
                 self.state.settings.commit();
                 Ok(())
@@ -473,7 +498,7 @@ impl Session {
             Outcome::Aborted { cause, .. } => {
                 self.state.settings.rollback();
                 let shard = match cause {
-                    crate::commit::steps::Cause::Refused { shard, .. } => Some(*shard),
+                    Cause::Refused { shard, .. } => Some(*shard),
                     _ => None,
                 };
                 match shard.and_then(|shard| errors.remove(&shard)) {
@@ -482,12 +507,12 @@ impl Session {
                         let report = deadlock.unwrap_or_else(|| Report::of_server(&body));
                         Err(Halt::Fail(report))
                     }
-                    None => Err(Halt::Fail(self.outcome_report(&end))),
+                    None => Err(Halt::Fail(self.outcome_report(end))),
                 }
             }
             Outcome::Unknown { .. } => {
                 self.state.settings.rollback();
-                Err(Halt::Fail(self.outcome_report(&end)))
+                Err(Halt::Fail(self.outcome_report(end)))
             }
         }
     }

@@ -449,6 +449,11 @@ impl SessionSettings {
         self.before.as_ref().unwrap_or(&self.current)
     }
 
+    /// Whether the open transaction has changed them.
+    pub fn has_changed(&self) -> bool {
+        !Arc::ptr_eq(self.outside(), &self.current) && **self.outside() != *self.current
+    }
+
     /// What the startup packet set.
     pub fn startup(&self) -> &Arc<Settings> {
         &self.startup

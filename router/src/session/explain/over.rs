@@ -8,7 +8,7 @@
 use super::options::{Format, Options};
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
-use crate::session::gather::{GatherWork, PORTAL, Value, without_position};
+use crate::session::gather::{Fetching, GatherWork, Leg, PORTAL, Value, without_position};
 use crate::session::inbox::Notices;
 use crate::session::state::Phase;
 use crate::session::turns::{Order, Turns, patiently};
@@ -155,35 +155,7 @@ impl Session {
             Dispatch::Gather(work) => Over::Gather(work),
         };
         let options = Options::of(&text[..begins], self.standard_strings());
-        if options.format == Format::Other {
-            return Err(unexplained(
-                "over several shards it is told as text or JSON",
-            ));
-        }
-        let locks = match &over {
-            Over::Many(many) => many
-                .sorted()
-                .is_some_and(|flow| flow.rows_to_lock().is_some()),
-            Over::Gather(work) => !work.locked.is_empty(),
-        };
-        if options.analyze && locks {
-            // Each shard would lock as many as are wanted of all.
-            let why =
-                "rows of several shards are locked one by one; without ANALYZE it is explained";
-            return Err(unexplained(why));
-        }
-        if let Over::Gather(work) = &over
-            && options.analyze
-            && work.writes_first()
-        {
-            let why = "a write within WITH would be done twice; without ANALYZE it is explained";
-            return Err(unexplained(why));
-        }
-        if let Over::Gather(work) = &over
-            && options.analyze
-            && matches!(work.plan.ending, Ending::Store(_) | Ending::Change(_))
-        {
-            let why = "rows of its query are written one by one; without ANALYZE it is explained";
+        if let Some(why) = why_unexplained(&over, &options) {
             return Err(unexplained(why));
         }
         let sql = std::str::from_utf8(&explained.sql).map_err(|_| not_utf8())?;
@@ -398,56 +370,17 @@ impl Session {
             .await?;
         let mut parts = Vec::new();
         for number in 0..work.fragments.len() {
-            let mut questions = Vec::new();
-            let mut texts = Vec::new();
-            for leg in legs.iter().filter(|leg| leg.fragments.contains(&number)) {
-                let shard = self.servers[leg.at].shard;
-                texts.push(work.text(number, shard));
-                let name = &self.topology.shards[shard].name;
-                questions.push(Question {
-                    at: leg.at,
-                    title: format!("Fragment {} on {name}", number + 1),
-                    sql: Cow::Owned(explaining.of(work.text(number, shard).as_bytes())),
-                    arrays: &[],
-                    own: false,
-                });
-            }
-            let questions = (&*questions, turns.order, false);
-            let mut found = self.ask_plans(explaining, questions, given).await?;
-            if explaining.options.verbose {
-                for (part, text) in found.iter_mut().zip(texts) {
-                    part.facts
-                        .push(("Query".to_owned(), Fact::Text(text.to_owned())));
-                }
-            }
-            if !work.plan.fragments[number].narrowing.by.is_empty() {
-                let note = "explained without the keys of other fragments";
-                for part in &mut found {
-                    part.facts
-                        .push(("Note".to_owned(), Fact::Text(note.to_owned())));
-                }
-            }
-            parts.extend(found);
+            let asked = (&*legs, turns.order);
+            parts.extend(
+                self.explain_fragment(explaining, (work, number), asked, given)
+                    .await?,
+            );
         }
         let mut fetching = self.fetching(work);
         if explaining.options.analyze {
             let given = (given.types, given.values);
             self.fetch(&legs, work, given, &mut fetching).await?;
-            for (at, tally) in &fetching.tallies {
-                let mut facts = vec![
-                    ("Rows".to_owned(), Fact::Count(tally.rows)),
-                    ("Bytes".to_owned(), Fact::Count(tally.bytes)),
-                ];
-                if explaining.options.times() {
-                    facts.push(("Time".to_owned(), time(tally.time)));
-                }
-                let shard = self.servers[*at].shard;
-                parts.push(ServerPlan {
-                    title: format!("Fetched from {}", self.topology.shards[shard].name),
-                    facts,
-                    lines: Vec::new(),
-                });
-            }
+            parts.extend(self.fetched_facts(explaining, &fetching));
             // An error of a fragment has no columns before it here.
             fetching.is_running = false;
         }
@@ -496,6 +429,66 @@ impl Session {
         }
         parts.extend(found);
         Ok(parts)
+    }
+
+    /// The shards explain what is fetched of them by one fragment.
+    async fn explain_fragment(
+        &mut self,
+        explaining: &Explaining,
+        (work, number): (&GatherWork, usize),
+        (legs, order): (&[Leg], Order),
+        given: ExplainParameters<'_>,
+    ) -> Result<Vec<ServerPlan>, Halt> {
+        let mut questions = Vec::new();
+        let mut texts = Vec::new();
+        for leg in legs.iter().filter(|leg| leg.fragments.contains(&number)) {
+            let shard = self.servers[leg.at].shard;
+            texts.push(work.text(number, shard));
+            let name = &self.topology.shards[shard].name;
+            questions.push(Question {
+                at: leg.at,
+                title: format!("Fragment {} on {name}", number + 1),
+                sql: Cow::Owned(explaining.of(work.text(number, shard).as_bytes())),
+                arrays: &[],
+                own: false,
+            });
+        }
+        let questions = (&*questions, order, false);
+        let mut found = self.ask_plans(explaining, questions, given).await?;
+        if explaining.options.verbose {
+            for (part, text) in found.iter_mut().zip(texts) {
+                part.facts
+                    .push(("Query".to_owned(), Fact::Text(text.to_owned())));
+            }
+        }
+        if !work.plan.fragments[number].narrowing.by.is_empty() {
+            let note = "explained without the keys of other fragments";
+            for part in &mut found {
+                part.facts
+                    .push(("Note".to_owned(), Fact::Text(note.to_owned())));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What was fetched from each server.
+    fn fetched_facts(&self, explaining: &Explaining, fetching: &Fetching) -> Vec<ServerPlan> {
+        let described = fetching.tallies.iter().map(|(at, tally)| {
+            let mut facts = vec![
+                ("Rows".to_owned(), Fact::Count(tally.rows)),
+                ("Bytes".to_owned(), Fact::Count(tally.bytes)),
+            ];
+            if explaining.options.times() {
+                facts.push(("Time".to_owned(), time(tally.time)));
+            }
+            let shard = self.servers[*at].shard;
+            ServerPlan {
+                title: format!("Fetched from {}", self.topology.shards[shard].name),
+                facts,
+                lines: Vec::new(),
+            }
+        });
+        described.collect()
     }
 
     /// If something is wrong with the client's text, a server says so of it, and not of what it gets in its place. What is
@@ -615,6 +608,36 @@ impl Session {
 
 fn time(elapsed: Duration) -> Fact {
     Fact::Time(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Why a statement over several shards is not explained so.
+fn why_unexplained(over: &Over, options: &Options) -> Option<&'static str> {
+    if options.format == Format::Other {
+        return Some("over several shards it is told as text or JSON");
+    }
+    let locks = match over {
+        Over::Many(many) => many
+            .sorted()
+            .is_some_and(|flow| flow.rows_to_lock().is_some()),
+        Over::Gather(work) => !work.locked.is_empty(),
+    };
+    if !options.analyze {
+        return None;
+    }
+    if locks {
+        // Each shard would lock as many as are wanted of all.
+        return Some(
+            "rows of several shards are locked one by one; without ANALYZE it is explained",
+        );
+    }
+    let Over::Gather(work) = over else {
+        return None;
+    };
+    if work.writes_first() {
+        return Some("a write within WITH would be done twice; without ANALYZE it is explained");
+    }
+    let stores = matches!(work.plan.ending, Ending::Store(_) | Ending::Change(_));
+    stores.then_some("rows of its query are written one by one; without ANALYZE it is explained")
 }
 
 fn unexplained(why: &str) -> Halt {

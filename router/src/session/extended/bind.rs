@@ -5,6 +5,7 @@ use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::{arguments, unknown_name};
+use crate::session::explain::Explaining;
 use crate::session::gather::without_position;
 use crate::session::inbox::Notices;
 use crate::session::many::first_error;
@@ -164,16 +165,8 @@ impl Session {
         if let Some(runs) = &statement.runs {
             self.check_steps(&runs.body.steps)?;
         }
-        if let Some(step) = statement.step().filter(|step| step.explains.is_some()) {
-            let (formats, values): (Vec<i16>, Vec<Option<&[u8]>>) = bind.values().unzip();
-            let params = Params {
-                formats: &formats,
-                values: &values,
-                ..Params::NONE
-            };
-            if let Some(explaining) = self.explaining(statement, step, &params).await? {
-                return self.bind_explaining(bind, statement, explaining).await;
-            }
+        if let Some(explaining) = self.explaining_bind(bind, statement).await? {
+            return self.bind_explaining(bind, statement, explaining).await;
         }
         self.look_for_prepared(statement, 0).await?;
         self.look_for_cursor(statement.step().map(|step| &step.kind))
@@ -219,6 +212,34 @@ impl Session {
             }
         };
         let parts = parts.as_ref();
+        self.bind_on(bind, statement, (shard, writes, parts)).await
+    }
+
+    /// The EXPLAIN that a statement is with these parameters, if what it explains needs several shards.
+    async fn explaining_bind(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+    ) -> Result<Option<Explaining>, Halt> {
+        let Some(step) = statement.step().filter(|step| step.explains.is_some()) else {
+            return Ok(None);
+        };
+        let (formats, values): (Vec<i16>, Vec<Option<&[u8]>>) = bind.values().unzip();
+        let params = Params {
+            formats: &formats,
+            values: &values,
+            ..Params::NONE
+        };
+        self.explaining(statement, step, &params).await
+    }
+
+    /// Binds on one shard.
+    async fn bind_on(
+        &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
+        (shard, writes, parts): (usize, bool, Option<&Parts>),
+    ) -> Result<Place, Halt> {
         let sets = |step: &Step| matches!(step.kind, Kind::Settings(_) | Kind::LocalConfig(_));
         let sets = statement.step().is_some_and(sets);
         self.check_second_set(shard, writes)?;
@@ -397,6 +418,25 @@ impl Session {
             self.save(&many);
         }
         let places = self.bind_legs(bind, statement, &many, true).await?;
+        let (columns, shows) = self.bound_columns(&many, &statement.sql, &places).await?;
+        self.client.send(backend::BIND_COMPLETE);
+        let mut portal = ManyPortal::new(many, columns, shows);
+        portal.turns.set(turns);
+        portal.bound_at = self.taken_requests;
+        if turns.can_undo() {
+            let names = [bind.portal, b"\0", bind.statement, b"\0"].concat();
+            portal.bind = Some([&names, bind.rest].concat().into());
+        }
+        Ok(Place::Many(Rc::new(portal)))
+    }
+
+    /// What the servers say to a Bind: the columns that all have in common, and whether a server has any.
+    async fn bound_columns(
+        &mut self,
+        many: &Many,
+        sql: &[u8],
+        places: &[usize],
+    ) -> Result<(Option<Vec<Column>>, bool), Halt> {
         let mut columns: Option<Vec<Column>> = None;
         let mut shows = false;
         let mut failed = Vec::new();
@@ -425,18 +465,10 @@ impl Session {
             }
         }
         self.active = None;
-        if let Some(body) = self.first_failure(&many, &statement.sql, failed) {
+        if let Some(body) = self.first_failure(many, sql, failed) {
             return Err(self.failed_in_segment(&body));
         }
-        self.client.send(backend::BIND_COMPLETE);
-        let mut portal = ManyPortal::new(many, columns, shows);
-        portal.turns.set(turns);
-        portal.bound_at = self.taken_requests;
-        if turns.can_undo() {
-            let names = [bind.portal, b"\0", bind.statement, b"\0"].concat();
-            portal.bind = Some([&names, bind.rest].concat().into());
-        }
-        Ok(Place::Many(Rc::new(portal)))
+        Ok((columns, shows))
     }
 
     /// Sends the portal to all its servers, which are attached, at once. Their answers are owed to the router.

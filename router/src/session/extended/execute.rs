@@ -86,6 +86,29 @@ impl Session {
         }
         let outcome = self.outcome_of_run(statement)?;
         let at = self.attach(shard).await?;
+        let defines = matches!(outcome, Outcome::Defined(..));
+        self.send_portal(at, (name, rows), &portal, outcome);
+        self.state.marks.awaited |= statement.steps.iter().any(|step| self.is_awaited(step));
+        let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
+        if defines || statement.step().is_some_and(leaves_startup) {
+            // What follows in the segment is for what the session goes back to, or by the name that is made.
+            self.settle_active().await?;
+        }
+        if statement.step().is_some_and(|step| step.copy_in) {
+            self.await_copy(at).await;
+        }
+        Ok(())
+    }
+
+    /// Sends the Execute of a portal to the server that has it, and notes what that may do.
+    fn send_portal(
+        &mut self,
+        at: usize,
+        (name, rows): (&[u8], i32),
+        portal: &Portal,
+        outcome: Outcome,
+    ) {
+        let statement = &portal.statement;
         let may_write = self.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.in_segment = true;
@@ -93,7 +116,6 @@ impl Session {
         if may_write && !statement.is_control() {
             inbox.touched.add(portal.parts.as_ref());
         }
-        let defines = matches!(outcome, Outcome::Defined(..));
         inbox.outcomes.push_back(outcome);
         if let Some(step) = statement.step() {
             inbox.committing |= matches!(step.kind, Kind::Commit { .. });
@@ -107,16 +129,6 @@ impl Session {
             .wire
             .with_output(|out| frontend::put_execute(out, name, rows));
         lease.ledger.push(Owed::Execute(Audience::Client));
-        self.state.marks.awaited |= statement.steps.iter().any(|step| self.is_awaited(step));
-        let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
-        if defines || statement.step().is_some_and(leaves_startup) {
-            // What follows in the segment is for what the session goes back to, or by the name that is made.
-            self.settle_active().await?;
-        }
-        if statement.step().is_some_and(|step| step.copy_in) {
-            self.await_copy(at).await;
-        }
-        Ok(())
     }
 
     /// Whether what follows in the segment is planned by what this statement does: it changes settings, or ends a failure.
@@ -334,6 +346,18 @@ impl Session {
                 .execute_whole((name, rows), portal, &places, merging, (statement, order))
                 .await;
         }
+        self.execute_limited((name, rows), portal, &places, merging)
+            .await
+    }
+
+    /// Runs a portal on one shard after the other, until so many rows are shown.
+    async fn execute_limited(
+        &mut self,
+        (name, rows): (&[u8], i32),
+        portal: &ManyPortal,
+        places: &[usize],
+        mut merging: Merging,
+    ) -> Result<(), Halt> {
         let mut left = rows;
         // A portal that has shown everything says so again, as its last shard does.
         let done = portal.leg.get().min(places.len().saturating_sub(1));

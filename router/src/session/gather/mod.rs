@@ -31,17 +31,16 @@ use super::dispatch::refused;
 use super::many::Merging;
 use super::state::Phase;
 use super::turns::{Turns, patiently};
-use super::{Attached, Halt, Session};
+use super::{Halt, Session};
 use crate::session::inbox::Notices;
 use crate::statements::names::Prepared;
 use crate::statements::step::steps;
 use copy::Shown;
-use fetch::Leg;
 use mothership_merge::Shape;
 use mothership_plan::gather::{Ending, Keeper, Verb};
 use mothership_plan::{Gather, Merge, Role};
 use mothership_proto::backend::Column;
-use mothership_proto::frontend::{self, Bind, Parse, Target};
+use mothership_proto::frontend::{self, Bind, Target};
 use mothership_proto::ledger::{Audience, Owed};
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
@@ -50,6 +49,7 @@ use std::sync::Arc;
 
 pub(in crate::session) use alone::Bound;
 pub(in crate::session) use conflict::Conflict;
+pub(in crate::session) use fetch::{Fetching, Leg};
 pub(super) use residue::without_position;
 pub use write::GatherPortal;
 
@@ -243,19 +243,7 @@ impl Session {
             leg.describes = true;
             // What it has to say of the client's own text is the client's to hear.
             self.servers[at].inbox.notices = Notices::All;
-            let lease = &mut self.servers[at].lease;
-            lease.wire.with_output(|out| {
-                let types = &[];
-                Parse {
-                    name: b"",
-                    sql,
-                    types,
-                }
-                .put(out);
-                frontend::put_describe(out, Target::Statement, b"");
-            });
-            lease.ledger.push(Owed::Parse(0, Audience::Router));
-            lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+            self.servers[at].ask_description(sql, &[]);
         }
         let given: (&[u8], &[Value<'_>]) = (&[], &[]);
         self.fetch(&legs, work, given, &mut fetching).await?;
@@ -546,28 +534,10 @@ impl Session {
         types: &[u8],
     ) -> Result<Described, Halt> {
         let segment = self.state.phase == Phase::Segment;
-        let Attached { lease, inbox, .. } = &mut self.servers[at];
-        let types = inbox.types_on_shard(types);
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| {
-            let types = &types;
-            Parse {
-                name: b"",
-                sql,
-                types,
-            }
-            .put(out);
-            frontend::put_describe(out, Target::Statement, b"");
-            out.extend_from_slice(match segment {
-                true => frontend::FLUSH,
-                false => frontend::SYNC,
-            });
-        });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
-        if !segment {
-            lease.ledger.push(Owed::Sync(Audience::Router));
-        }
+        let attached = &mut self.servers[at];
+        let types = attached.inbox.types_on_shard(types);
+        attached.ask_description(sql, &types);
+        attached.end_asks(segment);
         let leg = Leg {
             at,
             describes: true,

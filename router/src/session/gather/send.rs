@@ -66,6 +66,20 @@ impl Attached {
         }
     }
 
+    /// Asks for the parameters and columns of a text; what ends the batch is sent by `end_asks`. `types` are those of its
+    /// parameters that are known, in the shard's object ids.
+    pub(super) fn ask_description(&mut self, sql: &[u8], types: &[u8]) {
+        let Attached { lease, .. } = self;
+        lease.notes.unnamed = None;
+        lease.wire.with_output(|out| {
+            let (name, types) = (b"", types);
+            Parse { name, sql, types }.put(out);
+            frontend::put_describe(out, Target::Statement, b"");
+        });
+        lease.ledger.push(Owed::Parse(0, Audience::Router));
+        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
+    }
+
     /// The end of a batch: within a segment of the client's it is not that of the transaction.
     pub(super) fn end_asks(&mut self, segment: bool) {
         let Attached { lease, .. } = self;

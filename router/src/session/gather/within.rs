@@ -42,15 +42,7 @@ impl Session {
         if writes.is_empty() || !fetching.is_fine() {
             return Ok(());
         }
-        if let Ending::Write(_) = &work.plan.ending {
-            let residue = self.with_times(sql, &work.residue, true).await?;
-            let types = &described.parameters;
-            let found = self.describe_text(at, residue.as_bytes(), types).await?;
-            if !same_columns(&described.columns, &found.columns) {
-                let said = "its columns would have other names or types";
-                return Err(wrong_statement(&work.plan, said).into());
-            }
-        }
+        self.check_described_alike(at, work, sql, described).await?;
         let segment = self.state.phase == Phase::Segment;
         for number in writes {
             let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
@@ -107,6 +99,26 @@ impl Session {
                 if !fetching.is_fine() {
                     return Ok(());
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a statement that would have other columns as the server gets it than in the client's own text.
+    async fn check_described_alike(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        sql: &[u8],
+        described: &Described,
+    ) -> Result<(), Halt> {
+        if let Ending::Write(_) = &work.plan.ending {
+            let residue = self.with_times(sql, &work.residue, true).await?;
+            let types = &described.parameters;
+            let found = self.describe_text(at, residue.as_bytes(), types).await?;
+            if !same_columns(&described.columns, &found.columns) {
+                let said = "its columns would have other names or types";
+                return Err(wrong_statement(&work.plan, said).into());
             }
         }
         Ok(())

@@ -278,7 +278,6 @@ impl Session {
         store: &Store,
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
-        let all: Vec<usize> = (0..self.topology.postgres).collect();
         if let Some(shown) = &store.shown {
             let text = self.with_times(run.sql, shown, true).await?;
             let types = &run.described.parameters;
@@ -288,46 +287,7 @@ impl Session {
                 return Err(wrong_statement(&work.plan, said).into());
             }
         }
-        let mut dividing = Dividing::new(store, &self.fetch_limits());
-        let mut failed = None;
-        let query = self.with_times(run.sql, &work.residue, false).await?;
-        self.send_statement(at, work, (&query, run.arrays), run, &[1], true);
-        let context = self.text_context();
-        let segment = self.state.phase == Phase::Segment;
-        let mut parsed = false;
-        self.each_message(at, |frame, reply, _| {
-            match (reply.event, frame.tag()) {
-                (Event::Ready(_), _) => return true,
-                (Event::Failed, _) => {
-                    failed.get_or_insert_with(|| frame.body().to_vec());
-                    return segment;
-                }
-                (Event::Parsed(_), _) => parsed = true,
-                (_, tag::ROW_DESCRIPTION) => dividing.columns(frame.body()),
-                (_, tag::DATA_ROW) => dividing.row(frame.body(), &all, &context),
-                (_, tag::CLOSE_COMPLETE) => return segment,
-                _ => {}
-            }
-            false
-        })
-        .await?;
-        if let Some(body) = failed {
-            return Err(match parsed {
-                true => self.failed_with(&without_position(&body)),
-                false => self.differs(work, &body),
-            });
-        }
-        if let Some(report) = dividing.wrong {
-            return Err(report.into());
-        }
-        let shards: Vec<usize> = dividing.shards.keys().copied().collect();
-        if store.documents && shards.len() > 1 {
-            let refusal = Refusal::new(Reason::DocumentsShards);
-            return Err(dispatch::refused(&refusal).into());
-        }
-        for shard in shards {
-            self.check_second_set(shard, true)?;
-        }
+        let dividing = self.divide_rows(at, work, store, run).await?;
         // MongoDB need not know what the statement itself does not have.
         let without_values = Described {
             parameters: Vec::new(),
@@ -387,6 +347,57 @@ impl Session {
         self.write_parts(work, (&parts, &order), &merge, run).await
     }
 
+    /// Runs the query of an INSERT on one server, and divides its rows among the shards that store them.
+    async fn divide_rows<'s>(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        store: &'s Store,
+        run: &Run<'_>,
+    ) -> Result<Dividing<'s>, Halt> {
+        let all: Vec<usize> = (0..self.topology.postgres).collect();
+        let mut dividing = Dividing::new(store, &self.fetch_limits());
+        let mut failed = None;
+        let query = self.with_times(run.sql, &work.residue, false).await?;
+        self.send_statement(at, work, (&query, run.arrays), run, &[1], true);
+        let context = self.text_context();
+        let segment = self.state.phase == Phase::Segment;
+        let mut parsed = false;
+        self.each_message(at, |frame, reply, _| {
+            match (reply.event, frame.tag()) {
+                (Event::Ready(_), _) => return true,
+                (Event::Failed, _) => {
+                    failed.get_or_insert_with(|| frame.body().to_vec());
+                    return segment;
+                }
+                (Event::Parsed(_), _) => parsed = true,
+                (_, tag::ROW_DESCRIPTION) => dividing.columns(frame.body()),
+                (_, tag::DATA_ROW) => dividing.row(frame.body(), &all, &context),
+                (_, tag::CLOSE_COMPLETE) => return segment,
+                _ => {}
+            }
+            false
+        })
+        .await?;
+        if let Some(body) = failed {
+            return Err(match parsed {
+                true => self.failed_with(&without_position(&body)),
+                false => self.differs(work, &body),
+            });
+        }
+        if let Some(report) = dividing.wrong {
+            return Err(report.into());
+        }
+        if store.documents && dividing.shards.len() > 1 {
+            let refusal = Refusal::new(Reason::DocumentsShards);
+            return Err(dispatch::refused(&refusal).into());
+        }
+        for shard in dividing.shards.keys() {
+            self.check_second_set(*shard, true)?;
+        }
+        Ok(dividing)
+    }
+
     /// Runs a statement on several servers and makes one answer of theirs. `order` says of rows that are stored which
     /// part stores each: RETURNING gives them back in that order, unless a part has skipped some.
     async fn write_parts(
@@ -404,13 +415,7 @@ impl Session {
         let columns = formatted(&run.described.columns, run.formats);
         // PostgreSQL tells them when the rows are there.
         let mut untold = (run.describes && !columns.is_empty()).then(|| columns.clone());
-        let mut merging = Merging::new(merge, parts.len());
-        if !columns.is_empty() {
-            merging = merging.with_columns(columns)?;
-        }
-        if run.held.is_some() {
-            merging = merging.holding(self.topology.config.limits.held_rows.bytes());
-        }
+        let mut merging = self.merging_parts(merge, parts.len(), columns, run)?;
         let mut unlike = None;
         let mut parsed = vec![false; parts.len()];
         let mut ended = vec![false; parts.len()];
@@ -469,6 +474,34 @@ impl Session {
         if let Some(body) = unlike {
             return Err(self.differs(work, &body));
         }
+        self.finish_parts(work, merging, run)
+    }
+
+    /// What makes one answer of so many parts.
+    fn merging_parts(
+        &self,
+        merge: &Merge,
+        parts: usize,
+        columns: Vec<Column>,
+        run: &Run<'_>,
+    ) -> Result<Merging, Halt> {
+        let mut merging = Merging::new(merge, parts);
+        if !columns.is_empty() {
+            merging = merging.with_columns(columns)?;
+        }
+        if run.held.is_some() {
+            merging = merging.holding(self.topology.config.limits.held_rows.bytes());
+        }
+        Ok(merging)
+    }
+
+    /// Writes the end of the answer of all parts.
+    fn finish_parts(
+        &mut self,
+        work: &GatherWork,
+        mut merging: Merging,
+        run: &Run<'_>,
+    ) -> Result<Vec<u8>, Halt> {
         if let Some(body) = &mut merging.error {
             *body = without_position(body);
         }

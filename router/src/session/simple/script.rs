@@ -8,7 +8,7 @@ use crate::session::{Halt, Session};
 use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
 use crate::statements::settings::{Change, Setting};
-use crate::statements::step::Kind;
+use crate::statements::step::{Kind, Step};
 use mothership_plan::Params;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
@@ -23,7 +23,6 @@ impl Session {
         sql: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
-        let count = statement.steps.len();
         let arrived = self.encoding();
         let strings = self.standard_strings();
         let mut quotes = false;
@@ -65,60 +64,69 @@ impl Session {
                 step.kind,
                 Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
             );
-            self.written = Some(Rc::new(Written::part(statement, step.span)));
-            if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
-                let answer = self.explain_query_over(&explaining).await?;
-                self.client.send(&answer);
-                self.state.worked = true;
-                continue;
-            }
-            let filled = self.filled_query(statement, at).await?;
-            if let Some((_, written)) = &filled {
-                self.written = Some(Rc::clone(written));
-            }
-            let place = at;
-            let (statement, at, text) = match &filled {
-                Some((filled, _)) => (filled, 0, &*filled.sql),
-                None => (statement, at, text),
-            };
-            self.look_for_cursor(Some(&step.kind)).await?;
-            self.ask_rights(statement, at).await?;
-            let work = match self.dispatch(statement, at, &Params::NONE) {
-                Ok(work) => work,
-                Err(halt) => return Err(self.judged(halt, text, &[]).await),
-            };
-            self.check_declared(Some(step), self.shard_declared(&work))?;
-            let many = match work {
-                Dispatch::Many(many) => Many {
-                    step: match filled {
-                        Some(_) => many.step,
-                        None => Span {
-                            start: 0,
-                            end: text.len(),
-                        },
+            self.run_part((text, step), statement, at).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs one of the statements on its shards, and writes its answer up to CommandComplete.
+    async fn run_part(
+        &mut self,
+        (text, step): (&[u8], &Step),
+        statement: &Rc<Prepared>,
+        at: usize,
+    ) -> Result<(), Halt> {
+        self.written = Some(Rc::new(Written::part(statement, step.span)));
+        if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
+            let answer = self.explain_query_over(&explaining).await?;
+            self.client.send(&answer);
+            self.state.worked = true;
+            return Ok(());
+        }
+        let filled = self.filled_query(statement, at).await?;
+        if let Some((_, written)) = &filled {
+            self.written = Some(Rc::clone(written));
+        }
+        let (place, count) = (at, statement.steps.len());
+        let (statement, at, text) = match &filled {
+            Some((filled, _)) => (filled, 0, &*filled.sql),
+            None => (statement, at, text),
+        };
+        self.look_for_cursor(Some(&step.kind)).await?;
+        self.ask_rights(statement, at).await?;
+        let work = match self.dispatch(statement, at, &Params::NONE) {
+            Ok(work) => work,
+            Err(halt) => return Err(self.judged(halt, text, &[]).await),
+        };
+        self.check_declared(Some(step), self.shard_declared(&work))?;
+        let many = match work {
+            Dispatch::Many(many) => Many {
+                step: match filled {
+                    Some(_) => many.step,
+                    None => Span {
+                        start: 0,
+                        end: text.len(),
                     },
-                    ..many
                 },
-                Dispatch::Gather(work) => {
-                    let command = self.query_gather(text, &work).await?;
-                    self.put_command_of(place, count, command);
-                    self.state.worked = true;
-                    continue;
-                }
-                Dispatch::One { shard, writes, .. } => {
-                    Many::one(shard, Some(Rc::from(text)), writes)
-                }
-            };
-            let steps = std::slice::from_ref(step);
-            let command = self.query_many(text, steps, &many).await?;
-            self.put_command_of(place, count, command.clone());
-            match self.active {
-                Some(at) => {
-                    let inbox = &mut self.servers[at].inbox;
-                    self.state.ended_well(step, &command, inbox);
-                }
-                None => self.state.note_definitions(step),
+                ..many
+            },
+            Dispatch::Gather(work) => {
+                let command = self.query_gather(text, &work).await?;
+                self.put_command_of(place, count, command);
+                self.state.worked = true;
+                return Ok(());
             }
+            Dispatch::One { shard, writes, .. } => Many::one(shard, Some(Rc::from(text)), writes),
+        };
+        let steps = std::slice::from_ref(step);
+        let command = self.query_many(text, steps, &many).await?;
+        self.put_command_of(place, count, command.clone());
+        match self.active {
+            Some(at) => {
+                let inbox = &mut self.servers[at].inbox;
+                self.state.ended_well(step, &command, inbox);
+            }
+            None => self.state.note_definitions(step),
         }
         Ok(())
     }

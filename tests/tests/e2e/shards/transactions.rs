@@ -522,3 +522,44 @@ fn a_portal_of_one_shard_survives_statements_on_others() {
     say(&mut wire, "COMMIT");
     assert_eq!(stage.ids("items").len(), 39);
 }
+
+// A stranger found it: PREPARE TRANSACTION makes a SET last, and the next client had the role of the one before.
+#[test]
+fn settings_of_a_transaction_that_is_undone_after_prepare_reach_nobody() {
+    let stage = Stage::on_one_core_with("[pool]\nmax = 3\n");
+    let role = format!("undone_{}_{:p}", std::process::id(), &stage);
+    say(&mut stage.wire(), &format!("CREATE ROLE {role}"));
+    say(&mut stage.wire(), &format!("GRANT ALL ON items TO {role}"));
+    stage.fill(1..=12);
+    let ids = one_each();
+    let seen = "SELECT current_user || timestamptz 'epoch' FROM public.items WHERE id = ID";
+    let right = one(&mut stage.wire(), &seen.replace("ID", &ids[0].to_string()));
+    for set in [
+        format!("SET ROLE {role}"),
+        format!("SET SESSION AUTHORIZATION {role}"),
+        "SET timezone TO 'Asia/Tokyo'".to_owned(),
+        "SET search_path TO nowhere".to_owned(),
+    ] {
+        let mut first = stage.wire();
+        say(&mut first, "BEGIN");
+        let [a, b, c] = ids;
+        say(
+            &mut first,
+            &format!("UPDATE public.items SET v = 1 WHERE id IN ({a}, {b}, {c})"),
+        );
+        say(&mut first, "SET TRANSACTION READ ONLY");
+        say(&mut first, &set);
+        let ended = say(&mut first, "COMMIT");
+        assert!(ended[0].starts_with("Error 25006"), "{set}: {ended:?}");
+        for wire in [&mut first, &mut stage.wire()] {
+            for id in ids {
+                let seen = seen.replace("ID", &id.to_string());
+                assert_eq!(one(wire, &seen), right, "{set}");
+            }
+        }
+    }
+    say(
+        &mut stage.wire(),
+        &format!("DROP OWNED BY {role}; DROP ROLE {role}"),
+    );
+}
