@@ -220,7 +220,9 @@ impl Session {
             if let Some(flight) = &mut attached.flight {
                 flight.take_off(attached.lease.notes.warm);
             }
-            if !self.state.told.is_same(&mut attached.lease.parameters) {
+            // Not those that the open transaction has changed: this server gets them with its BEGIN.
+            let settled = **self.state.settings.outside() == **self.state.in_force();
+            if settled && !self.state.told.is_same(&mut attached.lease.parameters) {
                 self.state
                     .tell_differences(&attached.lease.parameters, &mut self.client);
             }

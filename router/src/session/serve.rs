@@ -538,7 +538,8 @@ impl Session {
             Block::Begun if !self.implicit && self.servers.is_empty() => {
                 self.state.block = Block::Refused;
             }
-            Block::Begun if !self.implicit => self.state.block = Block::Lost,
+            // A chained one, whose servers have not begun it yet.
+            Block::Begun if !self.implicit => self.state.block = Block::Failed,
             Block::Open if self.implicit => {}
             Block::Open if self.servers.is_empty() => self.state.block = Block::Lost,
             Block::Open => self.state.block = Block::Failed,

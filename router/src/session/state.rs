@@ -618,6 +618,11 @@ impl State {
                     (Kind::Commit { .. }, false) => self.end_block(Ended::Committed),
                     _ => self.end_block(Ended::Undone),
                 }
+                if *chain {
+                    // In a pipeline more may follow before the server says so.
+                    self.block = Block::Open;
+                    self.settings.begin();
+                }
             }
             Kind::PrepareTransaction => self.end_block(Ended::Committed),
             Kind::Savepoint(name) => self.history.savepoint(name),

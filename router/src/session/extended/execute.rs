@@ -12,7 +12,7 @@ use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
-use crate::session::state::Phase;
+use crate::session::state::{Phase, Unfollowed};
 use crate::session::turns::{Order, patiently};
 use crate::session::{Attached, Halt, Session, malformed};
 use crate::statements::names::Prepared;
@@ -51,6 +51,8 @@ impl Session {
         }
         self.check_meant(portal.executes.as_ref().unwrap_or(statement))?;
         self.warn_pipelined(statement).await?;
+        self.state.marks.awaited |= self.state.marks.unfollowed == Unfollowed::Now
+            || statement.steps.iter().any(|step| self.is_awaited(step));
         let shard = match place {
             Place::Here => return self.execute_local(name, &portal, rows).await,
             Place::Many(many) => {
@@ -88,7 +90,6 @@ impl Session {
         let at = self.attach(shard).await?;
         let defines = matches!(outcome, Outcome::Defined(..));
         self.send_portal(at, (name, rows), &portal, outcome);
-        self.state.marks.awaited |= statement.steps.iter().any(|step| self.is_awaited(step));
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
         if defines || statement.step().is_some_and(leaves_startup) {
             // What follows in the segment is for what the session goes back to, or by the name that is made.

@@ -92,6 +92,10 @@ impl Session {
         at: usize,
         sql: &[u8],
     ) -> Result<(), Halt> {
+        if self.servers[at].lease.ledger.is_skipping() {
+            // The client has heard the error, and the server reads nothing before the Sync.
+            return Err(Halt::Failed);
+        }
         self.servers[at].inbox.in_segment = true;
         let lease = &mut self.servers[at].lease;
         lease.notes.unnamed = None;

@@ -331,3 +331,72 @@ fn a_failed_block_can_be_left_after_a_reset() {
         }
     }
 }
+
+#[test]
+fn what_code_sets_in_a_pipeline_holds_for_what_follows_on_every_shard() {
+    let (stage, role) = tenants();
+    for before in [None, Some("BEGIN")] {
+        for id in [keys_of(0, 4), keys_of(1, 4), keys_of(2, 4)].concat() {
+            let mut wire = stage.wire();
+            say(&mut wire, &format!("SET ROLE {role}; SET app.tenant = 'a'"));
+            if let Some(begin) = before {
+                say(&mut wire, begin);
+            }
+            let row = format!("SELECT tenant FROM rented WHERE id = {id}");
+            let all = "SELECT string_agg(DISTINCT tenant, ',') || count(*) FROM rented";
+            let told = send(&mut wire, &segment(["SELECT be_here('b')", &row, all]));
+            assert!(!told.contains(&"DataRow a".to_owned()), "{told:?}");
+            assert!(told.contains(&"DataRow b6".to_owned()), "{told:?}");
+        }
+    }
+}
+
+// A stranger found it: the router panicked.
+#[test]
+fn nothing_is_asked_of_a_server_that_skips_to_the_end_of_a_pipeline() {
+    let (stage, _) = tenants();
+    let mut wire = stage.wire();
+    say(&mut wire, "CREATE SCHEMA aside");
+    say(
+        &mut wire,
+        "CREATE TABLE aside.x (id int8 PRIMARY KEY, v int)",
+    );
+    for sets in ["SELECT be('b')", "SELECT be_here('b')"] {
+        let told = send(&mut wire, &segment([sets, "SELECT v FROM x", "SELECT 1"]));
+        assert!(
+            told.iter().any(|line| line.starts_with("Error 42P01")),
+            "{told:?}"
+        );
+        assert_eq!(one(&mut wire, "SELECT 1"), "1");
+    }
+}
+
+// A stranger found it: drivers read text and times by what they are told.
+#[test]
+fn a_shard_that_joins_does_not_tell_of_settings_that_the_transaction_has_changed() {
+    let stage = Stage::new();
+    stage.fill(1..=12);
+    let told = |wire: &mut Wire, sql: &str| -> Vec<String> {
+        let frames = wire.query(sql);
+        let told = frames.iter().filter(|frame| frame.kind == b'S');
+        told.map(|frame| frame.text()).collect()
+    };
+    for local in ["", "LOCAL "] {
+        let mut wire = stage.wire();
+        say(&mut wire, "BEGIN");
+        say(&mut wire, &format!("SET {local}timezone TO 'Asia/Tokyo'"));
+        say(
+            &mut wire,
+            &format!("SET {local}client_encoding TO 'latin1'"),
+        );
+        for sql in [
+            "SELECT count(*) FROM items",
+            "SELECT v FROM items WHERE id = 3",
+        ] {
+            assert_eq!(told(&mut wire, sql), [""; 0], "{local}");
+        }
+        let mut ended = told(&mut wire, "ROLLBACK");
+        ended.sort();
+        assert_eq!(ended, ["TimeZone", "client_encoding"], "{local}");
+    }
+}

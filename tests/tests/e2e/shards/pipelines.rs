@@ -761,3 +761,70 @@ fn a_portal_that_was_closed_ahead_of_a_write_on_all_shards_holds_nothing_up() {
     assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "2");
     stage.assert_nothing_open();
 }
+
+// A stranger found it: what followed on another shard was committed by itself.
+#[test]
+fn what_follows_a_chained_transaction_in_a_pipeline_belongs_to_the_next() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    let insert = |id: i64| format!("INSERT INTO items (id, v) VALUES ({id}, 1)");
+    let empty = |wire: &mut Wire| assert_eq!(one(wire, "SELECT count(*) FROM items"), "0");
+    for ends in ["ROLLBACK AND CHAIN", "COMMIT AND CHAIN"] {
+        for before in [insert(a), "SELECT 1/0".to_owned(), "SELECT 1".to_owned()] {
+            let mut wire = stage.wire();
+            say(&mut wire, "BEGIN");
+            say(&mut wire, &before);
+            let told = send(&mut wire, &segment([ends, &insert(b), &insert(c)]));
+            assert_eq!(
+                told.last().unwrap(),
+                "ReadyForQuery T",
+                "{ends}, {before}: {told:?}"
+            );
+            let others = format!("SELECT count(*) FROM items WHERE id <> {a}");
+            assert_eq!(one(&mut wire, &others), "2");
+            say(&mut wire, "ROLLBACK");
+            if ends == "COMMIT AND CHAIN" {
+                say(&mut wire, "DELETE FROM items");
+            }
+            empty(&mut wire);
+        }
+        let whole = ["BEGIN", &insert(a), ends, &insert(b), &insert(c)];
+        let mut wire = stage.wire();
+        let told = send(&mut wire, &segment(whole));
+        assert_eq!(told.last().unwrap(), "ReadyForQuery T", "{ends}: {told:?}");
+        say(&mut wire, "ROLLBACK");
+        say(&mut wire, &format!("DELETE FROM items WHERE id = {a}"));
+        empty(&mut wire);
+    }
+}
+
+// A stranger found it: the session could not leave the block any more.
+#[test]
+fn a_refusal_behind_a_chained_transaction_leaves_a_block_that_can_be_ended() {
+    let stage = Stage::new();
+    for ends in ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN"] {
+        for (n, refused) in [
+            "EXECUTE nosuch",
+            "PREPARE p AS SELECT 1",
+            "COPY items FROM STDIN",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut wire = stage.wire();
+            say(&mut wire, "BEGIN");
+            let told = say(&mut wire, &format!("SELECT 1; {ends}; {refused}"));
+            assert!(
+                told.iter().any(|line| line.starts_with("Error")),
+                "{told:?}"
+            );
+            let ended = say(&mut wire, ["ROLLBACK", "COMMIT"][n % 2]);
+            assert_eq!(ended, ["CommandComplete ROLLBACK", "ReadyForQuery I"]);
+            assert_eq!(
+                one(&mut wire, "SELECT count(*) FROM items"),
+                "0",
+                "{ends}; {refused}"
+            );
+        }
+    }
+}
