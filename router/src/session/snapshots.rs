@@ -13,6 +13,7 @@ use super::state::Block;
 use super::{Halt, Session};
 use mothership_proto::frontend::put_query;
 use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::report::{Report, sqlstate};
 
 impl Session {
     /// Opens the snapshots of all shards, if the transaction keeps one and this statement is for several of them.
@@ -26,6 +27,9 @@ impl Session {
         let wanted = open && !self.implicit && many.legs.len() > 1 && !shards.is_empty();
         if !wanted || !self.keeps_snapshot() {
             return Ok(());
+        }
+        if many.tables {
+            return Err(locks_too_late().into());
         }
         self.settle_active().await?;
         self.active = None;
@@ -103,4 +107,14 @@ impl Session {
             .or_else(|| keeps(&self.state.modes))
             .unwrap_or_else(by_default)
     }
+}
+
+/// The refusal of a LOCK TABLE whose transaction would read by snapshots that are older than the lock. PostgreSQL opens
+/// none for LOCK TABLE (manual, Explicit Locking), and the marks of a transaction over several shards are queries.
+fn locks_too_late() -> Report {
+    let message =
+        "LOCK TABLE over several shards cannot come first in a REPEATABLE READ transaction";
+    Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .detail("the transaction would not see what others commit before it has the lock")
+        .hint("Use READ COMMITTED, or SELECT ... FOR UPDATE.")
 }

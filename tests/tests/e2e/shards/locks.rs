@@ -1,7 +1,7 @@
 //! FOR UPDATE and the like over several shards: what is locked, how strongly, for how long, and what comes of rows that
 //! another transaction changes meanwhile.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say, segment, send};
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one, one_each, say, segment, send};
 use mothership_tests::{Wire, message, poll_until};
 
 fn stage() -> Stage {
@@ -614,4 +614,27 @@ fn an_error_in_a_block_gives_its_locks_back_on_all_shards() {
         "CommandComplete COMMIT"
     );
     assert_eq!(wire.rows("SELECT v FROM items WHERE id = 5"), [["7"]]);
+}
+
+// A stranger found it: what was committed while LOCK TABLE waited was not seen behind it.
+#[test]
+fn a_table_is_not_locked_behind_the_snapshots_of_its_shards() {
+    let stage = Stage::new();
+    stage.fill(1..=6);
+    let (mut first, mut other) = (stage.wire(), stage.wire());
+    say(&mut first, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let refused = say(&mut first, "LOCK TABLE items IN EXCLUSIVE MODE");
+    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+    say(&mut first, "ROLLBACK");
+    // With a snapshot that is there already PostgreSQL shows the old state as well.
+    say(&mut first, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let before = one(&mut first, "SELECT sum(v) FROM items");
+    say(&mut other, "UPDATE items SET v = v + 1");
+    let locked = say(&mut first, "LOCK TABLE items IN EXCLUSIVE MODE");
+    assert_eq!(locked[0], "CommandComplete LOCK TABLE");
+    assert_eq!(one(&mut first, "SELECT sum(v) FROM items"), before);
+    say(&mut first, "ROLLBACK");
+    say(&mut first, "BEGIN");
+    say(&mut first, "LOCK TABLE items IN EXCLUSIVE MODE");
+    assert_ne!(one(&mut first, "SELECT sum(v) FROM items"), before);
 }
