@@ -451,6 +451,10 @@ mod tests {
             ),
             ("calls", "SELECT sets()"),
             ("plain", "SELECT 1"),
+            // A name in quotes is named by code as well.
+            ("It \"sets\"", "SELECT sets()"),
+            ("Sets", "SELECT \"It \"\"sets\"\"\"()"),
+            ("last", "SELECT \"Sets\"()"),
         ] {
             let function_of = Function {
                 volatility: Volatility::Volatile,
@@ -484,6 +488,9 @@ mod tests {
             ("SELECT calls()", false, true),
             ("SELECT public.\"calls\"(1)", false, true),
             ("SELECT plain()", false, false),
+            ("SELECT \"It \"\"sets\"\"\"()", false, true),
+            ("SELECT \"Sets\"()", false, true),
+            ("SELECT last()", false, true),
             ("SELECT calls FROM t", false, false),
             ("SELECT * FROM view", false, true),
             ("SELECT * FROM triggered", false, false),
