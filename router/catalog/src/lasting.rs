@@ -452,9 +452,9 @@ mod tests {
             ("calls", "SELECT sets()"),
             ("plain", "SELECT 1"),
             // A name in quotes is named by code as well.
-            ("It \"sets\"", "SELECT sets()"),
-            ("Sets", "SELECT \"It \"\"sets\"\"\"()"),
-            ("last", "SELECT \"Sets\"()"),
+            ("It \"keeps\"", "SELECT sets()"),
+            ("Keeps", "SELECT \"It \"\"keeps\"\"\"()"),
+            ("last", "SELECT \"Keeps\"()"),
         ] {
             let function_of = Function {
                 volatility: Volatility::Volatile,
@@ -488,8 +488,8 @@ mod tests {
             ("SELECT calls()", false, true),
             ("SELECT public.\"calls\"(1)", false, true),
             ("SELECT plain()", false, false),
-            ("SELECT \"It \"\"sets\"\"\"()", false, true),
-            ("SELECT \"Sets\"()", false, true),
+            ("SELECT \"It \"\"keeps\"\"\"()", false, true),
+            ("SELECT \"Keeps\"()", false, true),
             ("SELECT last()", false, true),
             ("SELECT calls FROM t", false, false),
             ("SELECT * FROM view", false, true),

@@ -354,19 +354,26 @@ fn what_code_sets_in_a_pipeline_holds_for_what_follows_on_every_shard() {
 // A stranger found it: the router panicked.
 #[test]
 fn nothing_is_asked_of_a_server_that_skips_to_the_end_of_a_pipeline() {
-    let (stage, _) = tenants();
+    let stage = Stage::bare("[tables]\ndefault = \"auto\"");
     let mut wire = stage.wire();
-    say(&mut wire, "CREATE SCHEMA aside");
-    say(
-        &mut wire,
-        "CREATE TABLE aside.x (id int8 PRIMARY KEY, v int)",
-    );
-    for sets in ["SELECT be('b')", "SELECT be_here('b')"] {
-        let told = send(&mut wire, &segment([sets, "SELECT v FROM x", "SELECT 1"]));
+    for sql in [
+        "CREATE SCHEMA s1",
+        "CREATE SCHEMA s2",
+        "CREATE TABLE s1.x (id int PRIMARY KEY, v text)",
+        "CREATE TABLE s2.x (id int PRIMARY KEY, v text)",
+        "CREATE FUNCTION be(a text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM set_config('app.tenant', a, false); RETURN current_setting('app.tenant'); END $$",
+    ] {
         assert!(
-            told.iter().any(|line| line.starts_with("Error 42P01")),
-            "{told:?}"
+            say(&mut wire, sql)[0].starts_with("CommandComplete"),
+            "{sql}"
         );
+    }
+    for follows in ["SELECT v FROM x", "SELECT v FROM x WHERE id = 2"] {
+        let told = send(&mut wire, &segment(["SELECT be('b')", follows, "SELECT 1"]));
+        // PostgreSQL says 42P01; the router does not look further than it is sure of the search path.
+        let refused = told.iter().any(|line| line.starts_with("Error"));
+        assert!(refused, "{told:?}");
         assert_eq!(one(&mut wire, "SELECT 1"), "1");
     }
 }
