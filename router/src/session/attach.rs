@@ -221,7 +221,7 @@ impl Session {
                 flight.take_off(attached.lease.notes.warm);
             }
             // Not those that the open transaction has changed: this server gets them with its BEGIN.
-            let settled = **self.state.settings.outside() == **self.state.in_force();
+            let settled = self.state.settings.outside() == self.state.in_force();
             if settled && !self.state.told.is_same(&mut attached.lease.parameters) {
                 self.state
                     .tell_differences(&attached.lease.parameters, &mut self.client);

@@ -99,7 +99,7 @@ impl Session {
                 }
                 self.implicit = false;
                 if *chain {
-                    self.state.settings.begin();
+                    // No server has begun it yet.
                     self.state.block = Block::Begun;
                 }
                 command

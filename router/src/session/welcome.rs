@@ -149,7 +149,7 @@ impl Session {
     }
 
     /// Notes what the session begins with. A role is set on every server, as if the startup packet had said so: SET ROLE
-    /// NONE and DISCARD ALL leave none, and RESET ROLE goes back to it.
+    /// NONE leaves it, and RESET ROLE and DISCARD ALL go back to it.
     fn begin_as(&mut self, begins: &Option<Arc<Begins>>) {
         self.beginning.begins.clone_from(begins);
         let role = begins.as_ref().and_then(|begins| begins.role());

@@ -173,7 +173,7 @@ impl Settings {
         if matches!(name, rests::IDLE | rests::IN_TRANSACTION) {
             self.read_rests();
         }
-        // SET SESSION AUTHORIZATION sets the role back, too.
+        // SET SESSION AUTHORIZATION takes no role, whatever the session began with.
         if name == "session_authorization" {
             self.remove(ROLE);
         }
@@ -451,7 +451,7 @@ impl SessionSettings {
 
     /// Whether the open transaction has changed them.
     pub fn has_changed(&self) -> bool {
-        !Arc::ptr_eq(self.outside(), &self.current) && **self.outside() != *self.current
+        *self.outside() != self.current
     }
 
     /// What the startup packet set.
@@ -473,7 +473,7 @@ impl SessionSettings {
             }
             Change::Reset(name) => {
                 settings.reset(name, &startup);
-                // The role goes back with it (PostgreSQL, `guc.c`: set_config_option_ext).
+                // The role goes back with it (PostgreSQL 15.18, `guc.c`: set_config_option_ext).
                 if name == "session_authorization" {
                     settings.reset(ROLE, &startup);
                 }
