@@ -143,6 +143,8 @@ impl Session {
             if inbox.unfollowed || !has_run {
                 sources.push(all.len());
             }
+            // After a RESET it has a default of its own, and not the session's.
+            self.bring_settings(at).await?;
             let Some(answer) = self.ask_row(at, query).await? else {
                 return Ok(None);
             };

@@ -9,7 +9,7 @@ use super::dispatch::Dispatch;
 use super::process;
 use super::repeat::Again;
 use super::rules::RuleStage;
-use super::state::Phase;
+use super::state::{Phase, Unfollowed};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::core::code::Behind;
@@ -183,8 +183,12 @@ impl Session {
         let whole = !statement.steps.iter().any(deallocates);
         let (_, before_last) = statement.steps.split_last().unzip();
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
-        let leaves_startup = before_last.unwrap_or_default().iter().any(leaves_startup);
-        if self.model.is_none() && self.servers.len() <= 1 && !leaves_startup && whole {
+        let leaves_before_last = before_last.unwrap_or_default().iter().any(leaves_startup);
+        // A server is asked what its code has set before a RESET takes it to a default that is not the session's.
+        let must_ask = self.state.marks.unfollowed == Unfollowed::Now
+            && statement.steps.iter().any(leaves_startup);
+        let whole = whole && !must_ask;
+        if self.model.is_none() && self.servers.len() <= 1 && !leaves_before_last && whole {
             let writes = statement.steps.iter().any(|s| s.writes) || self.may_write_unseen();
             let home = self.topology.home;
             let mut all_at_home = true;

@@ -26,8 +26,11 @@ impl Session {
         let arrived = self.encoding();
         let strings = self.standard_strings();
         let mut quotes = false;
-        // Any of its statements may be the one.
-        let ran_unfollowed = self.state.marks.unfollowed == Unfollowed::Now;
+        // Any of its statements may be the one, and none of them has run yet.
+        let runs_unfollowed = self.state.marks.unfollowed == Unfollowed::Now;
+        if runs_unfollowed {
+            self.state.marks.unfollowed = Unfollowed::Nothing;
+        }
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
             if !text.is_ascii() && !self.still_reads_as(&arrived) {
@@ -37,9 +40,12 @@ impl Session {
                 return Err(quoting_changed().into());
             }
             quotes |= sets_backslash_quote(&step.kind);
-            if at > 0 && !step.kind.is_control() {
-                self.refresh_between().await?;
-                if ran_unfollowed {
+            if !step.kind.is_control() {
+                if at > 0 {
+                    self.refresh_between().await?;
+                }
+                // What a statement says of settings is followed.
+                if runs_unfollowed && !matches!(step.kind, Kind::Settings(_) | Kind::SetLocal(..)) {
                     self.state.run_unfollowed();
                 }
             }

@@ -407,3 +407,92 @@ fn a_shard_that_joins_does_not_tell_of_settings_that_the_transaction_has_changed
         assert_eq!(ended, ["TimeZone", "client_encoding"], "{local}");
     }
 }
+
+// A stranger found it: one server's own default was taken for the session's.
+#[test]
+fn a_reset_behind_code_goes_back_to_the_startup_packet() {
+    let (stage, role) = tenants();
+    for (texts, right) in [
+        (vec!["SELECT be('b')", "RESET app.tenant"], "a6"),
+        (vec!["SELECT be('b')", "SET app.tenant TO DEFAULT"], "a6"),
+        (vec!["SELECT be('b')", "RESET ALL"], "a6"),
+        (vec!["SELECT be('b')", "RESET app.tenant", "SELECT 1"], "a6"),
+        (vec!["RESET app.tenant", "SELECT be('b')"], "b6"),
+        (vec!["RESET ALL", "SELECT be('b')"], "b6"),
+        (
+            vec!["SELECT be('b')", "RESET app.tenant", "SELECT be('b')"],
+            "b6",
+        ),
+    ] {
+        for block in [false, true] {
+            for piped in [false, true] {
+                let more = [("options", "-c app.tenant=a")];
+                let mut wire = Wire::login_with(&stage.endpoint(), &more);
+                say(&mut wire, &format!("SET ROLE {role}"));
+                if block {
+                    say(&mut wire, "BEGIN");
+                }
+                let told = match piped {
+                    true => send(&mut wire, &segment(texts.iter().copied())),
+                    false => say(&mut wire, &texts.join("; ")),
+                };
+                let told_error = told.iter().any(|line| line.starts_with("Error"));
+                let context = format!("{texts:?} block={block} piped={piped}: {told:?}");
+                assert!(!told_error, "{context}");
+                let shown = one(&mut wire, "SHOW app.tenant");
+                assert_eq!(shown, right[..1], "{context}");
+                assert_eq!(seen(&mut wire), right, "{context}");
+                if block {
+                    say(&mut wire, "COMMIT");
+                    assert_eq!(seen(&mut wire), right, "{context}");
+                }
+            }
+        }
+    }
+}
+
+// A stranger found it: what code sets for a transaction was lost among what statements set in the same text.
+#[test]
+fn what_code_sets_in_a_text_stays_among_other_settings() {
+    let (stage, role) = tenants();
+    let code = "SELECT be_here('b')";
+    let local = "SET LOCAL lock_timeout = '3s'";
+    let lasting = "SELECT set_config('lock_timeout', '2s', false)";
+    for texts in [
+        vec![code, local, lasting],
+        vec![code, lasting, local],
+        vec![local, code, lasting],
+        vec![code, "SET lock_timeout = '3s'", lasting],
+        vec![code, "SAVEPOINT s", local, "RELEASE s", lasting],
+        vec![code, local],
+        vec![code, lasting],
+    ] {
+        for piped in [false, true] {
+            let mut wire = stage.wire();
+            say(&mut wire, &format!("SET ROLE {role}; SET app.tenant = 'a'"));
+            let told = match piped {
+                true => {
+                    say(&mut wire, "BEGIN");
+                    send(&mut wire, &segment(texts.iter().copied()))
+                }
+                false => say(&mut wire, &format!("BEGIN; {}", texts.join("; "))),
+            };
+            let told_error = told.iter().any(|line| line.starts_with("Error"));
+            let context = format!("{texts:?} piped={piped}: {told:?}");
+            assert!(!told_error, "{context}");
+            println!("{context}");
+            assert_eq!(seen(&mut wire), "b6", "{context}");
+            let local = texts.contains(&local) && *texts.last().unwrap() != lasting;
+            let right = if texts == [code, lasting] {
+                "2s"
+            } else if local {
+                "3s"
+            } else {
+                "2s"
+            };
+            assert_eq!(one(&mut wire, "SHOW lock_timeout"), right, "{context}");
+            say(&mut wire, "COMMIT");
+            assert_eq!(seen(&mut wire), "a6", "{context}");
+        }
+    }
+}
