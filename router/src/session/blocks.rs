@@ -110,7 +110,12 @@ impl Session {
             let set = format!("SET TRANSACTION {modes}");
             for at in 0..self.servers.len() {
                 self.bring_into_block(at).await?;
-                self.tell(at, &set).await?;
+                if self.servers[at].inbox.in_segment {
+                    self.tell(at, &set).await?;
+                } else if let Some(body) = self.ask_plainly(at, set.as_bytes()).await? {
+                    // These are the client's words: it is told, and the server only has a transaction to undo.
+                    return Err(Report::of_server(&body).into());
+                }
             }
             self.state.begin(modes);
             let events = self.state.history.events().len();

@@ -96,12 +96,17 @@ impl Session {
             TransactionEvent::Local(sql) => keeps(sql),
             TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => None,
         });
-        let settings = self.state.settings.current();
+        let repeatable = |level: &str| level.to_ascii_lowercase().contains("repeatable");
         let by_default = || {
-            let values = settings.get("default_transaction_isolation");
-            let values = values.map(super::planning::values);
-            values
-                .is_some_and(|values| values.join(" ").to_ascii_lowercase().contains("repeatable"))
+            let level = "default_transaction_isolation";
+            match self.state.settings.current().get(level) {
+                Some(own) => repeatable(&super::planning::values(own).join(" ")),
+                // What a role, a database or the server says.
+                None => {
+                    let begins = self.beginning.begins.as_ref();
+                    begins.is_some_and(|begins| begins.value(level).is_some_and(repeatable))
+                }
+            }
         };
         set.next()
             .or_else(|| keeps(&self.state.modes))

@@ -622,10 +622,27 @@ fn a_table_is_not_locked_behind_the_snapshots_of_its_shards() {
     let stage = Stage::new();
     stage.fill(1..=6);
     let (mut first, mut other) = (stage.wire(), stage.wire());
-    say(&mut first, "BEGIN ISOLATION LEVEL REPEATABLE READ");
-    let refused = say(&mut first, "LOCK TABLE items IN EXCLUSIVE MODE");
-    assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
-    say(&mut first, "ROLLBACK");
+    let database = one(&mut other, "SELECT current_database()");
+    let alter = format!("ALTER DATABASE {database} SET default_transaction_isolation");
+    let told = say(&mut other, &format!("{alter} TO 'repeatable read'"));
+    assert!(told[0].starts_with("CommandComplete"), "{told:?}");
+    let mut by_default = stage.wire();
+    say(&mut other, &format!("{alter} TO DEFAULT"));
+    let mut by_session = stage.wire();
+    say(
+        &mut by_session,
+        "SET default_transaction_isolation TO 'repeatable read'",
+    );
+    for (wire, begin) in [
+        (&mut first, "BEGIN ISOLATION LEVEL REPEATABLE READ"),
+        (&mut by_default, "BEGIN"),
+        (&mut by_session, "BEGIN"),
+    ] {
+        say(wire, begin);
+        let refused = say(wire, "LOCK TABLE items IN EXCLUSIVE MODE");
+        assert!(refused[0].starts_with("Error 0A000"), "{refused:?}");
+        say(wire, "ROLLBACK");
+    }
     // With a snapshot that is there already PostgreSQL shows the old state as well.
     say(&mut first, "BEGIN ISOLATION LEVEL REPEATABLE READ");
     let before = one(&mut first, "SELECT sum(v) FROM items");

@@ -563,3 +563,19 @@ fn settings_of_a_transaction_that_is_undone_after_prepare_reach_nobody() {
         &format!("DROP OWNED BY {role}; DROP ROLE {role}"),
     );
 }
+
+// A stranger found it: the session lost its server, and the lock it had there.
+#[test]
+fn modes_that_come_too_late_in_a_text_leave_the_session_its_server() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    say(&mut wire, "SET default_transaction_read_only TO on");
+    say(&mut wire, "SELECT pg_advisory_lock(1)");
+    for before in ["SELECT 1", "SELECT count(*) FROM items"] {
+        let told = say(&mut wire, &format!("{before}; BEGIN READ WRITE"));
+        let told = told.iter().rev().nth(1).unwrap();
+        assert!(told.starts_with("Error 25001"), "{before}: {told}");
+        assert_eq!(one(&mut wire, "SELECT pg_advisory_unlock(1)"), "t");
+        say(&mut wire, "SELECT pg_advisory_lock(1)");
+    }
+}
