@@ -29,6 +29,22 @@ struct PartitionedTable<'c> {
     columns: Columns<'c>,
     /// Those that every part has, whatever became of the others: the shard key and what it is partitioned by.
     lasting: Columns<'c>,
+    /// What inherits from a table that is not partitioned may have any key.
+    is_partitioned: bool,
+}
+
+impl PartitionedTable<'_> {
+    /// Whether a table with this primary key may have been a part: whatever is unique in a sharded table, and in its
+    /// parts, has the shard key in it.
+    fn may_have_part_with(&self, key: &[String]) -> bool {
+        match &self.placement {
+            Placement::Sharded(sharded) if self.is_partitioned => {
+                let mut columns = sharded.columns.iter();
+                sharded.allow_unenforced_unique || columns.all(|(name, _)| key.contains(name))
+            }
+            Placement::Home | Placement::Reference | Placement::Sharded(_) => true,
+        }
+    }
 }
 
 /// All of them, by name. `placement` says where a table lives that is no part of another one.
@@ -57,14 +73,22 @@ pub fn left(
         undeclared && catalog.everywhere.contains(&relation.name)
     });
     let found = candidates.filter_map(|relation| {
-        let one = of(&columns(relation), &wholes)?;
-        // What has a primary key by which the map divides it may have been divided by that from the beginning.
-        let one = match (placement(relation), one) {
-            (Placement::Home, one) => one,
-            (own, Left::As(other)) if same_place(&own, &other) => return None,
-            _ => Left::Unclear,
+        let own = match placement(relation) {
+            Placement::Home => None,
+            // What has a primary key by which the map divides it may have been divided by that from the beginning.
+            own => Some((own, relation.keys.iter().find(|key| key.primary)?)),
         };
-        Some((relation.name.clone(), one))
+        let one = match &own {
+            None => of(&columns(relation), wholes.iter()),
+            Some((own, key)) => {
+                let other = wholes
+                    .iter()
+                    .filter(|whole| whole.may_have_part_with(&key.columns))
+                    .filter(|whole| !same_place(own, &whole.placement));
+                of(&columns(relation), other).map(|_| Left::Unclear)
+            }
+        };
+        Some((relation.name.clone(), one?))
     });
     found.collect()
 }
@@ -84,6 +108,7 @@ fn whole(relation: &Relation, placement: Placement) -> Option<PartitionedTable<'
         .copied()
         .collect();
     Some(PartitionedTable {
+        is_partitioned: relation.partitioning.is_some(),
         lasting,
         columns,
         placement,
@@ -96,8 +121,11 @@ fn columns(relation: &Relation) -> Columns<'_> {
 }
 
 /// What a table with these columns was, if it may have been a part.
-fn of(columns: &Columns<'_>, wholes: &[PartitionedTable<'_>]) -> Option<Left> {
-    let mut equal = wholes.iter().filter(|whole| whole.columns == *columns);
+fn of<'c>(
+    columns: &Columns<'_>,
+    mut wholes: impl Iterator<Item = &'c PartitionedTable<'c>> + Clone,
+) -> Option<Left> {
+    let mut equal = wholes.clone().filter(|whole| whole.columns == *columns);
     if let Some(first) = equal.next() {
         return Some(
             match equal.all(|other| same_place(&first.placement, &other.placement)) {
@@ -110,7 +138,7 @@ fn of(columns: &Columns<'_>, wholes: &[PartitionedTable<'_>]) -> Option<Left> {
         let among = columns.is_subset(&whole.columns) || whole.columns.is_subset(columns);
         among && !whole.lasting.is_empty() && whole.lasting.is_subset(columns)
     };
-    wholes.iter().any(is_like).then_some(Left::Unclear)
+    wholes.any(is_like).then_some(Left::Unclear)
 }
 
 /// Whether rows that lie as one says are where the other looks for them.
@@ -128,7 +156,9 @@ pub fn same_place(one: &Placement, other: &Placement) -> bool {
 mod tests {
     use super::*;
     use mothership_catalog::text;
-    use mothership_shardmap::{KeyType, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl};
+    use mothership_shardmap::{
+        DefaultTables, KeyType, ShardMapBuilder, ShardedDecl, StrategyDecl, TableDecl,
+    };
 
     const CATALOG: &str = "
 schema public
@@ -150,6 +180,23 @@ table public.detached_with_key
   column at date
   column note text
   primary key tenant_id, at
+table public.newer_with_key
+  column tenant_id bigint
+  column at date
+  column note text
+  column more text
+  primary key tenant_id, at
+table public.history
+  column id bigint
+  column tenant_id bigint
+  column at date
+  column note text
+  primary key id
+table public.same_columns_other_key
+  column tenant_id bigint
+  column at date
+  column note text
+  primary key at
 table public.older
   column tenant_id bigint
   column at date
@@ -175,7 +222,8 @@ table public.said_to_be_of_home
   column note text
 ";
 
-    fn found() -> Vec<String> {
+    /// What is found where undeclared tables are divided so, and `log` by this key, or as it comes.
+    fn found(default: DefaultTables, log: Option<&str>) -> Vec<String> {
         let mut catalog = text::parse(CATALOG).unwrap();
         let all = catalog
             .relations
@@ -192,15 +240,16 @@ table public.said_to_be_of_home
                 allow_unenforced_unique: false,
             })
         };
-        builder.table("public", "log", key("tenant_id"));
+        builder.default_tables(default);
+        if let Some(column) = log {
+            builder.table("public", "log", key(column));
+        }
         builder.table("public", "plain", key("tenant_id"));
         builder.table("public", "said_to_be_of_home", TableDecl::Home);
         let map = builder.build().unwrap();
         let own = |relation: &Relation| {
-            let key: Vec<(&str, KeyType)> = match relation.keys.is_empty() {
-                true => Vec::new(),
-                false => vec![("tenant_id", KeyType::Int8)],
-            };
+            let key = relation.keys.iter().flat_map(|key| &key.columns);
+            let key: Vec<(&String, KeyType)> = key.map(|name| (name, KeyType::Int8)).collect();
             map.placement(&relation.name.schema, &relation.name.name, &key)
         };
         let mut found: Vec<String> = left(&catalog, &map, own)
@@ -219,12 +268,33 @@ table public.said_to_be_of_home
     #[test]
     fn what_was_a_partition_is_told_by_its_columns() {
         assert_eq!(
-            found(),
+            found(DefaultTables::Home, Some("tenant_id")),
             [
                 "detached by tenant_id",
                 "detached_with_key by tenant_id",
+                "history Unclear",
                 "newer Unclear",
+                "newer_with_key Unclear",
                 "older Unclear",
+                "same_columns_other_key by tenant_id",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_has_a_key_of_its_own_was_no_part_of_a_table_with_another() {
+        let without_key = ["detached by tenant_id", "newer Unclear", "older Unclear"];
+        assert_eq!(found(DefaultTables::Auto, None), without_key);
+        // What is declared lies elsewhere, and a part of it would have this key.
+        assert_eq!(
+            found(DefaultTables::Auto, Some("at")),
+            [
+                "detached by at",
+                "detached_with_key Unclear",
+                "newer Unclear",
+                "newer_with_key Unclear",
+                "older Unclear",
+                "without_key Unclear",
             ]
         );
     }

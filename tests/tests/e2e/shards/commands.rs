@@ -4,7 +4,7 @@
 //! refused. After each, every object is on all shards or on the home shard alone, with one definition; and what was on
 //! all shards is on all or on none.
 
-use super::stage::{Stage, say};
+use super::stage::{Stage, one, say};
 use mothership_tests::{Shards, Wire};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -199,4 +199,45 @@ fn every_command_leaves_an_object_on_all_shards_or_on_none() {
     assert_eq!(missing, [""; 0], "commands that are not walked");
     stage.assert_nothing_prepared();
     stage.assert_nothing_open();
+}
+
+// A stranger found it: nothing could be done with such a table.
+#[test]
+fn a_table_with_the_columns_of_a_partitioned_one_and_a_key_of_its_own_was_no_part_of_it() {
+    let stage = Stage::bare("[tables]\ndefault = \"auto\"");
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE TABLE log (tenant_id int8, at date, note text, PRIMARY KEY (tenant_id, at)) PARTITION BY RANGE (at)",
+        "CREATE TABLE log_24 PARTITION OF log FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+        "INSERT INTO log SELECT n, '2024-02-02', 'x' FROM generate_series(1, 9) n",
+        "CREATE TABLE history (id int8 PRIMARY KEY, tenant_id int8, at date, note text, until date)",
+        "INSERT INTO history SELECT tenant_id + 100, tenant_id, at, note, at FROM log",
+        "CREATE TABLE wider (tenant_id int8, at date, note text, more text, PRIMARY KEY (tenant_id, at))",
+        "INSERT INTO wider SELECT tenant_id, at, note, 'y' FROM log",
+        "ALTER TABLE log DETACH PARTITION log_24",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    for table in ["history", "wider", "log_24"] {
+        let count = format!("SELECT count(*) FROM {table}");
+        assert_eq!(one(&mut wire, &count), "9", "{table}");
+        let one_tenant = format!("{count} WHERE tenant_id = 7");
+        assert_eq!(one(&mut wire, &one_tenant), "1", "{table}");
+    }
+    assert_eq!(
+        one(&mut wire, "SELECT count(*) FROM history WHERE id = 107"),
+        "1"
+    );
+    // A key of its own would divide what was a partition otherwise.
+    let told = say(&mut wire, "ALTER TABLE log_24 DROP CONSTRAINT log_24_pkey");
+    let other = say(
+        &mut wire,
+        "ALTER TABLE log_24 ADD COLUMN id int8, ADD PRIMARY KEY (id)",
+    );
+    let refused = [told, other].concat();
+    assert!(
+        refused.iter().any(|line| line.starts_with("Error 0A000")),
+        "{refused:?}"
+    );
 }
