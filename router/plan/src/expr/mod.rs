@@ -9,6 +9,7 @@ mod call;
 mod constant;
 mod implied;
 mod list;
+pub mod operands;
 mod parameter;
 mod walk;
 

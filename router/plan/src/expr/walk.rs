@@ -6,8 +6,8 @@ use sqlparser::ast::{
     ValueWithSpan,
 };
 
+use super::operands;
 use crate::functions::Call;
-use crate::grammar::lower_bound;
 use crate::names::{Place, Resolved, folded};
 use crate::query::Ctes;
 use crate::refuse::{Reason, Refusal, not_understood, refuse};
@@ -169,21 +169,6 @@ impl<'n> Analysis<'n> {
                 self.note_relation(&Expr::Value(typed.value.clone()), &typed.data_type);
                 self.value(&typed.value)
             }
-            Expr::Nested(e)
-            | Expr::IsTrue(e)
-            | Expr::IsNotTrue(e)
-            | Expr::IsFalse(e)
-            | Expr::IsNotFalse(e)
-            | Expr::IsNull(e)
-            | Expr::IsNotNull(e)
-            | Expr::IsUnknown(e)
-            | Expr::IsNotUnknown(e)
-            | Expr::UnaryOp { expr: e, .. }
-            | Expr::Extract { expr: e, .. }
-            | Expr::Ceil { expr: e, .. }
-            | Expr::Floor { expr: e, .. }
-            | Expr::IsJson { expr: e, .. }
-            | Expr::IsNormalized { expr: e, .. } => self.walk(e, here),
             Expr::Collate { expr: e, collation } => {
                 self.object_name(collation);
                 self.walk(e, here)
@@ -198,94 +183,6 @@ impl<'n> Analysis<'n> {
                 self.note_relation(e, data_type);
                 self.walk(e, here)
             }
-            Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => {
-                self.walk_all([&**a, &**b], here)
-            }
-            Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
-                self.walk_all([&**left, &**right], here)
-            }
-            Expr::InList { expr, list, .. } => {
-                self.walk(expr, here)?;
-                self.walk_all(list, here)
-            }
-            Expr::Between {
-                expr, low, high, ..
-            } => self.walk_all([&**expr, lower_bound(low).0, &**high], here),
-            Expr::Like {
-                any: false,
-                expr,
-                pattern,
-                escape_char,
-                ..
-            }
-            | Expr::ILike {
-                any: false,
-                expr,
-                pattern,
-                escape_char,
-                ..
-            }
-            | Expr::SimilarTo {
-                expr,
-                pattern,
-                escape_char,
-                ..
-            } => {
-                self.walk_all([&**expr, &**pattern], here)?;
-                self.walk_all(escape_char.as_deref(), here)
-            }
-            Expr::AtTimeZone {
-                timestamp,
-                time_zone,
-            } => self.walk_all([&**timestamp, &**time_zone], here),
-            Expr::Position { expr, r#in } => self.walk_all([&**expr, &**r#in], here),
-            Expr::Substring {
-                expr,
-                substring_from,
-                substring_for,
-                ..
-            } => {
-                self.walk(expr, here)?;
-                self.walk_all(substring_from.as_deref(), here)?;
-                self.walk_all(substring_for.as_deref(), here)
-            }
-            Expr::Trim {
-                expr,
-                trim_what,
-                trim_characters,
-                ..
-            } => {
-                self.walk(expr, here)?;
-                self.walk_all(trim_what.as_deref(), here)?;
-                self.walk_all(trim_characters.iter().flatten(), here)
-            }
-            Expr::Overlay {
-                expr,
-                overlay_what,
-                overlay_from,
-                overlay_for,
-            } => {
-                self.walk_all([&**expr, &**overlay_what, &**overlay_from], here)?;
-                self.walk_all(overlay_for.as_deref(), here)
-            }
-            Expr::Case {
-                operand,
-                conditions,
-                else_result,
-                ..
-            } => {
-                self.walk_all(operand.as_deref(), here)?;
-                for when in conditions {
-                    self.walk_all([&when.condition, &when.result], here)?;
-                }
-                self.walk_all(else_result.as_deref(), here)
-            }
-            Expr::Tuple(list) => self.walk_all(list, here),
-            Expr::Array(array) => self.walk_all(&array.elem, here),
-            Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => {
-                self.walk_all(sets.iter().flatten(), here)
-            }
-            Expr::Interval(interval) => self.walk(&interval.value, here),
             Expr::CompoundFieldAccess { root, access_chain } => {
                 self.walk(root, here)?;
                 access_chain.iter().try_for_each(|a| self.access(a, here))
@@ -306,7 +203,10 @@ impl<'n> Analysis<'n> {
                 self.walk(expr, here)?;
                 self.subquery(subquery, here).map(drop)
             }
-            _ => not_understood(),
+            _ => match operands::try_each(expr, |operand| self.walk(operand, here))? {
+                true => Ok(()),
+                false => not_understood(),
+            },
         }
     }
 

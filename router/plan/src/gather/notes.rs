@@ -7,7 +7,7 @@ use std::ops::{ControlFlow, Range};
 use sqlparser::ast::{BinaryOperator as Op, Expr, Function, ObjectName, visit_expressions};
 use sqlparser::tokenizer::Location;
 
-use crate::expr::strip;
+use crate::expr::{operands, strip};
 use crate::functions::{self, Call};
 use crate::names::folded;
 use crate::query::{Kind, OutColumn, Tree};
@@ -237,93 +237,28 @@ impl<'n> Analysis<'n> {
 
     /// Whether an expression is made of columns of one instance and constants, and is the same on every server.
     pub fn is_about_one(&self, expr: &Expr, only: &mut Option<usize>, scopes: &Scopes<'_>) -> bool {
-        let mut all = |list: &[&Expr]| list.iter().all(|e| self.is_about_one(e, only, scopes));
         match strip(expr) {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => match self.node(expr, scopes) {
                 Some((instance, _)) => *only.get_or_insert(instance) == instance,
                 None => false,
             },
             Expr::Value(_) | Expr::TypedString(_) | Expr::Interval(_) => true,
-            Expr::BinaryOp { left, right, .. }
-            | Expr::AnyOp { left, right, .. }
-            | Expr::AllOp { left, right, .. } => all(&[left, right]),
-            Expr::IsDistinctFrom(a, b) | Expr::IsNotDistinctFrom(a, b) => all(&[a, b]),
-            Expr::UnaryOp { expr: e, .. }
-            | Expr::Cast { expr: e, .. }
-            | Expr::Collate { expr: e, .. }
-            | Expr::Extract { expr: e, .. }
-            | Expr::IsTrue(e)
-            | Expr::IsNotTrue(e)
-            | Expr::IsFalse(e)
-            | Expr::IsNotFalse(e)
-            | Expr::IsNull(e)
-            | Expr::IsNotNull(e)
-            | Expr::IsUnknown(e)
-            | Expr::IsNotUnknown(e) => all(&[e]),
-            Expr::InList { expr, list, .. } => {
-                let list: Vec<&Expr> = std::iter::once(&**expr).chain(list).collect();
-                all(&list)
-            }
-            Expr::Between {
-                expr, low, high, ..
-            } => all(&[expr, low, high]),
-            Expr::Like {
-                any: false,
-                expr,
-                pattern,
-                escape_char,
-                ..
-            }
-            | Expr::ILike {
-                any: false,
-                expr,
-                pattern,
-                escape_char,
-                ..
-            }
-            | Expr::SimilarTo {
-                expr,
-                pattern,
-                escape_char,
-                ..
-            } => {
-                let escape = escape_char.as_deref();
-                let list: Vec<&Expr> = [&**expr, pattern].into_iter().chain(escape).collect();
-                all(&list)
-            }
-            Expr::Case {
-                operand,
-                conditions,
-                else_result,
-                ..
-            } => {
-                let whens = conditions
-                    .iter()
-                    .flat_map(|when| [&when.condition, &when.result]);
-                let rest = operand.as_deref().into_iter().chain(else_result.as_deref());
-                let list: Vec<&Expr> = whens.chain(rest).collect();
-                all(&list)
-            }
-            Expr::Substring {
-                expr,
-                substring_from,
-                substring_for,
-                ..
-            } => {
-                let rest = substring_from
-                    .as_deref()
-                    .into_iter()
-                    .chain(substring_for.as_deref());
-                let list: Vec<&Expr> = std::iter::once(&**expr).chain(rest).collect();
-                all(&list)
-            }
-            Expr::Tuple(list) => all(&list.iter().collect::<Vec<_>>()),
-            Expr::Array(array) => all(&array.elem.iter().collect::<Vec<_>>()),
             Expr::Function(function) => match self.arguments_of_harmless(function) {
-                Some(arguments) => all(&arguments),
+                Some(arguments) => {
+                    let mut arguments = arguments.into_iter();
+                    arguments.all(|e| self.is_about_one(e, only, scopes))
+                }
                 None => false,
             },
-            _ => false,
+            // What these give may depend on the version of a server's data.
+            Expr::AtTimeZone { .. } | Expr::IsNormalized { .. } => false,
+            other => {
+                let is_about_one = |e| match self.is_about_one(e, only, scopes) {
+                    true => Ok(()),
+                    false => Err(()),
+                };
+                operands::try_each(other, is_about_one) == Ok(true)
+            }
         }
     }
 
