@@ -1,12 +1,11 @@
 //! What a change of a table writes into the rows that it has already: each shard does so for its own.
 
-use std::ops::ControlFlow;
-
 use mothership_shardmap::Placement;
-use sqlparser::ast::{ColumnDef, ColumnOption, DataType, Expr, Visit, Visitor};
+use sqlparser::ast::{ColumnDef, ColumnOption, DataType, Expr};
 
 use crate::functions::{Call, call};
 use crate::names::{Names, folded};
+use crate::visit::any_expr;
 use crate::{PlanContext, TimedDefault, parse};
 use mothership_catalog::TypeKind;
 use mothership_sql::cursor::Cursor;
@@ -71,44 +70,32 @@ pub(super) fn filling(names: &Names<'_>, column: &ColumnDef, placement: &Placeme
 
 /// What the calls of an expression are.
 fn calls(names: &Names<'_>, expr: &Expr) -> Vec<Call> {
-    struct Calls<'a, 'n>(&'a Names<'n>, Vec<Call>);
-    impl Visitor for Calls<'_, '_> {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            if let Expr::Function(function) = expr {
-                let path = path_of(&function.name);
-                self.1.push(match path.as_slice() {
-                    [name] => call(self.0, None, name),
-                    [schema, name] => call(self.0, Some(schema), name),
-                    _ => Call::Anything,
-                });
-            }
-            ControlFlow::Continue(())
+    let mut calls = Vec::new();
+    any_expr(expr, |expr| {
+        if let Expr::Function(function) = expr {
+            let path = path_of(&function.name);
+            calls.push(match path.as_slice() {
+                [name] => call(names, None, name),
+                [schema, name] => call(names, Some(schema), name),
+                _ => Call::Anything,
+            });
         }
-    }
-    let mut calls = Calls(names, Vec::new());
-    let _ = expr.visit(&mut calls);
-    calls.1
+        false
+    });
+    calls
 }
 
 /// Whether a string in an expression may be read as the time: `'now'`.
 fn says_time(expr: &Expr) -> bool {
-    struct Strings;
-    impl Visitor for Strings {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            let value = match expr {
-                Expr::Value(value) => value,
-                Expr::TypedString(typed) => &typed.value,
-                _ => return ControlFlow::Continue(()),
-            };
-            match value.value.clone().into_string() {
-                Some(text) if is_moving(text.as_bytes()) => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    expr.visit(&mut Strings).is_break()
+    any_expr(expr, |expr| {
+        let value = match expr {
+            Expr::Value(value) => value,
+            Expr::TypedString(typed) => &typed.value,
+            _ => return false,
+        };
+        let text = value.value.clone().into_string();
+        text.is_some_and(|text| is_moving(text.as_bytes()))
+    })
 }
 
 /// Whether a type keeps a string as it is.
@@ -232,26 +219,8 @@ pub(super) fn are_bounds_same(names: &Names<'_>, sql: &str, context: &PlanContex
 
 /// Whether an expression over the columns of a row is the same wherever it is computed.
 pub(super) fn is_same_everywhere(names: &Names<'_>, expr: &Expr) -> bool {
-    struct Calls<'a, 'n>(&'a Names<'n>);
-    impl Visitor for Calls<'_, '_> {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            let Expr::Function(function) = expr else {
-                return ControlFlow::Continue(());
-            };
-            let path = path_of(&function.name);
-            let harmless = match path.as_slice() {
-                [name] => call(self.0, None, name) == Call::Harmless,
-                [schema, name] => call(self.0, Some(schema), name) == Call::Harmless,
-                _ => false,
-            };
-            match harmless {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
-            }
-        }
-    }
-    expr.visit(&mut Calls(names)).is_continue()
+    let mut calls = calls(names, expr).into_iter();
+    calls.all(|call| call == Call::Harmless)
 }
 
 /// The same of a domain, whose default a column has that names none.

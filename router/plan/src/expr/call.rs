@@ -1,10 +1,8 @@
 //! Calls of functions within the walk: what they may reach, their arguments and windows.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause,
-    FunctionArguments, Ident, ObjectName, Value, WindowSpec, WindowType, visit_expressions,
+    FunctionArguments, Ident, ObjectName, Value, WindowSpec, WindowType,
 };
 
 use crate::expr::ExprContext;
@@ -14,6 +12,7 @@ use crate::names::folded;
 use crate::refuse::{Reason, Refusal, not_understood};
 use crate::scope::Analysis;
 use crate::slots::Slot;
+use crate::visit::any_expr;
 
 impl<'n> Analysis<'n> {
     /// Whether there are several shards, each with a state of its own.
@@ -104,7 +103,7 @@ impl<'n> Analysis<'n> {
             names_any = true;
             is_own |= is_here;
         };
-        let _ = visit_expressions(function, |expr| {
+        any_expr(function, |expr| {
             match expr {
                 Expr::Identifier(name) => {
                     see(is_entry(name) || self.has_column(&[folded(name)], &here.scopes));
@@ -123,7 +122,7 @@ impl<'n> Analysis<'n> {
                 }
                 _ => {}
             }
-            ControlFlow::<()>::Continue(())
+            false
         });
         if let FunctionArguments::List(list) = &function.args {
             for arg in &list.args {

@@ -2,9 +2,9 @@
 //! tables, which conditions hold of one table alone, and what speaks against it.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
-use sqlparser::ast::{BinaryOperator as Op, Expr, Function, ObjectName, visit_expressions};
+use sqlparser::ast::{BinaryOperator as Op, Expr, Function, ObjectName};
 use sqlparser::tokenizer::Location;
 
 use crate::expr::{operands, strip};
@@ -12,6 +12,7 @@ use crate::functions::{self, Call};
 use crate::names::folded;
 use crate::query::{Kind, OutColumn, Tree};
 use crate::scope::{Analysis, Node, Scope, Scopes, Source};
+use crate::visit::any_expr;
 use mothership_catalog::Relation;
 
 use super::within::NestedWrite;
@@ -302,15 +303,17 @@ fn nested(left: Expr, op: Op, right: Expr) -> Expr {
 
 /// Where the first name of a condition stands.
 pub fn first_name(expr: &Expr) -> Option<Location> {
-    let found = visit_expressions(expr, |expr| match expr {
-        Expr::Identifier(ident) => ControlFlow::Break(ident.span.start),
-        Expr::CompoundIdentifier(parts) => match parts.first() {
-            Some(part) => ControlFlow::Break(part.span.start),
-            None => ControlFlow::Continue(()),
-        },
-        _ => ControlFlow::Continue(()),
+    let mut first = None;
+    any_expr(expr, |expr| {
+        first = match expr {
+            Expr::Identifier(ident) => Some(ident),
+            Expr::CompoundIdentifier(parts) => parts.first(),
+            _ => None,
+        }
+        .map(|ident| ident.span.start);
+        first.is_some()
     });
-    found.break_value()
+    first
 }
 
 /// The instances that outer joins may leave without a row.

@@ -10,7 +10,7 @@ use sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, Expr, GroupByExpr, Ident, JoinConstraint,
     JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableFactor, TableWithJoins,
-    UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut, With,
+    UnaryOperator, Value, With,
 };
 use sqlparser::tokenizer::Location;
 
@@ -19,6 +19,7 @@ use crate::names::folded;
 use crate::parens;
 use crate::refuse::Refusal;
 use crate::scope::{Analysis, Source};
+use crate::visit::{Change, Look, change, look};
 
 use super::fragment::{Entries, Fetched, Made};
 use super::notes::{Read, first_name, place_of};
@@ -31,8 +32,7 @@ pub fn entries<'p>(root: Root<'_>, places: impl Iterator<Item = &'p Location>) -
         places: HashSet<Location>,
         found: Entries,
     }
-    impl Visitor for Find {
-        type Break = ();
+    impl Look for Find {
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
             if let Some((name, alias)) = named(factor)
                 && let Some(place) = place_of(name).filter(|place| self.places.contains(place))
@@ -47,8 +47,8 @@ pub fn entries<'p>(root: Root<'_>, places: impl Iterator<Item = &'p Location>) -
         found: Entries::new(),
     };
     let _ = match root {
-        Root::Query(query) | Root::Source(query, _) => query.visit(&mut find),
-        Root::Write(statement, _) => statement.visit(&mut find),
+        Root::Query(query) | Root::Source(query, _) => look(query, &mut find),
+        Root::Write(statement, _) => look(statement, &mut find),
     };
     find.found
 }
@@ -69,12 +69,12 @@ impl Pruned {
         match root {
             Root::Query(query) | Root::Source(query, _) => {
                 let mut query = Box::new(query.clone());
-                let _ = VisitMut::visit(&mut *query, &mut pruning);
+                let _ = change(&mut *query, &mut pruning);
                 Pruned::Query(query)
             }
             Root::Write(statement, _) => {
                 let mut statement = Box::new(statement.clone());
-                let _ = VisitMut::visit(&mut *statement, &mut pruning);
+                let _ = change(&mut *statement, &mut pruning);
                 Pruned::Write(statement)
             }
         }
@@ -131,9 +131,7 @@ impl Pruning<'_> {
     }
 }
 
-impl VisitorMut for Pruning<'_> {
-    type Break = ();
-
+impl Change for Pruning<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if let Some(selection) = &select.selection {
             select.selection = self.left(selection);
@@ -292,13 +290,13 @@ impl<'a, 'n> Rewriting<'a, 'n> {
         match root {
             Root::Query(query) | Root::Source(query, _) => {
                 let mut query = query.clone();
-                let _ = VisitMut::visit(&mut query, self);
+                let _ = change(&mut query, self);
                 let with = query.with.take();
                 Ok(format!("{}{}", self.with(with)?, parens::query(&query)?))
             }
             Root::Write(statement, _) => {
                 let mut statement = statement.clone();
-                let _ = VisitMut::visit(&mut statement, self);
+                let _ = change(&mut statement, self);
                 Ok(format!(
                     "{}{}",
                     self.with(None)?,
@@ -396,9 +394,7 @@ fn has_equality(base: &str) -> bool {
     )
 }
 
-impl VisitorMut for Rewriting<'_, '_> {
-    type Break = ();
-
+impl Change for Rewriting<'_, '_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table {
             name,

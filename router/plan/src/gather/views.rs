@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Expr, Ident, ObjectName, Query, SelectItem, SelectItemQualifiedWildcardKind, Statement,
-    TableAlias, TableFactor, VisitMut, VisitorMut,
+    TableAlias, TableFactor,
 };
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
@@ -20,6 +20,7 @@ use crate::parens;
 use crate::parse::{self, Parsed};
 use crate::refuse::{Reason, Refusal};
 use crate::scope::Analysis;
+use crate::visit::{Change, change};
 use mothership_catalog::{Handed, Name};
 
 use super::fragment::{Fetched, is_named};
@@ -157,7 +158,7 @@ fn expand(
         forms: parsed.opened_forms,
         failed: false,
     };
-    let _ = VisitMut::visit(&mut statement, &mut expanding);
+    let _ = change(&mut statement, &mut expanding);
     if expanding.failed || !expanding.views.is_empty() {
         return None;
     }
@@ -267,9 +268,7 @@ impl Expanding<'_> {
     }
 }
 
-impl VisitorMut for Expanding<'_> {
-    type Break = ();
-
+impl Change for Expanding<'_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let Some((name, alias)) = named(factor) else {
             return ControlFlow::Continue(());

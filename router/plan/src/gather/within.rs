@@ -13,8 +13,7 @@ use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     Expr, FromTable, Insert, ObjectName, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableFactor, TableObject,
-    TableWithJoins, UpdateTableFromKind, Values, Visit, Visitor, With, visit_expressions,
-    visit_relations,
+    TableWithJoins, UpdateTableFromKind, Values, Visit, With,
 };
 use sqlparser::tokenizer::{Location, Token};
 
@@ -30,6 +29,7 @@ use crate::parse::{self, Parsed};
 use crate::query::Local;
 use crate::refuse::{Reason, Refusal};
 use crate::scope::{Analysis, Source};
+use crate::visit::{Look, any_expr, any_relation, look};
 use mothership_catalog::{Catalog, Name};
 
 use super::fragment::Made;
@@ -503,11 +503,7 @@ impl<'q> Parts<'q> {
         !has_query(&self.returning.to_vec())
             && self.returning.iter().all(|item| match item {
                 SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                    let found = visit_expressions(expr, |expr| match is_own(expr) {
-                        true => ControlFlow::Continue(()),
-                        false => ControlFlow::Break(()),
-                    });
-                    found.is_continue()
+                    !any_expr(expr, |expr| !is_own(expr))
                 }
                 SelectItem::Wildcard(_) => !self.beside,
                 SelectItem::QualifiedWildcard(
@@ -552,25 +548,20 @@ impl<'q> Parts<'q> {
 /// Whether there is a query in it.
 pub fn has_query(part: &impl Visit) -> bool {
     struct Find;
-    impl Visitor for Find {
-        type Break = ();
+    impl Look for Find {
         fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
             ControlFlow::Break(())
         }
     }
-    part.visit(&mut Find).is_break()
+    look(part, &mut Find).is_break()
 }
 
 /// Whether it reads a CTE: where it runs there is none, and perhaps a table of that name.
 fn names_cte(analysis: &Analysis<'_>, statement: &Statement) -> bool {
     let ctes = &analysis.notes.ctes;
-    let found = visit_relations(statement, |name| {
-        match place_of(name).is_none_or(|place| ctes.contains(&place)) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
-    found.is_break()
+    any_relation(statement, |name| {
+        place_of(name).is_none_or(|place| ctes.contains(&place))
+    })
 }
 
 fn without_returning(statement: &Statement) -> Statement {

@@ -8,13 +8,11 @@
 
 use mothership_sql::quote;
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::{
     CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Insert,
     ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableObject,
-    visit_expressions,
 };
 
 use crate::decide::of_one_server;
@@ -31,6 +29,7 @@ use crate::read::explained;
 use crate::refuse::{Reason, Refusal, not_understood};
 use crate::scope::{self, Analysis};
 use crate::slots::Text;
+use crate::visit::any_expr;
 use crate::{MaxChars, Plan, PlanContext, SameSharded, documents, utility};
 use mothership_catalog::{Column, Events, Relation};
 use mothership_documents::{Collection, Filled};
@@ -285,11 +284,7 @@ pub(super) fn asks_time(expr: &Expr) -> bool {
         }
         _ => false,
     };
-    let found = visit_expressions(expr, |expr| match is_time(expr) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    });
-    found.is_break()
+    any_expr(expr, is_time)
 }
 
 /// The gather that computes the source and stores what it gives.

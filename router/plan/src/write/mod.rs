@@ -21,12 +21,10 @@ mod update;
 pub use insert::{omitted_default, without_key};
 pub use target::home_triggers;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    Expr, Ident, Insert, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor,
-    Update, visit_expressions,
+    Expr, Ident, Insert, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor, Update,
 };
 
 use crate::decide::{finish, finish_from, keyed_by, on_one_shard};
@@ -42,6 +40,7 @@ use crate::refuse::{Reason, Refusal, not_understood, refuse};
 use crate::scope::{Analysis, LeftToSequences, Source};
 use crate::slots::Text;
 use crate::touches::{Touches, touches};
+use crate::visit::any_expr;
 use crate::{
     LockScope, MaxChars, Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target,
     utility,
@@ -420,11 +419,7 @@ fn takes_own_values(update: &Update) -> bool {
         _ => true,
     };
     update.assignments.iter().all(|assignment| {
-        let other = visit_expressions(&assignment.value, |expr| match is_own(expr) {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        });
-        !has_query(&assignment.value) && other.is_continue()
+        !has_query(&assignment.value) && !any_expr(&assignment.value, |expr| !is_own(expr))
     })
 }
 

@@ -7,13 +7,12 @@
 //! difference: no triggers, rules or policies, nothing that refers to them, no children.
 
 use mothership_sql::quote;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     AssignmentTarget, Expr, Ident, ObjectName, Query, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, Statement, TableAlias, TableFactor, Update, visit_expressions,
+    SetExpr, Statement, TableAlias, TableFactor, Update,
 };
 
 use crate::condition::{Cond, Scalar};
@@ -27,6 +26,7 @@ use crate::parens;
 use crate::parse::{self, Parsed};
 use crate::refuse::{Reason, Refusal};
 use crate::scope::{Analysis, Locks, Source};
+use crate::visit::any_expr;
 use crate::{KeyedBy, MaxChars, SameSharded};
 use mothership_catalog::{Relation, RelationKind};
 
@@ -106,11 +106,7 @@ fn shows_versions(update: &Update) -> bool {
     };
     update.returning.iter().flatten().any(|item| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-            let found = visit_expressions(expr, |expr| match is_version(expr) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            });
-            found.is_break()
+            any_expr(expr, is_version)
         }
         SelectItem::Wildcard(_) => false,
         SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
@@ -142,11 +138,7 @@ fn is_found_at_once(analysis: &Analysis<'_>, relation: &Relation, set: &[(usize,
 }
 
 fn has_calls(condition: &Expr) -> bool {
-    let found = visit_expressions(condition, |expr| match expr {
-        Expr::Function(_) => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
+    any_expr(condition, |expr| matches!(expr, Expr::Function(_)))
 }
 
 fn gathered(

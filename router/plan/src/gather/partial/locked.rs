@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Expr, GroupByExpr, LockClause, NonBlock, OrderByExpr, OrderByKind, Query, Select, SetExpr,
-    Visit, Visitor,
 };
 use sqlparser::tokenizer::Location;
 
@@ -15,6 +14,7 @@ use crate::gather::{Ending, Locked, Root};
 use crate::parens;
 use crate::scope::{Analysis, Scopes, Source};
 use crate::sorted::{self, Keys};
+use crate::visit::{Look, look};
 
 use super::first::{Items, limit_of};
 use super::movable::{keys, movable_from};
@@ -164,8 +164,7 @@ fn only_locking(root: Root<'_>) -> Option<Query> {
         locking: Vec<Query>,
         stops: bool,
     }
-    impl Visitor for Find {
-        type Break = ();
+    impl Look for Find {
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
             match query.locks.is_empty() {
                 true => self.stops |= query.limit_clause.is_some() || query.fetch.is_some(),
@@ -183,8 +182,8 @@ fn only_locking(root: Root<'_>) -> Option<Query> {
         stops: false,
     };
     let _ = match root {
-        Root::Query(query) | Root::Source(query, _) => query.visit(&mut find),
-        Root::Write(statement, _) => statement.visit(&mut find),
+        Root::Query(query) | Root::Source(query, _) => look(query, &mut find),
+        Root::Write(statement, _) => look(statement, &mut find),
     };
     match (find.locking.pop(), find.locking.is_empty(), find.stops) {
         (Some(query), true, false) => Some(query),

@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderByExpr, Query, Select,
-    SelectItem, TableFactor, TableWithJoins, Value, Visit, Visitor, visit_expressions,
+    SelectItem, TableFactor, TableWithJoins, Value,
 };
 use sqlparser::tokenizer::Location;
 
@@ -30,13 +30,14 @@ use crate::names::folded;
 use crate::parens;
 use crate::scope::{Analysis, Node, Scopes, Source};
 use crate::slots::Slot;
+use crate::visit::{Look, any_expr, look};
 use mothership_catalog::Handed;
 
 use super::fragment::Fetched;
 use super::notes::Level;
 use super::{CTE, Fragment, Holders, Narrowing, TEXT};
 pub(super) use locked::locked;
-use movable::{go_on, is_bare_call, is_harmless, keys, movable_from};
+use movable::{is_bare_call, is_harmless, keys, movable_from};
 use typed::{Types, column_of, name_of};
 
 /// A level that the shards compute.
@@ -67,8 +68,7 @@ pub(super) fn all(
         own: Vec<(Location, Vec<OrderByExpr>, Option<String>)>,
         found: Vec<(Location, Pushed)>,
     }
-    impl<F: Fn(usize) -> String> Visitor for Find<'_, '_, F> {
-        type Break = ();
+    impl<F: Fn(usize) -> String> Look for Find<'_, '_, F> {
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
             use sqlparser::ast::{OrderByKind, SetExpr};
             if let SetExpr::Select(select) = &*query.body {
@@ -104,7 +104,7 @@ pub(super) fn all(
         own: Vec::new(),
         found: Vec::new(),
     };
-    let _ = query.visit(&mut find);
+    let _ = look(query, &mut find);
     find.found
 }
 
@@ -244,14 +244,12 @@ fn is_divided(analysis: &Analysis<'_>, level: &Level, nodes: &[(Node, usize)]) -
 
 /// Whether an expression over groups calls nothing that differs between servers.
 fn is_the_same_everywhere(analysis: &Analysis<'_>, expr: &Expr) -> bool {
-    visit_expressions(expr, |expr| {
-        go_on(match expr {
-            Expr::Identifier(ident) => !is_bare_call(ident),
-            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => false,
-            expr => is_harmless(analysis, expr),
-        })
-    })
-    .is_continue()
+    let differs = |expr: &Expr| match expr {
+        Expr::Identifier(ident) => is_bare_call(ident),
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => true,
+        expr => !is_harmless(analysis, expr),
+    };
+    !any_expr(expr, differs)
 }
 
 /// A column of the shards' query.
@@ -508,31 +506,28 @@ fn is_merged(types: &Types<'_, '_>, expr: &Expr) -> bool {
 /// Whether an expression means the same on a shard: columns of this level, constants, harmless calls.
 fn is_movable(types: &Types<'_, '_>, expr: &Expr) -> bool {
     let analysis = types.analysis;
-    let walked = visit_expressions(expr, |expr| {
-        go_on(match expr {
-            Expr::Identifier(ident) => {
-                !is_bare_call(ident)
-                    && !is_merged(types, expr)
-                    && analysis.node(expr, &types.scopes).is_some()
-            }
-            Expr::CompoundIdentifier(_) => analysis.node(expr, &types.scopes).is_some(),
-            Expr::Subquery(_)
-            | Expr::Exists { .. }
-            | Expr::InSubquery { .. }
-            | Expr::CompoundFieldAccess { .. } => false,
-            Expr::Function(function) => {
-                let name = function
-                    .name
-                    .0
-                    .last()
-                    .and_then(|p| p.as_ident())
-                    .map(folded);
-                is_harmless(analysis, expr)
-                    && name
-                        .is_some_and(|name| !functions::is_aggregate(analysis.names, None, &name))
-            }
-            _ => true,
-        })
-    });
-    walked.is_continue()
+    let is_movable = |expr: &Expr| match expr {
+        Expr::Identifier(ident) => {
+            !is_bare_call(ident)
+                && !is_merged(types, expr)
+                && analysis.node(expr, &types.scopes).is_some()
+        }
+        Expr::CompoundIdentifier(_) => analysis.node(expr, &types.scopes).is_some(),
+        Expr::Subquery(_)
+        | Expr::Exists { .. }
+        | Expr::InSubquery { .. }
+        | Expr::CompoundFieldAccess { .. } => false,
+        Expr::Function(function) => {
+            let name = function
+                .name
+                .0
+                .last()
+                .and_then(|p| p.as_ident())
+                .map(folded);
+            is_harmless(analysis, expr)
+                && name.is_some_and(|name| !functions::is_aggregate(analysis.names, None, &name))
+        }
+        _ => true,
+    };
+    !any_expr(expr, |expr| !is_movable(expr))
 }

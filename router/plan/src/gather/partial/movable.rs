@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Ident, Select, TableFactor, Visit, Visitor};
+use sqlparser::ast::{Expr, Ident, Select, TableFactor};
 use sqlparser::tokenizer::Location;
 
 use crate::KeyedBy;
@@ -12,6 +12,7 @@ use crate::functions::{self, Call};
 use crate::gather::notes::{Level, place_of};
 use crate::names::folded;
 use crate::scope::{Analysis, Source};
+use crate::visit::{Look, look};
 
 /// The keys of the table whose rows decide where the level has some.
 pub(super) fn keys(analysis: &Analysis<'_>, level: &Level) -> Option<KeyedBy> {
@@ -36,14 +37,13 @@ pub(super) fn movable_from(
     select: &Select,
     most: Call,
 ) -> Option<Vec<Location>> {
-    struct Look<'a, 'n> {
+    struct Movable<'a, 'n> {
         analysis: &'a Analysis<'n>,
         most: Call,
         first: usize,
         places: Vec<Location>,
     }
-    impl Visitor for Look<'_, '_> {
-        type Break = ();
+    impl Look for Movable<'_, '_> {
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             // A column of a query around it is not there.
             let inner = |place: &Location| match self.analysis.notes.meant.get(place) {
@@ -88,18 +88,18 @@ pub(super) fn movable_from(
     {
         return None;
     }
-    let mut look = Look {
+    let mut movable = Movable {
         analysis,
         most,
         first: level.instances.start,
         places: Vec::new(),
     };
-    let through = select.from.visit(&mut look).is_continue()
-        && select.selection.visit(&mut look).is_continue();
-    through.then_some(look.places)
+    let through = look(&select.from, &mut movable).is_continue()
+        && look(&select.selection, &mut movable).is_continue();
+    through.then_some(movable.places)
 }
 
-pub(super) fn go_on(fine: bool) -> ControlFlow<()> {
+fn go_on(fine: bool) -> ControlFlow<()> {
     if fine {
         ControlFlow::Continue(())
     } else {

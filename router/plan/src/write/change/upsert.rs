@@ -7,9 +7,8 @@
 use mothership_sql::quote;
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
-    OnConflictAction, OnInsert, Query, Values, visit_expressions,
+    OnConflictAction, OnInsert, Query, Values,
 };
-use std::ops::ControlFlow;
 
 use super::{Computed, OLD, Table, default_of};
 use crate::condition::{Cond, Scalar};
@@ -21,6 +20,7 @@ use crate::names::{Names, folded};
 use crate::parens;
 use crate::refuse::Refusal;
 use crate::scope::Analysis;
+use crate::visit::any_expr;
 use crate::write::insert::plain_values;
 use mothership_documents::Column;
 
@@ -278,18 +278,11 @@ impl Table<'_> {
         let Some(on) = &insert.on else {
             return false;
         };
-        let found = visit_expressions(on, |expr| {
-            let is_named = match expr {
-                Expr::Identifier(name) => folded(name) == "excluded",
-                Expr::CompoundFieldAccess { .. } => true,
-                expr => columns.iter().any(|at| self.is_excluded(expr, *at)),
-            };
-            match is_named {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        found.is_break()
+        any_expr(on, |expr| match expr {
+            Expr::Identifier(name) => folded(name) == "excluded",
+            Expr::CompoundFieldAccess { .. } => true,
+            expr => columns.iter().any(|at| self.is_excluded(expr, *at)),
+        })
     }
 
     fn column(&self, column: usize) -> Option<&Column> {
@@ -508,9 +501,9 @@ fn uncast(expr: &Expr) -> &Expr {
 
 /// Whether an expression may give something else when it is computed again.
 fn may_differ(names: &Names<'_>, expr: &Expr) -> bool {
-    let found = visit_expressions(expr, |expr| {
+    any_expr(expr, |expr| {
         let Expr::Function(function) = expr else {
-            return ControlFlow::Continue(());
+            return false;
         };
         let parts = function
             .name
@@ -521,14 +514,10 @@ fn may_differ(names: &Names<'_>, expr: &Expr) -> bool {
         let call = match parts.as_deref() {
             Some([name]) => functions::call(names, None, name),
             Some([schema, name]) => functions::call(names, Some(schema), name),
-            _ => return ControlFlow::Break(()),
+            _ => return true,
         };
-        match call > Call::Time {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
-    found.is_break()
+        call > Call::Time
+    })
 }
 
 /// Where rows with these keys are, if the keys are known: what must hold of a shard key of these columns.
