@@ -1,9 +1,8 @@
-//! One connection to a server: a socket, the ledger of owed replies, and what the
-//! server said about itself.
+//! One connection to a server: a socket, the ledger of the replies that the server owes, and what the server has said
+//! about itself.
 //!
-//! `N` is what the router notes about the connection (settings applied, statements
-//! prepared); this crate only carries it. Whether the connection may go back to
-//! its pool is asked of [`ServerConnection::is_clean`] and of nothing else.
+//! `N` is the router's notes about the connection (settings applied, statements prepared); this crate only carries
+//! them. [`ServerConnection::is_clean`] alone decides whether the connection may go back to its pool.
 
 use crate::pool::Permits;
 use crate::refusal::{Refusal, is_open, refusal};
@@ -20,11 +19,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// The longest message that a server may send: PostgreSQL's own limit of a
-/// palloc'd datum is 1 GB, and a row carries a little more.
+/// The longest message that a server may send. PostgreSQL allocates (palloc) at most 1 GB for a value, and a row is a
+/// little longer.
 pub const MAX_SERVER_MESSAGE: usize = 0x4000_0000 + (1 << 20);
 
-/// What a cancel request must name.
+/// The key by which a cancel request names a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendKey {
     /// The backend's process id.
@@ -33,15 +32,15 @@ pub struct BackendKey {
     pub secret: Vec<u8>,
 }
 
-/// How a connection is reached by a cancel, and how many cancels are under way.
+/// How to cancel what a connection does, and how many cancel requests are under way.
 ///
-/// Shared between the connection and whoever may cancel what it does.
+/// The connection shares it with everybody who may cancel its work.
 #[derive(Debug)]
 pub struct CancelTarget {
-    /// What the request must name.
+    /// The key that a cancel request must name.
     pub key: BackendKey,
     in_flight: AtomicU32,
-    /// The last one that was under way has ended.
+    /// Told when the last cancel request that was under way has ended.
     ended: Notify,
 }
 
@@ -54,18 +53,18 @@ impl CancelTarget {
         })
     }
 
-    /// One more cancel is under way, until the guard is dropped.
+    /// Counts one more cancel request as under way, until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> CancelGuard {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         CancelGuard(Arc::clone(self))
     }
 
-    /// True while the server may still receive a cancel meant for the last client.
+    /// True while the server may still receive a cancel request that was meant for the previous client.
     pub fn is_pending(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) > 0
     }
 
-    /// Waits until no cancel is under way. Each is for as long as `pool.cancel_timeout` allows.
+    /// Waits until no cancel request is under way. Each of them ends within `pool.cancel_timeout`.
     pub async fn settled(&self) {
         loop {
             let ended = self.ended.notified();
@@ -89,7 +88,7 @@ impl Drop for CancelGuard {
     }
 }
 
-/// Why a server connection can be used no longer.
+/// Why a server connection cannot be used any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// The server closed the connection.
@@ -104,33 +103,35 @@ pub enum Broken {
     /// A message came that nobody asked for.
     #[error("server broke the protocol: {0}")]
     Desync(#[from] Desync),
-    /// The server committed, perhaps without a standby that it had to wait for. If it is lost, so may be the commit: who
-    /// waits for the outcome hears of one that is unknown.
+    /// The server committed, but perhaps did not wait for a synchronous standby. If the server is lost, the commit may
+    /// be lost with it. So the client is told that the outcome is unknown.
     #[error("server did not wait for the commit to be replicated")]
     Unreplicated,
 }
 
-/// What a server reported by ParameterStatus: name and value, in order of first report.
+/// What a server reported by ParameterStatus: name and value, in the order of the first report.
 ///
-/// `in_hot_standby` is of the server and not of the session, and a client's server changes
-/// from read to read: whatever serves, clients are told what is true of the endpoint, `off`.
+/// `in_hot_standby` is always noted as `off`, whatever the server reported. It describes the server and not the
+/// session, and a client gets another server from read to read. For the router's address, which takes writes, `off` is
+/// true.
 pub type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Reported by servers from 14 on: whether they replay another's log.
+/// Servers of version 14 and later report by this parameter whether they are a hot standby.
 /// <https://www.postgresql.org/docs/current/hot-standby.html>
 pub const IN_HOT_STANDBY: &[u8] = b"in_hot_standby";
 
-/// Why a server ends a connection by itself.
+/// Why a server itself ends a connection.
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
-    /// It is shut down, or somebody has ended this backend: 57P01.
+    /// 57P01: the server shuts down, or somebody has ended this backend.
     Ended,
-    /// Another backend has crashed: 57P02.
+    /// 57P02: another backend has crashed.
     Crash,
-    /// It does not serve yet, or no longer: 57P03.
+    /// 57P03: the server does not accept connections yet, or no longer.
     NotReady,
-    /// It was idle for longer than `idle_session_timeout` lets: 57P05. Nothing was done of a request that met that.
+    /// 57P05: the connection was idle for longer than `idle_session_timeout`. If a request arrived at that moment,
+    /// nothing of it was done.
     Idle,
 }
 
@@ -138,11 +139,12 @@ pub enum Farewell {
 pub struct ServerConnection<N> {
     /// The socket with its buffers.
     pub wire: Wire,
-    /// What is owed.
+    /// The replies that the server owes.
     pub ledger: Ledger,
-    /// How to cancel what it does.
+    /// How to cancel what the connection does.
     pub cancel: Arc<CancelTarget>,
-    /// What the server reported. Equal lists may be one: whoever finds two equal shares them.
+    /// What the server reported. Connections with equal lists may share one list: whoever finds two equal ones shares
+    /// them.
     pub parameters: Arc<Parameters>,
     /// The transaction status of the last ReadyForQuery.
     pub status: TxStatus,
@@ -152,13 +154,13 @@ pub struct ServerConnection<N> {
     pub opened: Instant,
     /// When the connection is too old to be lent again.
     pub expires: Instant,
-    /// When it was given back last.
+    /// When it was last given back to the pool.
     pub idle_since: Instant,
-    /// What others see of it.
+    /// What others, such as the console, see of the connection.
     pub standing: Arc<Standing>,
-    /// Set once the protocol state is in doubt; never unset.
+    /// Set when the protocol state is no longer certain; never cleared.
     doubtful: bool,
-    /// The longest message that is taken from it, without its type byte.
+    /// The length of the longest message that is accepted from the server, with its header.
     pub longest: usize,
     pub(crate) _permits: Option<Permits>,
 }
@@ -196,8 +198,8 @@ impl<N> ServerConnection<N> {
         }
     }
 
-    /// True when nothing is owed, no transaction is open, nothing is half sent or
-    /// half read, and nothing ever went wrong.
+    /// True when the server owes nothing, no transaction is open, no message is half sent or half read, and nothing has
+    /// ever gone wrong.
     pub fn is_clean(&self) -> bool {
         !self.doubtful
             && self.ledger.is_empty()
@@ -206,7 +208,7 @@ impl<N> ServerConnection<N> {
             && self.wire.input().is_empty()
     }
 
-    /// Says that nobody can be sure of the protocol state any longer.
+    /// Notes that the protocol state is no longer certain: the connection is never clean again.
     pub fn doubt(&mut self) {
         self.doubtful = true;
     }
@@ -216,11 +218,12 @@ impl<N> ServerConnection<N> {
         self.doubtful
     }
 
-    /// Hands every whole message that was received to `reader`, judged by the ledger, and
-    /// the router's own answers in their turn, until it says stop, and reads once from the socket when none is left.
+    /// Hands every complete message that has arrived to `reader`, with what the ledger says of it, and the router's own
+    /// answers at their places, until `reader` says stop. If there is no complete message, reads from the socket until
+    /// there is one.
     ///
-    /// Ready after at least one message. Cancel safe: what was not handed
-    /// out stays in the buffer. Any error leaves the connection doubtful.
+    /// Ready after at least one message. Cancel safe: what was not handed out stays in the buffer. An error leaves the
+    /// connection doubtful.
     pub fn poll_messages(
         &mut self,
         cx: &mut Context<'_>,
@@ -247,9 +250,9 @@ impl<N> ServerConnection<N> {
         Poll::Ready(result)
     }
 
-    /// Handles what is in the buffer; true if there was a whole message.
+    /// Handles what is in the buffer. True if `reader` got a message.
     fn drain(&mut self, reader: &mut impl Reader) -> Result<bool, Broken> {
-        // What passes on and was not handed over yet: from here to `used`.
+        // The messages from here to `used` are to pass on, and `reader` has not got them yet.
         let mut passing = 0;
         let mut used = 0;
         let mut any = false;
@@ -302,12 +305,13 @@ impl<N> ServerConnection<N> {
         result.map(|()| any)
     }
 
-    /// Passes on to `client` what has come that needs no more than that (see [`Ledger::pass`]), and reads from the socket
-    /// until something has. `columns` writes another RowDescription in the place of the server's. With `unseen`, nothing
-    /// is passed of an answer at whose end the server [says that it goes](Self::says_farewell).
+    /// Passes messages on to `client` that need no more than that (see [`Ledger::pass`]). Reads from the socket until
+    /// there are some. `columns` writes another RowDescription in place of the server's. With `unseen`, the client has
+    /// seen nothing of the answer yet: if the server [announces its end](Self::says_farewell) behind these messages,
+    /// none of them is passed on.
     ///
-    /// Ready when something has passed, or when what comes next must be judged by [`Self::poll_messages`]. Cancel safe.
-    /// Any error leaves the connection doubtful.
+    /// Ready when something has passed, or when [`Self::poll_messages`] has to judge the next message. Cancel safe. An
+    /// error leaves the connection doubtful.
     pub fn poll_passing(
         &mut self,
         cx: &mut Context<'_>,
@@ -327,8 +331,8 @@ impl<N> ServerConnection<N> {
         })
     }
 
-    /// Ready with true when the connection has ended, or the server [says that it goes](Self::says_farewell); with false
-    /// when something else has come. Nothing is taken of it.
+    /// Ready with true when the connection has ended, or when the server [announces its end](Self::says_farewell); with
+    /// false when something else has arrived. Takes nothing from the buffer.
     pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         while is_open(self.wire.input(), self.longest) {
             match self.wire.poll_fill(cx) {
@@ -340,12 +344,12 @@ impl<N> ServerConnection<N> {
         Poll::Ready(self.says_farewell())
     }
 
-    /// Whether it [has said](Self::farewell) that it goes.
+    /// Whether the server has [announced its end](Self::farewell).
     pub fn says_farewell(&self) -> bool {
         self.farewell().is_some()
     }
 
-    /// The last that a server says, if that is among what has come.
+    /// Why the server ends the connection, if that is among the messages that have arrived.
     pub fn farewell(&self) -> Option<Farewell> {
         let mut rest = self.wire.input();
         while let Ok(Next::Whole(frame)) = frame::next(rest, self.longest) {
@@ -355,7 +359,7 @@ impl<N> ServerConnection<N> {
                     (Some(b"57P01"), true) => return Some(Farewell::Ended),
                     (Some(b"57P03"), true) => return Some(Farewell::NotReady),
                     (Some(b"57P05"), true) => return Some(Farewell::Idle),
-                    // That one is a warning.
+                    // The server sends this one as a warning, not as a FATAL.
                     (Some(b"57P02"), _) => return Some(Farewell::Crash),
                     _ if frame.tag() == tag::ERROR => return None,
                     _ => {}
@@ -366,16 +370,16 @@ impl<N> ServerConnection<N> {
         None
     }
 
-    /// What it has refused of the request at hand, if that is the first of its answer.
+    /// Why the server has refused the request at hand, if its answer begins with such a refusal.
     pub fn refusal(&self) -> Option<Refusal> {
         refusal(self.wire.input(), self.longest)
     }
 
-    /// Hands to `take` what has come for the router and needs no judgement (see [`Ledger::pass`]), message by message,
-    /// and reads from the socket until something has.
+    /// Hands messages for the router that the ledger need not judge (see [`Ledger::pass`]) to `take`, one by one. Reads
+    /// from the socket until there are some.
     ///
-    /// Ready when something was taken, or when what comes next must be judged by [`Self::poll_messages`]. Cancel safe.
-    /// Any error leaves the connection doubtful.
+    /// Ready when something was taken, or when [`Self::poll_messages`] has to judge the next message. Cancel safe. An
+    /// error leaves the connection doubtful.
     pub fn poll_taking(
         &mut self,
         cx: &mut Context<'_>,
@@ -384,7 +388,8 @@ impl<N> ServerConnection<N> {
         self.poll_some(cx, |connection| connection.take(&mut take))
     }
 
-    /// Reads from the socket until `some` takes something of the buffer, or says that it must be judged.
+    /// Reads from the socket until `some` takes something from the buffer, or says that the next message has to be
+    /// judged.
     fn poll_some(
         &mut self,
         cx: &mut Context<'_>,
@@ -408,7 +413,7 @@ impl<N> ServerConnection<N> {
         Poll::Ready(Err(error))
     }
 
-    /// Hands out what is in the buffer for the router.
+    /// Hands out the messages for the router that are in the buffer.
     fn take(&mut self, take: &mut impl FnMut(Frame<'_>)) -> Passed {
         let input = self.wire.input();
         let taken = self
@@ -423,7 +428,7 @@ impl<N> ServerConnection<N> {
         taken
     }
 
-    /// Passes on what is in the buffer.
+    /// Passes on the messages for the client that are in the buffer.
     fn pass(
         &mut self,
         client: &mut Wire,
@@ -469,14 +474,15 @@ impl<N> ServerConnection<N> {
             .map(|(_, v)| v.as_slice())
     }
 
-    /// Deals with what an idle connection received while it lay in the pool: true
-    /// if it is still good. A silent one costs no system call.
+    /// Handles what arrived while the connection was idle in the pool. True if the connection is still usable. If
+    /// nothing arrived, this costs no system call.
     pub fn survives_idling(&mut self) -> bool {
         if !self.wire.has_news() {
             return true;
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        // Who was asked nothing says this before it closes, which may not have been seen yet.
+        // A server that was asked nothing sends an error only before it closes the connection. The close may not have
+        // arrived yet.
         let mut says_error = false;
         loop {
             let polled = self.poll_messages(&mut cx, |frame: Frame<'_>, _: Step| {
@@ -493,7 +499,7 @@ impl<N> ServerConnection<N> {
     }
 }
 
-/// Whether the next message is wanted too.
+/// Whether a reader wants the next message, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Hand out the next message.
@@ -502,25 +508,25 @@ pub enum Flow {
     Stop,
 }
 
-/// What becomes of a message.
+/// What a reader does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The reader is done with it.
     Used,
-    /// It is to pass on as it is, in one piece with its neighbours.
+    /// The message passes on as it is, in one piece with its neighbours.
     Passes,
 }
 
 /// Takes what a server sends.
 ///
-/// Messages that pass on as they are, which are most, are handed over in one piece: a reader says of each that it
-/// [`Fate::Passes`], and gets them together by [`Reader::pass`], or with the first message that does not.
+/// Most messages pass on as they are. They are handed over in one piece: for each of them the reader returns
+/// [`Fate::Passes`], and later gets them together, from [`Reader::pass`] or with the first message that does not pass.
 pub trait Reader {
-    /// One message, and what it means. `before` is what is to pass on before it: unless the message passes, too, the
-    /// reader hands it on first.
+    /// One message, and what the ledger says of it. `before` are messages that have to pass on before it. If the reader
+    /// does not let this message pass, too, it first hands `before` on.
     fn message(&mut self, before: &[u8], frame: Frame<'_>, step: Step) -> (Flow, Fate);
 
-    /// Whole messages, one after the other, that are to pass on.
+    /// Complete messages, one after the other, that have to pass on.
     fn pass(&mut self, messages: &[u8]);
 }
 
@@ -535,7 +541,7 @@ impl<F: FnMut(Frame<'_>, Step) -> Flow> Reader for F {
     }
 }
 
-/// Keeps the latest value of a reported parameter; see [`Parameters`] for the exception.
+/// Notes the latest value of a reported parameter. [`Parameters`] describes the exception.
 pub fn remember(parameters: &mut Parameters, name: &[u8], value: &[u8]) {
     let value = if name == IN_HOT_STANDBY {
         b"off"

@@ -1,13 +1,14 @@
-//! The segment that runs one statement once: what most clients send most of the time.
+//! Recognises and reads the segment that runs one statement once. It is what most clients send most of the time.
 //!
-//! `[Parse] Bind [Describe] Execute Sync`, all of the unnamed portal. In: the beginning of a client's stream. Out: the
-//! messages of such a segment, if one lies there whole; anything else is `None`, and nobody's fault.
+//! The segment is `[Parse] Bind [Describe] Execute Sync`, all for the unnamed portal. In: the beginning of a client's
+//! stream. Out: the messages of such a segment, if it has arrived in full; `None` for anything else, which is not an
+//! error.
 
 use crate::frame::{self, Frame, Next};
 use crate::frontend::{self, Bind, Parse, Target, tag};
 
-/// The length of a segment at the beginning of `input` whose messages are in this order, by their headers alone; `limit`
-/// is that of one message. What is in them, [`Segment::read`] looks at.
+/// The length of such a segment at the beginning of `input`, found by the headers alone. `limit` is the length of the
+/// longest allowed message. [`Segment::read`] looks at the contents.
 pub fn length(input: &[u8], limit: usize) -> Option<usize> {
     let mut at = 0;
     let mut expected = [
@@ -42,16 +43,16 @@ pub struct Segment<'a> {
     pub parse: Option<Parse<'a>>,
     /// Bind, to the unnamed portal.
     pub bind: Bind<'a>,
-    /// The portal is described.
+    /// The segment has a Describe of the portal.
     pub describes: bool,
     /// The row limit of Execute, 0 for none.
     pub rows: i32,
-    /// The messages behind Bind, as sent.
+    /// The messages after Bind, as they were sent.
     pub tail: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
-    /// Reads what [`length`] has measured: `bytes` has these messages and no more.
+    /// Reads a segment that [`length`] has measured. `bytes` has its messages and no more.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes;
         let is = |frame: &Frame<'_>, tag| frame.tag() == tag;
@@ -134,7 +135,7 @@ mod tests {
         out
     }
 
-    /// Measured and read, with what follows it in the stream.
+    /// Measures and reads a segment with another message behind it.
     fn read(messages: &[Vec<u8>]) -> Option<(bool, bool, i32, usize)> {
         let bytes = messages.concat();
         let stream = [&bytes[..], SYNC].concat();

@@ -1,9 +1,10 @@
-//! Values of sequences for columns of sharded tables.
+//! Gets the values of sequences for columns of sharded tables.
 //!
-//! Each sequence has one owner, the home shard's sequence of its name; those of the other shards are not used. The router
-//! takes values in blocks, so that they are unique over all shards and routers and keep increment, bounds and cycle. What
-//! was taken before a change of definitions is not given after it: it may have been a `setval`, or ALTER SEQUENCE. What is
-//! thrown away is a gap, as in PostgreSQL. Near the end of a sequence a block is what is left of it.
+//! Each such sequence counts on the home shard alone; sequences of the same name on other shards are not used. So
+//! values are unique over all shards and routers, and keep increment, bounds and cycle. The router takes values in
+//! blocks. After a change of definitions it throws away what it took before, because the change may have been a
+//! `setval` or an ALTER SEQUENCE. What is thrown away is a gap, as in PostgreSQL. Near the end of a sequence a block is
+//! shorter.
 
 use crate::control::{Control, ControlError};
 use crate::topology::Topology;
@@ -17,32 +18,32 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
-/// The database, by the clients' name, and the sequence.
+/// The database, by the name that clients use, and the sequence.
 type Key = (String, Name);
 
-/// The values that a process has taken, by sequence.
+/// The values that this process has taken, by sequence.
 #[derive(Debug, Default)]
 pub struct Sequences {
     known: Mutex<HashMap<Key, Arc<Cached>>>,
-    /// Who may use which, and of when that is.
+    /// Which role may use which sequence: the epoch of the definitions and the time of the answer.
     allowed: Mutex<HashMap<(Key, String), (u64, Instant)>>,
 }
 
-/// Grants may change past this router: what a role may use is asked again after this.
+/// A grant may change past this router, so the router asks again after this time what a role may use.
 const ASKED_AGAIN: Duration = Duration::from_secs(10);
 
-/// What was taken of one sequence.
+/// The values that were taken from one sequence.
 #[derive(Debug, Default)]
 struct Cached {
     block: Mutex<Block>,
-    /// Held by whoever takes more.
+    /// Held by the task that takes more values.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// Values, and why there are no more.
+/// Values, and the reason why there are no more.
 type Taken = (Vec<i64>, Option<SequenceError>);
 
-/// Values, and the definitions that held when they were asked for.
+/// Values, and the epoch of the definitions when they were asked for.
 #[derive(Debug, Default)]
 struct Block {
     epoch: u64,
@@ -50,7 +51,7 @@ struct Block {
 }
 
 impl Block {
-    /// So many values, if there are enough of `epoch`.
+    /// Takes `count` values, if there are enough of `epoch`.
     fn take(&mut self, epoch: u64, count: usize) -> Option<Vec<i64>> {
         if self.epoch != epoch {
             self.values.clear();
@@ -59,7 +60,7 @@ impl Block {
         (self.values.len() >= count).then(|| self.values.drain(..count).collect())
     }
 
-    /// Keeps what was asked for at `epoch`, and takes of it what is there to be taken.
+    /// Keeps values that were asked for at `epoch`, and takes up to `count` of them.
     fn refill(&mut self, epoch: u64, values: Vec<i64>, count: usize) -> Vec<i64> {
         if self.epoch != epoch {
             self.values.clear();
@@ -70,7 +71,7 @@ impl Block {
     }
 }
 
-/// Why there are no values.
+/// Why the router got no values.
 #[derive(Debug, thiserror::Error)]
 pub enum SequenceError {
     /// No connection to the home shard.
@@ -82,7 +83,7 @@ pub enum SequenceError {
         #[source]
         cause: ControlError,
     },
-    /// The home shard said no.
+    /// The home shard returned an error.
     #[error("values of sequence {sequence}")]
     Server {
         /// Of which.
@@ -91,7 +92,7 @@ pub enum SequenceError {
         #[source]
         cause: tokio_postgres::Error,
     },
-    /// It took too long: somebody may hold a lock on the sequence.
+    /// It took too long. Somebody may hold a lock on the sequence.
     #[error("values of sequence {sequence} took longer than {limit:?} at {address}")]
     TimedOut {
         /// Of which.
@@ -104,7 +105,7 @@ pub enum SequenceError {
 }
 
 impl SequenceError {
-    /// As the client sees it: what the server says of the sequence is about the client's statement.
+    /// The error for the client. If the server reported one about the sequence, the client gets that one.
     pub fn report(&self) -> Report {
         let hint = "The values come from the sequence of that name on the home shard, by the control role.";
         let chain = crate::log::Chain(self).to_string();
@@ -135,10 +136,10 @@ impl Sequences {
         Arc::clone(known.entry(key).or_default())
     }
 
-    /// Whether a role may take values of a sequence; nextval asks the same.
+    /// Whether a role may take values of a sequence, by the same rule as nextval.
     ///
     /// # Errors
-    /// When the home shard does not say.
+    /// If the home shard does not answer.
     pub async fn may_use(
         &self,
         (definitions, control): (&AtomicU64, &Control),
@@ -179,10 +180,10 @@ impl Sequences {
         Ok(says)
     }
 
-    /// The next values of a sequence, in its order. Values are lost if the call is dropped.
+    /// The next values of a sequence, in its order. If the call is dropped, values may be lost.
     ///
     /// # Errors
-    /// When the home shard gives none.
+    /// If the home shard returns none.
     pub async fn next(
         &self,
         (definitions, control): (&AtomicU64, &Control),
@@ -205,13 +206,13 @@ impl Sequences {
             if let Some(values) = kept() {
                 return Ok(values);
             }
-            // Whatever changes from here on makes them old.
+            // A change of definitions from here on makes these values invalid.
             let epoch = definitions.load(Ordering::SeqCst);
             let (values, ended) = ask(control, topology, (database, sequence), count).await?;
             let mut block = cached.block.lock().expect("nobody panics while holding it");
             let values = block.refill(epoch, values, count);
             match ended {
-                // As many as PostgreSQL would have given before it said so are used up.
+                // These values are used up, as they would be in PostgreSQL before it reports the end.
                 Some(error) if values.len() < count => Err(error),
                 _ => Ok(values),
             }
@@ -231,12 +232,12 @@ impl Sequences {
     }
 }
 
-/// Takes so many. Each is taken for good when its row comes, whatever becomes of the rest.
+/// Takes several values. Each one is taken for good when its row arrives, even if the query fails later.
 const TAKE: &str = "SELECT pg_catalog.nextval(s.seqrelid::pg_catalog.regclass) \
     FROM pg_catalog.pg_sequence s, pg_catalog.generate_series(1::pg_catalog.int8, $2::pg_catalog.int8) \
     WHERE s.seqrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
 
-/// As `nextval_internal` in PostgreSQL's `sequence.c`.
+/// The same check as in `nextval_internal` in PostgreSQL's `sequence.c`.
 const ALLOWED: &str = "SELECT pg_catalog.has_sequence_privilege($1::pg_catalog.text::pg_catalog.name, \
     pg_catalog.to_regclass($2)::pg_catalog.oid, 'USAGE, UPDATE')";
 
@@ -257,7 +258,7 @@ async fn is_allowed(
     let of: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&role, &sequence_name];
     let row = client.ask(client.query_one(ALLOWED, &of)).await;
     let says = row.and_then(|row| row.try_get::<_, Option<bool>>(0));
-    // Of a sequence that is not there nextval says so itself.
+    // If the sequence does not exist, nextval reports it.
     says.map(|says| says.unwrap_or(true))
         .map_err(|cause| SequenceError::Server {
             sequence: sequence.clone(),
@@ -265,7 +266,8 @@ async fn is_allowed(
         })
 }
 
-/// A block, but at least `count`; near the end of the sequence what is left of it, and why that is no more.
+/// Asks for a block of values, at least `count`. Near the end of the sequence returns what is left, and the error that
+/// ended it.
 async fn ask(
     control: &Control,
     topology: &Topology,
@@ -322,10 +324,10 @@ mod tests {
         assert_eq!(block.take(1, 2), None);
         assert_eq!(block.take(1, 1), Some(vec![9]));
         assert_eq!(block.refill(1, vec![11, 13], 1), [11]);
-        // What is left was asked for before the change.
+        // The value that is left was asked for before the change.
         assert_eq!(block.take(2, 1), None);
         assert_eq!(block.refill(2, vec![1, 2, 3], 2), [1, 2]);
-        // Somebody was told of the change while these were under way.
+        // Another task learned of the change while these were on their way.
         assert_eq!(block.refill(1, vec![20, 21], 1), [20]);
         assert_eq!(block.take(2, 1), None);
     }

@@ -1,6 +1,7 @@
-//! The queue before a pool: whose turn it is, and what he can have.
+//! The queue in front of a pool: decides which request is next, and what it can get (an idle connection, a permit to
+//! open one, or an error).
 //!
-//! Who leaves the head, served or not, wakes the next one, so that no grant can be lost.
+//! A request that leaves the head of the queue, served or not, wakes the next one. So no permit can be lost.
 
 use super::Pool;
 use super::lease::Lease;
@@ -17,17 +18,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How long a core waits for its own connections before it asks other cores.
+/// How long a request waits for connections of its own core before it asks other cores.
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 
 pub(super) struct Waiter {
     rank: Rank,
     points: i8,
-    /// Another one has its place.
+    /// Another request has taken its place.
     sent_away: bool,
     pub(super) since: Instant,
     waker: Option<Waker>,
-    /// It does not listen to permits that other cores give back.
+    /// It is not woken when another core gives back a permit.
     idle_only: bool,
 }
 
@@ -50,15 +51,15 @@ impl Queue {
         self.joins.len() + self.new.len()
     }
 
-    /// Whether a request with so many points may be sent away.
+    /// Whether there is a request with this priority (`points`) that may be sent away.
     pub(super) fn has(&self, points: i8) -> bool {
         let mut new = self.new.iter();
         new.any(|waiter| waiter.points == points && !waiter.sent_away)
     }
 
-    /// Tells the newest request with so many points to leave.
+    /// Tells the newest request with this priority to leave.
     pub(super) fn send_away(&mut self, points: i8) {
-        // Equal ones stand in the order in which they came.
+        // Requests of one priority stand in the order in which they came.
         let mut newest = self.new.iter_mut().rev();
         if let Some(waiter) = newest.find(|w| w.points == points && !w.sent_away) {
             waiter.sent_away = true;
@@ -68,12 +69,13 @@ impl Queue {
         }
     }
 
-    /// Wakes whose turn it may be; `news` if there is something to be had.
+    /// Wakes the requests that may be next. `news`: there is something that they can get.
     pub(super) fn wake_heads(&self, news: bool) {
-        // The head of the new ones too: a join at the head may be unable to use
-        // what a new one could, never the other way round.
+        // The head of the new requests is woken, too: a join at the head may be unable to use what a new one could use,
+        // never the other way round.
         for head in [self.joins.front(), self.new.front()].into_iter().flatten() {
-            // Who has become head without that is told to listen for permits of other cores, if it does.
+            // Without news, a request that has become the head is woken only so that it listens for permits of other
+            // cores, if it does that.
             if let Some(waker) = head.waker.as_ref().filter(|_| news || !head.idle_only) {
                 waker.wake_by_ref();
             }
@@ -88,7 +90,7 @@ pub(super) enum Turn<N: Send + 'static> {
     SentAway,
 }
 
-/// Where a request stands.
+/// Where a request stands in the queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stand {
     Head,
@@ -96,16 +98,16 @@ enum Stand {
     SentAway,
 }
 
-/// How a request comes into line.
+/// How a request enters the queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// It has not waited before.
+    /// It has not waited yet.
     New,
-    /// It has, or has to.
+    /// It has waited before, or must be let in whatever the queue's length is.
     Again,
 }
 
-/// A place in the queue; leaving it wakes the next one.
+/// A place in the queue. When it is dropped, the next request is woken.
 pub struct Place<N: Default + Send + 'static> {
     pool: Rc<Pool<N>>,
     priority: Priority,
@@ -134,8 +136,8 @@ impl<N: Default + Send + 'static> Place<N> {
         let rank = Rank::new(since, points, queue.next_ticket);
         queue.next_ticket += 1;
         let line = queue.of(priority);
-        // Who was the head until now need not be told: he looks where he is whenever he
-        // is woken, and the new head asks for his turn at once.
+        // The request that was the head until now need not be told: it checks its position whenever it is woken, and
+        // the new head asks for its turn at once.
         let position = line.partition_point(|w| w.rank < rank);
         let waiter = Waiter {
             rank,
@@ -155,7 +157,7 @@ impl<N: Default + Send + 'static> Place<N> {
         })
     }
 
-    /// Since when it has stood here, or that another request has taken its place.
+    /// Since when the request has been in the queue, or that another request has taken its place.
     pub fn lined_up(&self) -> LinedUp {
         let mut queue = self.pool.queue.borrow_mut();
         let line = queue.of(self.priority);
@@ -165,8 +167,8 @@ impl<N: Default + Send + 'static> Place<N> {
         }
     }
 
-    /// The next connection that is given back, when it is this one's turn: `None` when something else than to wait for
-    /// that has to be done. For who stands in line by [`Pool::line_up`].
+    /// The next connection that is given back, once it is this request's turn. `None` if there is something else to do
+    /// than to wait for one. For requests that entered by [`Pool::line_up`].
     pub fn poll_idle(&self, cx: &Context<'_>) -> Poll<Option<Lease<N>>> {
         match self.stand(cx) {
             Stand::Behind => return Poll::Pending,
@@ -186,7 +188,7 @@ impl<N: Default + Send + 'static> Place<N> {
         }
     }
 
-    /// Where in its line this is. Whoever makes it the first or sends it away wakes it.
+    /// Where the request stands. Whoever makes it the first, or sends it away, wakes it.
     fn stand(&self, cx: &Context<'_>) -> Stand {
         let mut queue = self.pool.queue.borrow_mut();
         let line = queue.of(self.priority);
@@ -202,17 +204,19 @@ impl<N: Default + Send + 'static> Place<N> {
         }
     }
 
-    /// Whether somebody goes before it who is in another line.
+    /// Whether requests of the other queue go first: joins go before new requests.
     fn joins_wait(&self) -> bool {
         self.priority != Priority::Join && !self.pool.queue.borrow().joins.is_empty()
     }
 
-    /// Waits for something usable; `elsewhere` is that of [`Asking`](super::Asking). Cancel safe.
+    /// Waits until the request can get something. `elsewhere` means the same as in [`Asking`](super::Asking). Cancel
+    /// safe.
     pub(super) async fn turn(&self, elsewhere: bool) -> Turn<N> {
         let limit = Arc::clone(&self.pool.limit);
         match tokio::time::timeout(PATIENCE, self.some_turn(&limit, elsewhere)).await {
             Ok(turn) => turn,
-            // Only now, or cores under a little load would trade connections all the time.
+            // It asks the other cores only after this wait. Otherwise cores under a light load would exchange
+            // connections all the time.
             Err(_) => {
                 let _hungry = self.hungry();
                 self.some_turn(&limit, elsewhere).await
@@ -220,8 +224,8 @@ impl<N: Default + Send + 'static> Place<N> {
         }
     }
 
-    /// Says, until dropped, that this pool waits for a connection that others may keep.
-    /// Which of the limits it lacks may change meanwhile; nobody gives anything for one with room.
+    /// Tells the other cores that this pool waits for a connection that they may hold, until the result is dropped.
+    /// Which of the limits is used up may change in the meantime; nobody gives up anything for a limit that has room.
     fn hungry(&self) -> Vec<PermitRequest> {
         let own = self.pool.own();
         let spare = self.pool.spare_for(self.priority);
@@ -235,7 +239,7 @@ impl<N: Default + Send + 'static> Place<N> {
     async fn some_turn(&self, limit: &Limit, elsewhere: bool) -> Turn<N> {
         loop {
             let mut freed = pin!(limit.freed());
-            // Registered before the try, so that no wake-up falls between.
+            // This is registered before the attempt, so that no wake-up is lost between the two.
             freed.as_mut().enable();
             if let Some(turn) = poll_fn(|cx| self.poll_turn(cx, freed.as_mut(), elsewhere)).await {
                 return turn;
@@ -243,15 +247,15 @@ impl<N: Default + Send + 'static> Place<N> {
         }
     }
 
-    /// Ready(None) when a permit was freed on another core and all must be tried anew.
+    /// Ready(None) when a permit was freed on another core, and everything has to be tried again.
     fn poll_turn(
         &self,
         cx: &mut Context<'_>,
         freed: Pin<&mut tokio::sync::futures::Notified<'_>>,
         elsewhere: bool,
     ) -> Poll<Option<Turn<N>>> {
-        // Who leaves the head wakes the next one. Were all to listen for permits, each
-        // that is freed would wake a whole queue.
+        // A request that leaves the head wakes the next one. If all requests listened for permits, each freed permit
+        // would wake a whole queue.
         match self.stand(cx) {
             Stand::Behind => return Poll::Pending,
             Stand::SentAway => return Poll::Ready(Some(Turn::SentAway)),
@@ -278,7 +282,7 @@ impl<N: Default + Send + 'static> Drop for Place<N> {
     }
 }
 
-/// Where in line: it is kept in the order of ranks, and no two are equal.
+/// The position in the queue, which is sorted by rank. No two ranks are equal.
 fn place_of(rank: Rank, line: &VecDeque<Waiter>) -> Option<usize> {
     line.binary_search_by_key(&rank, |w| w.rank).ok()
 }

@@ -1,4 +1,5 @@
-//! The end of a connection, brought about by somebody who does not own it.
+//! Lets somebody end a connection who does not own it: a pool ends connections that clients are using when their server
+//! is no longer the primary or is down. (This is not the circuit breaker of a server.)
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -6,10 +7,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::pipe::{Lane, Pipe};
 
-/// Instead of a descriptor that is closed.
+/// Stands for a descriptor that is closed.
 const CLOSED: RawFd = -1;
 
-/// Breaks off a connection whose wire somebody else has.
+/// Ends a connection whose wire somebody else owns.
 #[derive(Debug)]
 pub struct Breaker(Way);
 
@@ -30,15 +31,15 @@ impl Breaker {
         Breaker(Way::Pipe(lanes))
     }
 
-    /// Ends the connection: its owner reads an end as if the other side had closed it. To be called on the connection's
-    /// own thread, so that nobody closes the socket meanwhile.
+    /// Ends the connection: its owner sees the end of the stream, as if the other side had closed it. Call it on the
+    /// connection's own thread, so that nobody closes the socket in the meantime.
     pub fn break_off(&self) {
         match &self.0 {
             Way::Socket(fd) => {
                 let fd = fd.load(Ordering::Relaxed);
                 if fd != CLOSED {
-                    // SAFETY: the call takes no memory of ours. The descriptor is open: the connection that owns it
-                    // says so here before it closes it, on this thread.
+                    // SAFETY: the call takes no memory of ours. The descriptor is open: before the connection that owns
+                    // it closes it, it calls `close` on this thread.
                     let _ = unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
                 }
             }
@@ -46,7 +47,7 @@ impl Breaker {
         }
     }
 
-    /// The connection is about to be closed by its owner.
+    /// Call this before the owner closes the connection.
     pub fn close(&self) {
         if let Way::Socket(fd) = &self.0 {
             fd.store(CLOSED, Ordering::Relaxed);

@@ -1,15 +1,12 @@
-//! What a server still owes, and to whom.
+//! The ledger of a server connection: which replies the server still owes, and to whom.
 //!
-//! Every request that goes to a server is entered here; every message that comes
-//! back is held against the front entry. In: one entry per request, then one tag
-//! and body per reply. Out: whose message it is and what it means. The connection
-//! may go back to its pool only when the ledger is empty. A reply that fits no
-//! entry is a [`Desync`]: the connection must be closed, because nobody can say any
-//! longer whose the next bytes are.
+//! Every request to a server is entered here, and every message from the server is compared with the first entry. In:
+//! one entry per request, then the tag and body of each reply. Out: who gets the message, and what it means. The
+//! connection may go back to its pool only when the ledger is empty. A reply that fits no entry is a [`Desync`]: the
+//! connection must be closed, because nobody can say any longer who gets the next bytes.
 //!
-//! The rules are those of the manual's "Message Flow": in the extended protocol an
-//! error makes the server skip everything up to the next Sync; during COPY FROM
-//! STDIN it ignores Flush and Sync.
+//! The rules are those of the chapter "Message Flow" of PostgreSQL's manual. In the extended protocol an error makes
+//! the server skip everything up to the next Sync. During COPY FROM STDIN it ignores Flush and Sync.
 
 mod pass;
 
@@ -51,7 +48,7 @@ pub enum Owed {
     Query(Audience),
     /// A function call, up to its ReadyForQuery.
     FunctionCall,
-    /// Nothing is owed: the router answers this one itself, in its turn.
+    /// The server owes nothing: the router itself answers this request, when its turn comes.
     Answer(Cow<'static, [u8]>),
 }
 
@@ -71,7 +68,7 @@ impl Owed {
         }
     }
 
-    /// True for requests after which the server skips to Sync when they fail.
+    /// True for requests whose failure makes the server skip to the next Sync.
     fn is_extended(&self) -> bool {
         !matches!(self, Self::Sync(_) | Self::Query(_) | Self::FunctionCall)
     }
@@ -80,7 +77,7 @@ impl Owed {
 /// What one message from the server means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A notice: belongs to no request, goes to the client that is being served.
+    /// A notice. It belongs to no request, and goes to the client that is being served.
     Notice,
     /// A ParameterStatus: the connection's settings changed.
     Parameter,
@@ -92,7 +89,7 @@ pub enum Event {
     Parsed(u64),
     /// A Bind, Close or Describe was answered.
     Answered,
-    /// A statement ended well, by CommandComplete or EmptyQueryResponse.
+    /// A statement succeeded: CommandComplete or EmptyQueryResponse.
     Completed,
     /// A portal reached its row limit.
     Suspended,
@@ -102,26 +99,26 @@ pub enum Event {
     Failed,
     /// The server is ready, with its transaction status.
     Ready(TxStatus),
-    /// Not the server's: an answer of the router whose turn has come.
+    /// An answer of the router, whose turn has come. It is not from the server.
     Own,
 }
 
-/// One message, judged.
+/// The ledger's judgement of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What it means.
+    /// What the message means.
     pub event: Event,
-    /// Whose it is.
+    /// Who gets it.
     pub to: Audience,
 }
 
-/// The server sent what nobody asked for.
+/// The server sent a message that is not owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("server sent message {:?} while {owing} was owed", *tag as char)]
 pub struct Desync {
     /// The message's tag.
     pub tag: u8,
-    /// What would have been right.
+    /// What the server owed.
     pub owing: &'static str,
 }
 
@@ -129,30 +126,31 @@ pub struct Desync {
 enum Mode {
     #[default]
     Normal,
-    /// The front request takes COPY data.
+    /// The first request takes COPY data.
     CopyIn,
     /// An extended request failed and its Sync is not sent yet.
     Skipping,
 }
 
-/// What of the answer to the query or Execute at the front has come: not everything may follow everything.
+/// How much of the answer to the first request (a query or an Execute) has arrived. Not every message may follow every
+/// other one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Heard {
-    /// Nothing; of an Execute perhaps rows.
+    /// Nothing; for an Execute, perhaps rows.
     #[default]
     Nothing,
     /// A RowDescription of a simple query, and perhaps rows.
     Columns,
     /// CopyOutResponse.
     CopyOut,
-    /// The end of a statement of a simple query: another may begin.
+    /// The end of a statement of a simple query. Another statement may begin.
     Completed,
-    /// An error of a simple query: only its ReadyForQuery is left.
+    /// An error of a simple query. Only its ReadyForQuery is left.
     Failed,
 }
 
 impl Heard {
-    /// Whether a statement of a simple query may begin to answer.
+    /// Whether the answer to a statement of a simple query may begin.
     fn may_begin(self) -> bool {
         matches!(self, Self::Nothing | Self::Completed)
     }
@@ -163,7 +161,7 @@ impl Heard {
     }
 }
 
-/// The queue of one server connection.
+/// The replies that the server of one connection owes, in order.
 #[derive(Debug, Default)]
 pub struct Ledger {
     queue: VecDeque<Owed>,
@@ -174,10 +172,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Enters a request that was sent, or an answer to give in its turn.
+    /// Enters a request that was sent, or an answer that the router gives when its turn comes.
     ///
-    /// While the ledger is skipping, only Sync may be entered: the server reads
-    /// nothing else.
+    /// While the ledger is skipping, only Sync may be entered: the server reads nothing else.
     pub fn push(&mut self, owed: Owed) {
         if self.mode == Mode::Skipping {
             debug_assert!(
@@ -187,7 +184,7 @@ impl Ledger {
             self.mode = Mode::Normal;
         }
         if let Owed::Forget(_) = owed {
-            // What a server sends costs no memory.
+            // The memory is reserved here, so that messages from the server allocate none.
             let others = self.queue.iter().filter(|o| matches!(o, Owed::Forget(_)));
             self.unforgotten.reserve(others.count() + 1);
         }
@@ -219,7 +216,7 @@ impl Ledger {
         self.mode == Mode::CopyIn
     }
 
-    /// The statements that the server has still, because it skipped their Close; told once.
+    /// The statements that the server still has, because it skipped their Close. Returns them once.
     pub fn take_unforgotten(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.unforgotten)
     }
@@ -240,7 +237,7 @@ impl Ledger {
         }
     }
 
-    /// Holds one message against the ledger.
+    /// Compares one message with the ledger.
     pub fn on(&mut self, message: u8, body: &[u8]) -> Result<Step, Desync> {
         match message {
             tag::NOTICE => return Ok(self.aside(Event::Notice)),
@@ -365,9 +362,8 @@ impl Ledger {
         event
     }
 
-    /// An error ends the front request. In the extended protocol the server skips
-    /// what follows up to Sync; the router's own answers there are not given
-    /// either, because the client's requests for them are skipped too.
+    /// An error ends the first request. In the extended protocol the server skips what follows up to Sync. The router's
+    /// own answers in between are not given either, because the requests that they answer are skipped, too.
     fn fail(&mut self) -> Event {
         self.mode = Mode::Normal;
         self.heard = match self.queue.front() {

@@ -1,42 +1,43 @@
-//! The replies that mean no more than what is in them, many at once.
+//! Takes many replies of a server at once, if they only have to be passed on.
 //!
-//! Most of what a server sends is rows and the few messages around them, for somebody who asked for nothing else. They
-//! need no judgement one by one: [`Ledger::pass`] holds as many as it can against the ledger, and says how many bytes
-//! they are. What they mean for the ledger is what [`Ledger::on`] would have said of each.
+//! Most of what a server sends are rows and the few messages around them, and whoever asked for them only wants to get
+//! them. [`Ledger::pass`] checks as many of these messages as it can against the ledger, and says how many bytes they
+//! are. The ledger is then in the same state as if [`Ledger::on`] had seen each of them.
 
 use super::{Audience, Heard, Ledger, Mode, Owed};
 use crate::backend::{TxStatus, tag};
 use crate::frame::{self, Next};
 
-/// What [`Ledger::pass`] found.
+/// The result of [`Ledger::pass`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
-    /// So many bytes at the beginning are such replies.
+    /// So many bytes at the beginning of the input only have to be passed on.
     pub bytes: usize,
-    /// Among them is ParseComplete.
+    /// ParseComplete is among these messages.
     pub parsed: bool,
-    /// Why no more.
+    /// Why it stopped there.
     pub until: Until,
 }
 
-/// Where [`Ledger::pass`] stopped.
+/// Why [`Ledger::pass`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// The next message is not there whole.
+    /// The next message has not arrived in full.
     Partial,
-    /// The next message needs judgement: an error, something aside, what is not owed, or the end of a request that
-    /// leaves a transaction open.
+    /// [`Ledger::on`] has to see the next message. It is an error, a message outside of the answer (a notice, for
+    /// example), a message that is not owed or that somebody else waits for, or the end of a request that leaves a
+    /// transaction open.
     Judgement,
-    /// The next message is a RowDescription, which was to be left.
+    /// The next message is a RowDescription, and `leave_columns` was set.
     Columns,
-    /// The last message that passes is ReadyForQuery, without any transaction.
+    /// The last message that passes is ReadyForQuery, and no transaction is open.
     Ready,
 }
 
 impl Ledger {
-    /// Takes whole messages from the beginning of `input` that are owed to `to` and need no more than to be passed on.
-    /// `limit` is the longest message, with its header. Where `leave_columns`, who waits gets another RowDescription than
-    /// the server's, and it is left.
+    /// Takes complete messages from the beginning of `input` that are owed to `to` and only have to be passed on.
+    /// `limit` is the length of the longest allowed message, with its header. With `leave_columns`, whoever waits gets
+    /// another RowDescription than the server's, so `pass` stops before it.
     pub fn pass(
         &mut self,
         to: Audience,
@@ -129,7 +130,7 @@ mod tests {
         })
     }
 
-    /// A message of a server, mostly one that fits what a segment or a query is owed.
+    /// A message of a server. Most of them fit the answer to a segment or a simple query.
     fn sent() -> impl Strategy<Value = Vec<u8>> {
         let tags = prop::sample::select(b"1122TTnDDDDCCZZsINESAGHt3".to_vec());
         (
@@ -146,7 +147,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever passes is what the ledger would have let pass one by one, and leaves the ledger as that would have.
+        /// `pass` takes only messages that `on` accepts one by one, and leaves the ledger in the same state.
         #[test]
         fn many_at_once_are_judged_as_one_by_one(
             owed in prop::collection::vec(owed(), 0..8),

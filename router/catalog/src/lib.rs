@@ -1,9 +1,8 @@
-//! What the shards say about themselves: an immutable snapshot.
+//! The catalog: what the shards say about their tables, types and functions, as an immutable snapshot.
 //!
-//! Planning reads this snapshot and never asks a server. It is made by
-//! `decode` from the answers to `queries`, read from a file by `text` (tests and
-//! `mothership explain`), and compared between shards by `drift`. Nothing in
-//! here knows which tables are sharded: that is the shard map's business.
+//! The planner reads this snapshot and never asks a server. `decode` makes it from the answers to `queries`; `text`
+//! reads it from a file (for tests and `mothership explain`); `drift` compares the catalogs of shards. Nothing here
+//! knows which tables are sharded: that is the job of the shard map.
 
 pub mod behind;
 pub mod custom_settings;
@@ -67,7 +66,7 @@ impl Name {
         )
     }
 
-    /// Whether the name lies in a schema of the system.
+    /// Whether the name is in a schema of PostgreSQL itself.
     pub fn is_system(&self) -> bool {
         is_system_schema(&self.schema)
     }
@@ -87,18 +86,18 @@ pub fn is_system_schema(schema: &str) -> bool {
     matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")
 }
 
-/// One database's objects at one moment. User objects only: what lies in
-/// `pg_catalog` is known to the planner by name.
+/// The objects of one database at one moment. It has only objects of users; the planner knows those in `pg_catalog` by
+/// name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     /// `server_version_num`, 150004 for 15.4; 0 when unknown.
     pub server_version: u32,
-    /// The database's encoding and collation with the versions of the libraries behind it, in words: where they are equal,
-    /// texts have the same order.
+    /// The database's encoding and collation with the versions of the libraries behind them, in words. Databases where
+    /// these words are equal sort texts in the same order.
     pub text_order: String,
-    /// Some other shard's texts have another order, so that what one of them sorts or compares is not what another would.
+    /// Another shard sorts texts in another order, so the shards sort and compare texts differently.
     pub text_order_differs: bool,
-    /// The schemas outside the system's.
+    /// The schemas that are not PostgreSQL's own.
     pub schemas: BTreeSet<String>,
     /// Tables, views, sequences.
     pub relations: BTreeMap<Name, Relation>,
@@ -112,28 +111,28 @@ pub struct Catalog {
     pub functions: BTreeMap<Name, Vec<Function>>,
     /// Operators of users, by symbol, in any schema but `pg_catalog`, with the names of their functions.
     pub operators: BTreeMap<String, BTreeSet<String>>,
-    /// A user's operator compares values of one of PostgreSQL's own types: what `=` means is not known.
+    /// A user's operator compares values of one of PostgreSQL's own types, so it is not known what `=` means.
     pub compares_otherwise: bool,
-    /// The names of users' functions by which casts are made, which a statement need not show.
+    /// The names of users' functions that are casts. A statement need not name them to call them.
     pub cast_functions: BTreeSet<String>,
     /// Installed extensions by name, with their version.
     pub extensions: BTreeMap<String, String>,
-    /// Tables that other shards do not have: made before they were to be divided, or
-    /// without a key to divide them by. What nobody declares by name stays where it is.
+    /// Tables that the other shards do not have: they were made before tables were sharded automatically, or have no
+    /// column to shard them by. A table that no declaration names stays where it is.
     pub home_only: BTreeSet<Name>,
-    /// Tables that every other shard has as well; none where there is one shard.
+    /// Tables that every other shard has as well. Empty if there is only one shard.
     pub everywhere: BTreeSet<Name>,
-    /// Who certainly may do what with tables whose rows are documents.
+    /// The rights on tables whose rows are documents, as far as they are certain.
     pub rights: Rights,
 }
 
 impl Catalog {
-    /// The relation of that exact name.
+    /// The relation with exactly this name.
     pub fn relation(&self, name: &Name) -> Option<&Relation> {
         self.relations.get(name)
     }
 
-    /// The first relation of that name along a search path.
+    /// The first relation with this name along a search path.
     pub fn find<'a>(&'a self, name: &str, search_path: &[String]) -> Option<&'a Relation> {
         // PostgreSQL looks into pg_catalog first unless the path names it.
         search_path
@@ -154,10 +153,10 @@ impl Catalog {
         words.first() == Some(&"UTF8") && plain(words.get(1)) && library && !self.text_order_differs
     }
 
-    /// The base of a domain, followed to its end; any other type is its own.
+    /// The base type of a domain, through all domains below it. For any other type, the type itself.
     pub fn base_type(&self, oid: u32) -> u32 {
         let mut current = oid;
-        // Domains over domains end; the bound is against a broken catalog.
+        // A chain of domains ends; the limit protects against a broken catalog.
         for _ in 0..32 {
             match self.type_by_oid(current).map(|t| &t.kind) {
                 Some(TypeKind::Domain { base, .. }) => current = *base,
@@ -167,11 +166,12 @@ impl Catalog {
         current
     }
 
-    /// The user types that values of a type are made of: a domain and what is under it, the elements of an array.
+    /// The user-defined types that values of a type consist of: a domain and the types below it, the elements of an
+    /// array.
     pub fn types_under(&self, oid: u32) -> Vec<(&Name, &TypeKind)> {
         let mut found = Vec::new();
         let mut current = oid;
-        // Domains over domains end; the bound is against a broken catalog.
+        // A chain of domains ends; the limit protects against a broken catalog.
         for _ in 0..32 {
             if current < FIRST_OF_USERS {
                 break;
@@ -190,14 +190,14 @@ impl Catalog {
         found
     }
 
-    /// Whether some function of that unqualified name may write. One that is not known may
-    /// have been made since the catalog was read.
+    /// Whether a function with this unqualified name may write. A function that is not in the catalog counts as one
+    /// that may: somebody may have created it since the catalog was read.
     pub fn may_write(&self, name: &str) -> bool {
         let mut known = self.functions_named(name).peekable();
         known.peek().is_none() || known.any(|f| f.volatility == Volatility::Volatile)
     }
 
-    /// All user functions of that unqualified name, in whatever schema.
+    /// All user-defined functions with this unqualified name, in any schema.
     pub fn functions_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Function> {
         self.functions
             .iter()

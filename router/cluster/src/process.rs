@@ -1,15 +1,16 @@
-//! One server process with its children: started, watched, signalled, ended.
+//! Starts, watches, signals and ends one PostgreSQL server: a postmaster and its children.
 //!
-//! The server must not outlive us, however we end. It is our direct child (not
-//! pg_ctl's) and asks the kernel for SIGQUIT, which PostgreSQL obeys at once,
-//! when its parent dies. Three traps: a change of uid clears that request, so
-//! it is made after it; "parent" is the *thread* that forked, and test threads
-//! end early, so one thread that never ends does all the forking; and a parent
-//! that died before the request was made is noticed by asking who it is.
+//! The server must not outlive this program, however the program ends. So the postmaster is a direct child of this
+//! program (not of pg_ctl). It asks the kernel for SIGQUIT when its parent dies, and PostgreSQL obeys SIGQUIT at once.
+//! There are three traps:
 //!
-//! PostgreSQL makes each of its children the leader of a session of its own, so
-//! signalling a process group reaches only the postmaster: to stop or kill all
-//! of a server its children are looked up in /proc.
+//! - A change of uid clears that request to the kernel, so the request is made after the change.
+//! - To the kernel, the parent is the *thread* that forked, and threads of tests end early. So one thread that never
+//!   ends does all the forking.
+//! - The parent may have died before the request was made. The child notices that by asking who its parent is.
+//!
+//! PostgreSQL makes each child the leader of a session of its own, so a signal to a process group reaches only the
+//! postmaster. To stop or kill a whole server, its children are looked up in /proc.
 
 use super::error::{ClusterError, Doing};
 use super::wait::poll_until;
@@ -20,21 +21,21 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-/// How long a postmaster may take to end at once; it kills its children after five seconds.
+/// How long a postmaster may take for an immediate shutdown. It kills its children after five seconds.
 const QUIT_LIMIT: Duration = Duration::from_secs(8);
 
 /// How long the kernel may take to carry out SIGKILL or SIGSTOP.
 const KERNEL_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running server. Dropped, it ends at once with all its children.
+/// A running server. When it is dropped, it and all its children end at once.
 #[derive(Debug)]
 pub(super) struct Process {
-    // Not reaped as long as it is here, so its pid is its own.
+    // While this is here the process is not reaped, so no other process gets its pid.
     child: Child,
 }
 
 impl Process {
-    /// Starts `command` so that it ends with this process.
+    /// Starts `command`. The process ends when this program ends.
     pub(super) fn spawn(command: Command) -> io::Result<Process> {
         spawn_tied(command, libc::SIGQUIT).map(|child| Process { child })
     }
@@ -46,11 +47,11 @@ impl Process {
 
     /// Its exit status if it has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        // An error means that there is no such child, which we hold unreaped.
+        // An error would mean that there is no such child. But there is: it has not been reaped yet.
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits for its end, up to `limit`.
+    /// Waits for its end, at most for `limit`.
     pub(super) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let mut status = None;
         poll_until(limit, || {
@@ -100,8 +101,8 @@ impl Process {
     }
 }
 
-/// Nobody needs it any longer. It ends by itself, because its shared memory stays behind where it is killed, until a
-/// server starts again on the same data; what does not end is killed.
+/// Ends the server with SIGQUIT. A killed server leaves its shared memory behind until a server starts again on the
+/// same data, so the server is killed only if it does not end.
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended().is_some() {
@@ -115,7 +116,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs one of PostgreSQL's programs to its end, at most `limit`, its output in the file `log`.
+/// Runs one of PostgreSQL's programs to its end, at most for `limit`, and writes its output to the file `log`.
 pub(super) fn run_tool(
     program: &'static str,
     mut command: Command,
@@ -148,7 +149,7 @@ pub(super) fn tail(log: &Path) -> String {
     end.trim().to_string()
 }
 
-/// Starts a process that gets `signal` when this one dies, in a process group of its own.
+/// Starts a process in a process group of its own. It gets `signal` when this program dies.
 pub fn spawn_tied(mut command: Command, signal: i32) -> io::Result<Child> {
     let parent = std::process::id();
     command.process_group(0);
@@ -179,7 +180,7 @@ mod forker {
         let jobs = JOBS.get_or_init(|| Mutex::new(start()));
         let (answer, result) = mpsc::channel();
         let gone = || io::Error::other("the forking thread has ended");
-        // A sender is whole after a panic in another thread.
+        // A panic in another thread cannot leave a sender half changed.
         let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.send((command, answer)).map_err(|_| gone())?;
         drop(jobs);
@@ -190,7 +191,7 @@ mod forker {
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::spawn(move || {
             for (mut command, answer) in queue {
-                // The asker waits for this answer; it cannot have gone away.
+                // The receiver waits for this answer, so it is still there.
                 let _ = answer.send(command.spawn());
             }
         });
@@ -207,7 +208,7 @@ fn send(pid: u32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// Whether a process does nothing more for now: stopped, traced, ended or gone.
+/// Whether a process does not run: it is stopped, traced, ended or gone.
 fn rests(pid: u32) -> bool {
     matches!(state_of(pid), None | Some('T' | 't' | 'Z'))
 }
@@ -226,8 +227,8 @@ fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// State and parent of a process. The name before them may hold anything, so
-/// reading starts behind its closing parenthesis; see proc(5).
+/// The state and the parent of a process. The command name stands before them and may contain any character, so reading
+/// starts behind its closing parenthesis; see proc(5).
 fn stat(pid: u32) -> Option<(char, u32)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();

@@ -1,7 +1,6 @@
-//! A streaming replica of a running server, made by pg_basebackup.
+//! Makes a streaming replica of a running server with pg_basebackup.
 //!
-//! It connects to its primary by the unix socket, which is trusted, so that no
-//! password lies in its files.
+//! The replica connects to its primary by the unix socket, which needs no password. So its files contain no password.
 
 use super::binaries::Binaries;
 use super::error::{ClusterError, Doing};
@@ -12,17 +11,17 @@ use std::path::Path;
 /// Whether the primary keeps WAL for the replica while it is away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
-    /// It does not.
+    /// The primary does not keep WAL for the replica.
     None,
-    /// It does, in a new replication slot of this name.
+    /// The primary keeps it, in a new replication slot of this name.
     Named(String),
 }
 
 impl Cluster {
     /// Copies `primary`, starts the copy as its streaming replica and waits until it accepts reads.
     ///
-    /// The settings of the primary are not taken over: give those that must not
-    /// be smaller than the primary's (`max_connections`, `max_prepared_transactions`).
+    /// The copy does not get the settings of the primary. Give those that must not be smaller than the primary's
+    /// (`max_connections`, `max_prepared_transactions`).
     pub fn replica_of(
         primary: &Cluster,
         binaries: &Binaries,
@@ -35,19 +34,19 @@ impl Cluster {
         Ok(replica)
     }
 
-    /// Makes a server that has been a primary itself, or has failed, a replica of `primary`: what it has is removed, its
-    /// port stays. It is ended if it runs.
+    /// Makes a replica of `primary` from a server that was a primary itself or has failed. Ends the server if it runs,
+    /// and removes its data. Its port stays.
     pub fn become_replica_of(&mut self, primary: &Cluster) -> Result<(), ClusterError> {
         self.kill9();
         let data = self.data();
         std::fs::remove_dir_all(&data).doing("remove", &data)?;
         self.make_data(|replica, data| replica.base_backup(primary, data, &Slot::None))?;
         self.start()?;
-        // If the primary was a replica itself, the slot that it used is in its settings.
+        // If the primary was once a replica, the copied settings name the slot that it used.
         self.follow(primary)
     }
 
-    /// Has a running replica follow another primary, without a slot.
+    /// Makes a running replica follow another primary, without a slot.
     pub fn follow(&self, primary: &Cluster) -> Result<(), ClusterError> {
         let host = primary.socket_folder();
         let (host, port, user) = (host.display(), primary.port(), primary.superuser());

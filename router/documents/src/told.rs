@@ -1,4 +1,5 @@
-//! What errors tell of a document, in PostgreSQL's words.
+//! Writes the DETAIL of errors about a document, in PostgreSQL's words: which row breaks a constraint, which key exists
+//! already.
 
 use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf};
 
@@ -7,10 +8,10 @@ use super::translate::{Change, FieldChange};
 use super::value::{self, Forms};
 use super::{Collection, Column, Unique};
 
-/// See `ExecBuildSlotValueDescription` of PostgreSQL's `execMain.c`, which cuts values to this many bytes.
+/// Values are cut to this many bytes. See `ExecBuildSlotValueDescription` in PostgreSQL's `execMain.c`.
 const MAX_FIELD: usize = 64;
 
-/// The detail of a row that a constraint does not allow. None if a value cannot be written.
+/// The detail for a row that a constraint does not allow. `None` if a value cannot be written as text.
 pub fn failing_row(
     collection: &Collection,
     document: &RawDocument,
@@ -33,7 +34,7 @@ pub fn failing_row(
     Some(format!("Failing row contains ({fields})."))
 }
 
-/// The detail of a row whose key is there already; see `_bt_check_unique` of PostgreSQL's `nbtinsert.c`.
+/// The detail for a row whose key exists already. See `_bt_check_unique` in PostgreSQL's `nbtinsert.c`.
 pub fn existing_key(
     (collection, unique): (&Collection, &Unique),
     document: &RawDocument,
@@ -49,7 +50,8 @@ pub fn existing_key(
     ))
 }
 
-/// The same of a row that was to be changed, if all of its key is known: what it gets, and what it was found by.
+/// The same for a row that an UPDATE would have changed. The key comes from the new values and from the filter that
+/// found the row. `None` if not all of it is known.
 pub fn changed_key(
     (collection, unique): (&Collection, &Unique),
     (filter, change): (&Document, &Change),
@@ -60,7 +62,7 @@ pub fn changed_key(
         let field = column.field();
         let value = match change.gets(&field) {
             FieldChange::Constant(value) => value,
-            // Of others the text need not be the same where they are equal.
+            // Kinds with several forms are left out: equal values of them may have different texts.
             FieldChange::Nothing if column.kind.has_one_form() => asked(filter, &field)?,
             FieldChange::Nothing | FieldChange::Other => return None,
         };
@@ -70,7 +72,7 @@ pub fn changed_key(
     existing_key((collection, unique), &known, forms)
 }
 
-/// The one value of a field that a filter lets pass.
+/// The value of a field, if the filter allows only one.
 fn asked<'f>(filter: &'f Document, field: &str) -> Option<&'f Bson> {
     filter.iter().find_map(|(name, condition)| {
         match (name.as_str(), condition) {
@@ -93,7 +95,7 @@ fn asked<'f>(filter: &'f Document, field: &str) -> Option<&'f Bson> {
     })
 }
 
-/// Puts a value where its path leads.
+/// Stores a value at a path in a document.
 fn place(document: &mut Document, path: &[String], value: Bson) -> Option<()> {
     let (field, parents) = path.split_last()?;
     let mut place = document;
@@ -106,7 +108,7 @@ fn place(document: &mut Document, path: &[String], value: Bson) -> Option<()> {
     Some(())
 }
 
-/// A column's value as text, `null` where there is none.
+/// The value of a column as text; `null` if there is none.
 fn text(column: &Column, mut place: &RawDocument, forms: &Forms) -> Option<String> {
     let null = || Some("null".to_owned());
     let (field, parents) = column.path.split_last()?;
@@ -188,7 +190,7 @@ mod tests {
         assert_eq!(told(&doc! { "address.city": "Ulm" }, score()), whole);
         let literal = doc! { "pipeline": { "address.city": { "$literal": "Ulm" }, "score": { "$literal": number.clone() } } };
         assert_eq!(told(&doc! {}, literal), whole);
-        // One of several, another one than it may be, or computed.
+        // The filter allows several values, or NULL, or says nothing of the column.
         for filter in [
             doc! { "address.city": { "$gte": "Ulm" } },
             doc! { "$or": [{ "address.city": "Ulm" }, { "n": 1 }] },
@@ -197,7 +199,7 @@ mod tests {
         ] {
             assert_eq!(told(&filter, score()), None, "{filter}");
         }
-        // What is equal to 1.50 may be 1.5.
+        // The stored value may be 1.5, which equals 1.50.
         let by_score = doc! { "score": number.clone() };
         let city = doc! { "$set": { "address.city": "Ulm" } };
         assert_eq!(told(&by_score, city), None);

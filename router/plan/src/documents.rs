@@ -1,9 +1,10 @@
-//! Statements on tables whose rows are documents: which go to MongoDB as one command, and of which the rows are
-//! gathered.
+//! Plans statements on tables whose rows are documents: which of them MongoDB runs as one command, and for which of
+//! them rows are gathered.
 //!
-//! Whether a statement is one command, [`mothership_documents::translate`] says. Where it is not, a query runs on
-//! PostgreSQL: what each condition is about one table alone and can be said to MongoDB narrows what is fetched, and all
-//! conditions are asked again of the rows. What would write, and is no command, is refused.
+//! [`mothership_documents::translate`] says whether a statement is one command. If it is not, PostgreSQL runs a query
+//! on gathered rows. A condition on one table alone that MongoDB can evaluate narrows what is fetched, and PostgreSQL
+//! checks all conditions again. A write that is no command is computed by PostgreSQL as well: `write::change` and
+//! `write::documents` plan it, and refuse what cannot be done so (ADR 23).
 
 use std::sync::Arc;
 

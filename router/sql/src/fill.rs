@@ -1,26 +1,27 @@
-//! Writes columns into the rows of an INSERT ... VALUES that its client left out.
+//! Adds columns that a client left out to the text of its INSERT ... VALUES, with a value in each row.
 //!
-//! Pure, by tokens. A default that differs between shards is given as a value this way.
+//! The router does this for defaults that would differ between shards, such as `now()`: all shards get the same value.
+//! Pure; it works on tokens.
 
 use super::cursor::{Cursor, Span};
 use super::lexer::Kind;
 use super::places::Change;
 
-/// The name of the table that an INSERT, COPY or MERGE writes to, without its schema, as PostgreSQL folds it, and the
-/// columns that it lists, if it lists any.
+/// The beginning of an INSERT, COPY or MERGE: the table that it writes to, and the columns that it lists, if it lists
+/// any.
 pub struct Target {
-    /// The name.
+    /// The table's name as PostgreSQL folds it, without its schema.
     pub name: String,
-    /// The columns.
+    /// The columns; `None` if the statement lists none.
     pub columns: Option<Vec<String>>,
-    /// Where the list of columns ends, before its parenthesis.
+    /// Where the list of columns ends, before its closing parenthesis.
     list_end: Option<usize>,
-    /// What follows.
+    /// Where the rest of the statement begins.
     rest: usize,
 }
 
 impl Target {
-    /// Reads the beginning of a statement. `None` if it is none of these, or not understood.
+    /// Reads the beginning of a statement. `None` if it is another kind of statement, or is not understood.
     pub fn of(sql: &str, strings: bool) -> Option<Self> {
         let mut cursor = Cursor::new(sql.as_bytes(), strings);
         let known = cursor.eat_all(&["insert", "into"])
@@ -46,7 +47,7 @@ impl Target {
                 match inside.bump()?.kind {
                     Kind::Comma => {}
                     Kind::RParen => break,
-                    // A query, or a part of a column.
+                    // The parenthesis holds a query, or a part of a column is named, as in `a[1]`.
                     _ => return None,
                 }
             }
@@ -61,7 +62,7 @@ impl Target {
     }
 }
 
-/// How many values each row of an INSERT has that lists rows and no columns. `None` if it is none, or they differ.
+/// How many values each row of an INSERT ... VALUES has. `None` for other statements, and if the rows differ in length.
 pub fn width(sql: &str, strings: bool) -> Option<usize> {
     let target = Target::of(sql, strings)?;
     let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
@@ -92,8 +93,8 @@ pub fn width(sql: &str, strings: bool) -> Option<usize> {
     widths.iter().all(|width| *width == first).then_some(first)
 }
 
-/// The text of an INSERT with these columns and their values in every row, and what was added to it. `None` if it is not
-/// one that lists its columns and then its rows.
+/// The text of an INSERT with these columns and their values added to every row, and the changes that were made. `None`
+/// if the statement is not an INSERT with a list of columns and a list of rows.
 pub fn filled(
     sql: &str,
     strings: bool,

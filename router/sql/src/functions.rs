@@ -1,17 +1,17 @@
-//! Built-in functions that a statement may not call just anywhere.
+//! Lists the built-in functions that a statement may not call just anywhere, and says why.
 //!
-//! A function of `pg_catalog` that is not listed is immutable, or stable with an
-//! answer that depends on the session's settings and the rows it sees, not on which
-//! server of a shard answers. Functions of users and of extensions are for the
-//! catalog to judge (`dblink` and a few that come with PostgreSQL are listed, because
-//! they are dangerous and known). Operators and casts call functions too: the planner
-//! looks at those. So does `x.f`, which calls `f(x)` if `x` has no column `f` ([`acts_as_field`]).
+//! A function of `pg_catalog` that is not listed is immutable, or it is stable and its answer depends on the session's
+//! settings and the rows that it sees, not on the server of a shard that answers. The catalog judges functions of users
+//! and extensions. (`dblink` and a few others that come with PostgreSQL are listed here, because they are known to be
+//! dangerous.) Operators and casts call functions, too; the planner looks at those. So does `x.f`, which calls `f(x)`
+//! if `x` has no column `f` ([`acts_as_field`]).
 //!
-//! The volatile ones are those of PostgreSQL 15, by
+//! The volatile functions are those of PostgreSQL 15, by
 //! `SELECT DISTINCT proname FROM pg_proc WHERE provolatile = 'v' AND pronamespace = 'pg_catalog'::regnamespace
 //! AND prorettype NOT IN ('trigger'::regtype, 'index_am_handler'::regtype, 'table_am_handler'::regtype,
-//! 'tsm_handler'::regtype, 'language_handler'::regtype)`; judgement added the stable ones that look at the
-//! server, at transaction ids or at the backend, and names that came with versions 16 to 18.
+//! 'tsm_handler'::regtype, 'language_handler'::regtype)`.
+//! Stable functions that look at the server, at transaction ids or at the backend were added by hand, and names that
+//! came with versions 16 to 18.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -19,13 +19,13 @@ use std::sync::LazyLock;
 /// Why a function is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trait {
-    /// Another value on each call, but any server can give it: `random()`, `clock_timestamp()`.
+    /// Each call returns another value, but any server can compute it: `random()`, `clock_timestamp()`.
     Value,
-    /// The answer tells about the server or the shard: sizes, positions, statistics, snapshots.
+    /// The answer is about the server or the shard: sizes, positions, statistics, snapshots.
     Server,
-    /// The answer, or what it changes, belongs to this one backend: `pg_backend_pid()`.
+    /// The answer, or what the function changes, belongs to this one backend: `pg_backend_pid()`.
     Session,
-    /// `nextval`, `setval`: write, and the backend remembers the value.
+    /// `nextval`, `setval`: they write, and the backend remembers the value.
     Sequence,
     /// `currval`, `lastval`: what this backend remembers.
     SequenceSession,
@@ -39,9 +39,9 @@ pub enum Trait {
     UnlockSession,
     /// Takes an advisory lock until the transaction ends.
     LockTransaction,
-    /// Runs SQL that stands in its arguments, here or elsewhere.
+    /// Runs SQL from its arguments, on this server or another one.
     Opaque,
-    /// Makes a replication slot, perhaps a temporary one, or begins a backup: those end with the backend.
+    /// Creates a replication slot, perhaps a temporary one, or begins a backup. Both end with the backend.
     Slot,
     /// Changes the database, the server or another backend.
     Writes,
@@ -55,24 +55,24 @@ pub fn special(name: &[u8]) -> Option<Trait> {
     Some(SPECIAL[at].1)
 }
 
-/// Whether `x.name` may be a call `name(x)` of a built-in function that does more than to answer. Functions that only
-/// tell something (`x.age`) are left out: columns have such names.
+/// Whether `x.name` may be a call `name(x)` of a built-in function that does more than return a value. Functions that
+/// only return something (`x.age`) are left out, because columns have such names.
 pub fn acts_as_field(name: &[u8]) -> bool {
     match special(name) {
-        // It takes three arguments.
+        // This one takes three arguments, so `x.name` cannot call it.
         None | Some(Trait::Value | Trait::Server | Trait::SetConfig) => false,
         Some(_) => true,
     }
 }
 
-/// Whether a call of this name is known to write nothing: a built-in function that is not
-/// [`special`], or what only looks like a call. A function of a user may have the name of
-/// a built-in one and other arguments; such a user has to live with that.
+/// Whether a call of this name certainly writes nothing: it is a built-in function that is not [`special`], or only
+/// looks like a call. A user's function may have the name of a built-in one and other arguments; this list takes no
+/// account of that.
 ///
-/// The list has the functions of PostgreSQL 15 that are not volatile and that a statement
-/// calls by name (none for operators, types, aggregates' insides and access methods, none that
-/// read whole tables by name as XML), what the grammar spells like a function, types
-/// with a length, and the functions that came with versions 16 to 18.
+/// The list has the functions of PostgreSQL 15 that are not volatile and that a statement calls by name (not those for
+/// operators, types, the internals of aggregates and access methods, nor those that read whole tables by name as XML).
+/// It also has what the grammar spells like a function, types with a length, and the functions that came with versions
+/// 16 to 18.
 pub fn is_known_to_read(name: &str) -> bool {
     static KNOWN: LazyLock<HashSet<&str>> =
         LazyLock::new(|| include_str!("readers.txt").split_whitespace().collect());
@@ -81,7 +81,7 @@ pub fn is_known_to_read(name: &str) -> bool {
 
 use Trait::*;
 
-/// By name, in byte order.
+/// Sorted by name, in byte order.
 const SPECIAL: &[(&str, Trait)] = &[
     ("age", Server),
     ("amvalidate", Value),

@@ -1,9 +1,9 @@
-//! Where the statements of a simple query end.
+//! Splits the query string of a simple query into its statements.
 //!
-//! At every `;` that stands outside quotes, comments and parentheses (the actions
-//! of CREATE RULE) and outside the `BEGIN ATOMIC ... END` body of an SQL function.
-//! PostgreSQL parses the whole text before it runs any of it: if one statement has
-//! a syntax error, none is executed. A caller that sends them one by one must mind that.
+//! A statement ends at every `;` outside of quotes, comments and parentheses (the actions of CREATE RULE stand in them)
+//! and outside of the `BEGIN ATOMIC ... END` body of an SQL function. PostgreSQL parses the whole query string before
+//! it runs any of it: if one statement has a syntax error, none is executed. A caller that sends the statements one by
+//! one has to see to that itself.
 
 use super::cursor::Span;
 use super::lexer::{Kind, Lexer, Token};
@@ -11,18 +11,18 @@ use super::lexer::{Kind, Lexer, Token};
 /// One statement of a simple query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// From its first token to its last, without the `;`. Empty at the place where
-    /// it would be, if there is nothing but white space and comments.
+    /// From its first token to its last, without the `;`. If it has no token, the empty span before the `;`.
     pub span: Span,
-    /// Nothing but white space and comments. PostgreSQL drops such parts and answers
-    /// EmptyQueryResponse only if all parts of a query are empty.
+    /// It is only white space and comments. PostgreSQL drops such statements, and answers EmptyQueryResponse only if
+    /// all statements of a query string are like that.
     pub empty: bool,
-    /// Some token of it never ends, starts nothing, or is read differently by version.
+    /// It has a token that never ends, that begins nothing PostgreSQL knows, or that versions of PostgreSQL read
+    /// differently.
     pub uncertain: bool,
 }
 
-/// Splits `sql` into its statements. A text ending in `;` has no further, empty one;
-/// a text without any token gives none.
+/// Splits `sql` into its statements. A final `;` is not followed by another, empty statement; a query string without
+/// any token has no statements.
 pub fn split(sql: &[u8], standard_conforming_strings: bool) -> Split<'_> {
     Split {
         sql,
@@ -31,7 +31,7 @@ pub fn split(sql: &[u8], standard_conforming_strings: bool) -> Split<'_> {
     }
 }
 
-/// Iterates over the statements of a text. See [`split`].
+/// Iterates over the statements of a query string. See [`split`].
 #[derive(Clone, Debug)]
 pub struct Split<'a> {
     sql: &'a [u8],
@@ -86,7 +86,7 @@ impl Iterator for Split<'_> {
     }
 }
 
-/// Watches for the body of `CREATE [OR REPLACE] {FUNCTION | PROCEDURE} ... BEGIN ATOMIC`.
+/// Recognises the body of `CREATE [OR REPLACE] {FUNCTION | PROCEDURE} ... BEGIN ATOMIC`.
 struct Body<'a> {
     sql: &'a [u8],
     state: State,
@@ -98,12 +98,12 @@ enum State {
     Create,
     Or,
     Replace,
-    /// In the head of a routine; the token before was BEGIN or was not.
+    /// In the head of a function or procedure. `begin`: the last token was BEGIN.
     Routine {
         begin: bool,
     },
-    /// In the body. Each statement of it ends in `;`, so the END that closes it
-    /// stands after a `;` or after ATOMIC, and any other END belongs to a CASE or is a label.
+    /// In the body. Each statement of it ends in `;`, so the END that closes the body stands after a `;` or after
+    /// ATOMIC (`between`). Any other END belongs to a CASE or is a label.
     Atomic {
         between: bool,
     },
@@ -210,7 +210,7 @@ mod tests {
                 "commit",
             ],
         );
-        // BEGIN elsewhere is a transaction or a name.
+        // Elsewhere BEGIN starts a transaction or is a name.
         check(
             "begin; create function begin() returns int return 1; end; x",
             &[

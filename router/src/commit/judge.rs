@@ -1,39 +1,40 @@
-//! What is to be done with what somebody left behind. Pure: observations in,
-//! verdicts out; the asking and doing is in `recover.rs`.
+//! Decides what recovery does with transactions that a router or a server left prepared, and which decisions may be
+//! forgotten. Pure: observations come in, verdicts go out. `recover.rs` asks the servers and carries the verdicts out.
 //!
-//! Two rules carry everything. Nothing prepared is finished before its outcome is
-//! final, and what makes it final (the fence) is asked last, so that old
-//! observations do no harm: they decide only whether to ask. And what is
-//! forgotten can never be asked for again: a commit when no cluster that took part
-//! holds anything prepared of it, seen after the decision was seen; an abort when
-//! the backend is gone that alone could still commit.
+//! Everything rests on two rules:
+//!
+//! 1. Nothing prepared is finished before its outcome is final. The fence, which makes it final, is asked last. So old
+//!    observations do no harm: they only decide whether to ask.
+//! 2. A decision is forgotten only when nobody can ask for it any more. For a commit: no cluster that took part holds
+//!    anything prepared of it, and this was seen after the decision was seen. For an abort: the backend is gone that
+//!    alone could still commit.
 
 use super::doubt::Site;
 use super::gid::{Backend, Gid, Place, TransactionId};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// Limits of recovery.
+/// How long recovery waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// What is decided, or can be decided by nobody any more, is left to its own router so long.
+    /// How long a prepared transaction is left to its own router if it is decided, or if nobody can decide it any more.
     pub short: Duration,
-    /// What its own router may still decide is left to it so long; longer than preparing may take.
+    /// How long it is left to its own router if that router may still decide it; longer than preparing may take.
     pub long: Duration,
-    /// Commits are remembered at least so long, for servers that are restored from a replica that lagged.
+    /// How long decisions to commit are kept at least, for servers that are restored from a replica that lagged.
     pub keep: Duration,
 }
 
-/// Something prepared under a name of ours.
+/// A transaction that is prepared under a name of the router's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedTransaction {
     /// Its name.
     pub gid: Gid,
     /// The role that may finish it, besides superusers.
     pub owner: String,
-    /// Since it was prepared.
+    /// The time since it was prepared.
     pub age: Duration,
-    /// It belongs to the database that was asked, not to another one of the cluster.
+    /// It belongs to the database that was asked, not to another database of the cluster.
     pub here: bool,
 }
 
@@ -42,66 +43,67 @@ pub struct PreparedTransaction {
 pub struct Decision {
     /// The transaction.
     pub id: TransactionId,
-    /// Who decided.
+    /// The backend that decided.
     pub backend: Backend,
     /// Commit or abort.
     pub committed: bool,
     /// The shards that were prepared.
     pub participants: Participants,
-    /// Since it was made.
+    /// The time since the decision.
     pub age: Duration,
-    /// Aborts only: the backend is there, or may be.
+    /// For aborts only: the backend still exists, or may exist.
     pub alive: bool,
 }
 
-/// Whom a decision names. Every role of a database may write a row for its own backend, so it may name anything.
+/// The shards that a decision names. Every role of a database may write a row for its own backend, so it may name
+/// anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Participants {
-    /// These, by their names.
+    /// The names of the shards.
     Shards(Vec<String>),
-    /// Some that this router does not know: it is longer than all names that it knows. It was not read.
+    /// The list is longer than all names that this router knows together, so it names others. It was not read.
     Strange,
 }
 
-/// A decision that names a shard which nobody knows is kept so long: a shard may be taken out of a configuration and
-/// come back, with something prepared. A client can make such rows, and they must not stay for ever.
+/// How long a decision is kept that names a shard which nobody knows. A shard may be taken out of a configuration and
+/// come back with something prepared. But clients can make such rows, too, so they must not stay for ever.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// What is known of the decider of something prepared.
+/// What is known of the database that decides about a prepared transaction, and of the backend that does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decider {
-    /// No site of ours is the database that its name says.
+    /// The database in its name is none of this configuration.
     Unknown,
-    /// It did not answer.
+    /// The database did not answer.
     Unreachable,
-    /// It did.
+    /// The database answered.
     Seen {
         /// What was decided, if anything.
         outcome: Option<bool>,
-        /// The backend is there, or may be.
+        /// The backend still exists, or may exist.
         alive: bool,
     },
 }
 
-/// Why something prepared is left as it is for now.
+/// Why a prepared transaction is left alone for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaveReason {
     /// Its router may be about to finish it.
     Young,
-    /// The decider is on no site that this router knows.
+    /// The deciding database is none that this router knows.
     DeciderUnknown,
     /// The deciding shard cannot be reached.
     DeciderUnreachable,
-    /// The decider is just committing.
+    /// The deciding backend is committing at this moment.
     Deciding,
     /// The control role may not finish it.
     Denied,
-    /// Another one is finishing it, or its shard went away.
+    /// Another router is finishing it, or its shard has become unreachable.
     Busy,
 }
 
 impl LeaveReason {
-    /// For the console and logs.
+    /// The reason in words, for the console and logs.
     pub fn text(self) -> &'static str {
         match self {
             Self::Young => "its router may be about to finish it",
@@ -114,10 +116,10 @@ impl LeaveReason {
     }
 }
 
-/// What to do with something prepared.
+/// What to do with a prepared transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Leave it, and look again.
+    /// Leave it alone, and look again later.
     Wait(LeaveReason),
     /// Commit it (true) or roll it back.
     Finish(bool),
@@ -125,7 +127,7 @@ pub enum Verdict {
     Fence,
 }
 
-/// Judges something prepared.
+/// Decides about a prepared transaction.
 pub fn judge(held: &PreparedTransaction, decider: Decider, patience: &Patience) -> Verdict {
     let Decider::Seen { outcome, alive } = decider else {
         return Verdict::Wait(match decider {
@@ -143,21 +145,21 @@ pub fn judge(held: &PreparedTransaction, decider: Decider, patience: &Patience) 
     outcome.map_or(Verdict::Fence, Verdict::Finish)
 }
 
-/// What the look at all sites has shown: first all decisions were read, then what is prepared.
+/// What was seen at all sites (databases on shards). All decisions were read first, and then what is prepared.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// Sites that answered both questions.
+    /// The sites that answered both queries.
     pub seen: HashMap<Site, SeenSite>,
 }
 
-/// What one site said.
+/// What one site answered.
 #[derive(Clone, Debug)]
 pub struct SeenSite {
     /// Which database it is.
     pub place: Place,
     /// The rows of its decision table, or some of them.
     pub decisions: Vec<Decision>,
-    /// All that is prepared under our names in the whole cluster, asked after all decisions were read.
+    /// All that is prepared under names of the router's form in the whole cluster. It was read after all decisions.
     pub held: Vec<PreparedTransaction>,
 }
 
@@ -168,7 +170,7 @@ impl Look {
         sites.next().map(|(site, _)| site)
     }
 
-    /// Everything that is to be judged, with its site.
+    /// All prepared transactions that have to be judged, each with its site.
     pub fn held(&self) -> impl Iterator<Item = (&Site, &PreparedTransaction)> {
         let of = |(site, seen)| own(seen).map(move |held| (site, held));
         self.seen.iter().flat_map(of)
@@ -190,7 +192,7 @@ impl Look {
         })
     }
 
-    /// Whether nothing is prepared any more of a committed transaction.
+    /// Whether no part of a committed transaction is still prepared.
     fn finished(&self, decision: &Decision) -> bool {
         let of = |gid: &Gid| gid.id == decision.id && gid.backend == decision.backend;
         let seen = |name: &String| self.seen.keys().any(|site| site.shard == *name);
@@ -210,7 +212,7 @@ fn own(seen: &SeenSite) -> impl Iterator<Item = &PreparedTransaction> {
     seen.held.iter().filter(|held| held.here)
 }
 
-/// The transactions that a site's own database holds.
+/// The ids of the transactions that are prepared in a site's own database.
 pub fn ids(seen: &SeenSite) -> HashSet<TransactionId> {
     own(seen).map(|held| held.gid.id).collect()
 }

@@ -1,10 +1,9 @@
-//! What a transaction over several shards carries on each server, so that every
-//! router can read there which backends belong together (ADR 9).
+//! The mark that a transaction over several shards carries on each of its servers. By the marks every router can see
+//! which backends belong together (ADR 9).
 //!
-//! It is an advisory lock of the transaction, shared, so that it never waits and
-//! ends with it; in `pg_locks` all can see it. Of its two keys the first begins with
-//! sixteen bits of ours, and the rest are the last 48 bits of the transaction's id,
-//! which what it prepares has in its name.
+//! A mark is a shared advisory lock of the transaction. It never waits, it ends with the transaction, and everybody can
+//! see it in `pg_locks`. The first sixteen bits of its two keys are ours. The other 48 bits are the last bits of the
+//! transaction's id, which is also in the names of what the transaction prepares.
 //!
 //! Pure.
 
@@ -21,19 +20,19 @@ pub const FIRST_KEYS: (i64, i64) = ((CLASS as i64) << 16, ((CLASS as i64) << 16)
 pub struct Mark(u64);
 
 impl Mark {
-    /// That of a transaction.
+    /// The mark of a transaction.
     pub fn of(id: TransactionId) -> Self {
         Self((id.0 & 0xffff_ffff_ffff) as u64)
     }
 
-    /// The keys of a lock as `pg_locks` has them: `classid` and `objid`. `None` if it is not ours.
+    /// Reads the keys of a lock as `pg_locks` shows them: `classid` and `objid`. `None` if the lock is no mark.
     pub fn read(classid: i64, objid: i64) -> Option<Self> {
         let ours = (FIRST_KEYS.0..=FIRST_KEYS.1).contains(&classid);
         let second = u32::try_from(objid).ok()?;
         ours.then(|| Self((((classid as u64) & 0xffff) << 32) | u64::from(second)))
     }
 
-    /// Reads what [`Mark::sql`] wrote. Nothing else is one.
+    /// Reads the mark from the call that [`Mark::sql`] wrote; `None` for any other text.
     pub fn taken_by(sql: &str) -> Option<Self> {
         let keys = sql.split(['(', ')']).nth(1)?;
         let (first, second) = keys.split_once(", ")?;
@@ -41,7 +40,7 @@ impl Mark {
         Mark::read(key(first)?, key(second)?).filter(|mark| mark.sql() == sql)
     }
 
-    /// The call that takes it, in a transaction.
+    /// The function call that takes the mark, within a transaction.
     pub fn sql(self) -> String {
         let first = (CLASS << 16) | (self.0 >> 32) as u32;
         let second = self.0 as u32;

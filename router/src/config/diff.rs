@@ -1,4 +1,4 @@
-//! What changed between two configurations, and what a reload can apply.
+//! Lists the settings that differ between two configurations, and says of each whether a reload applies it.
 
 use super::section::Applies;
 use super::{Config, Entries};
@@ -8,16 +8,16 @@ use super::{Config, Entries};
 pub struct Change {
     /// The setting, such as `pool.max` or `shard.s1.slots`.
     pub path: String,
-    /// As it was; `None` when it was not there. A secret is `***`.
+    /// The old value; `None` if it was not there. A secret is `***`.
     pub old: Option<String>,
-    /// As it is now; `None` when it is gone.
+    /// The new value; `None` if it is gone.
     pub new: Option<String>,
     /// Whether a reload applies it.
     pub applies: Applies,
 }
 
 impl Config {
-    /// Every setting that differs, by path.
+    /// Every setting that differs, sorted by path.
     pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         compare(&old.entries, &new.entries)
     }

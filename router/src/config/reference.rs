@@ -1,4 +1,4 @@
-//! The reference page of all settings, made from their declarations.
+//! Writes `docs/configuration.md`, the reference page of all settings, from the declarations of the settings.
 
 use std::fmt::Write;
 
@@ -33,7 +33,7 @@ pub fn reference() -> String {
     page
 }
 
-/// One table of settings, then the tables inside it.
+/// Writes one section of the configuration as a heading and a table, then the sections inside it.
 fn section(setting: &Setting, outer: &str, page: &mut String) {
     let Some(group) = &setting.inside else { return };
     let path = if outer.is_empty() {

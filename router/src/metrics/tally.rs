@@ -1,9 +1,8 @@
-//! What one session counts, and what the console sees of it.
+//! Counts what happens in one session, and keeps what the console shows of it.
 //!
-//! A [`Tally`] is told what happens to the session's requests, in the order in
-//! which it happens, and adds it to its owner's counters and the core's histograms.
-//! Three readings of the clock a request: when it was taken, when it was known where
-//! it goes, when it was answered.
+//! A [`Tally`] is told of each event of the session's requests as it happens. It adds to the counters of the session's
+//! database and user and to the histograms of the core. It reads the clock three times for each request: when the
+//! request was taken, when it was known where it goes, and when it was answered.
 
 use super::latency::{Latencies, LatencyKey, Place, PlanKind, ServedBy, Spent};
 use super::traffic::{Totals, Traffic};
@@ -17,24 +16,24 @@ use std::time::{Duration, Instant};
 /// What a session shows of itself; the console reads it.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// As the client or a SET gave it.
+    /// The application name, as the startup packet or a SET gave it.
     pub application_name: RefCell<Box<str>>,
     /// When the last request was taken.
     pub requested: Cell<Option<Instant>>,
-    /// Prepared statements by the client's own names.
+    /// The number of prepared statements that the client has.
     pub prepared: Cell<u32>,
-    /// Its statement was cancelled because it took too long.
+    /// The session's statement was cancelled because it took too long.
     pub timed_out: Cell<bool>,
-    /// Its statement was cancelled because it waits for itself over several shards: the detail of the error.
+    /// The session's statement was cancelled because of a deadlock over several shards: the detail of the error.
     pub deadlock: RefCell<Option<Box<str>>>,
-    /// Why it keeps its server.
+    /// Why the session keeps its server connection.
     pins: Cell<Pins>,
-    /// Since when it has kept its server.
+    /// Since when it has kept one.
     pinned: Cell<Option<Instant>>,
 }
 
 impl Seen {
-    /// Says why the session keeps its server.
+    /// Notes why the session keeps its server connection.
     pub fn set_pins(&self, pins: Pins) {
         if self.pins.replace(pins) == pins {
             return;
@@ -46,13 +45,13 @@ impl Seen {
         }
     }
 
-    /// Why it keeps its server, and since when.
+    /// Why the session keeps its server connection, and since when.
     pub fn pins(&self) -> Option<(Pins, Instant)> {
         self.pinned.get().map(|since| (self.pins.get(), since))
     }
 }
 
-/// The counting of one session.
+/// Counts for one session.
 pub struct Tally {
     seen: Rc<Seen>,
     traffic: Rc<Traffic>,
@@ -87,7 +86,7 @@ impl Tally {
         }
     }
 
-    /// A message of the client was taken; `length` with its header.
+    /// A message of the client was taken; `length` includes its header.
     pub fn took(&mut self, message: u8, length: usize) {
         self.traffic.count(|totals| {
             totals.received += length as u64;
@@ -100,13 +99,13 @@ impl Tally {
         self.begin();
     }
 
-    /// Messages that are neither Parse nor Bind were taken with others; `length` with their headers.
+    /// Messages that are neither Parse nor Bind were taken together with others; `length` includes their headers.
     pub fn took_more(&mut self, length: usize) {
         let count = |totals: &mut Totals| totals.received += length as u64;
         self.traffic.count(count);
     }
 
-    /// The first message of a request is looked at.
+    /// A request begins with this message, if none has begun.
     pub fn begin(&mut self) {
         if self.begun.is_none() {
             let now = Instant::now();
@@ -132,8 +131,8 @@ impl Tally {
         self.ended
     }
 
-    /// It is known where the request goes. Only the first call of a request counts
-    /// its time; `kind` is that of the last.
+    /// It is known where the request goes. Only the first call in a request counts its time; `kind` is that of the last
+    /// call.
     pub fn planned(&mut self, kind: PlanKind) {
         self.key.kind = kind;
         if self.begun.is_some() && self.planned.is_none() {
@@ -141,7 +140,7 @@ impl Tally {
         }
     }
 
-    /// The server of a shard works for the request.
+    /// A server of this shard works for the request.
     pub fn uses(&mut self, shard: usize, role: ServedBy) {
         let shard = Place::Shard(u16::try_from(shard).unwrap_or(u16::MAX));
         self.key.place = match self.key.place {
@@ -152,7 +151,7 @@ impl Tally {
         self.key.role = self.key.role.max_write(role);
     }
 
-    /// A server connection was lent after so long.
+    /// A server connection was lent after this time.
     pub fn assigned(&mut self, waited: Duration) {
         self.waited += waited;
         self.traffic.count(|totals| {
@@ -161,15 +160,15 @@ impl Tally {
         });
     }
 
-    /// It is known where the request goes, and it has to wait on the fast path from now on. Out: when that is.
+    /// It is known where the request goes, and from now on it waits on the fast path. Returns the time.
     pub fn line_up(&mut self) -> Instant {
         let now = Instant::now();
         self.planned.get_or_insert(now);
         now
     }
 
-    /// A request was sent to the primary of a shard on the fast path, where it had waited since `since`; `received`
-    /// bytes of the client were it. Out: when that was.
+    /// A request was sent to the primary of a shard on the fast path. It had waited there since `since`, and took
+    /// `received` bytes from the client. Returns the time.
     pub fn fast(
         &mut self,
         shard: usize,
@@ -194,8 +193,8 @@ impl Tally {
         now
     }
 
-    /// A request was sent to the primaries of these shards on the fast path; `received` bytes of the client were it.
-    /// Out: when that was.
+    /// A request was sent to the primaries of these shards on the fast path. It took `received` bytes from the client.
+    /// Returns the time.
     pub fn fast_over(&mut self, shards: impl Iterator<Item = usize>, received: usize) -> Instant {
         let now = Instant::now();
         self.key.kind = PlanKind::Scatter;
@@ -233,12 +232,12 @@ impl Tally {
         self.traffic.count(|totals| totals.shed += 1);
     }
 
-    /// True if the statement that was cancelled just now had taken too long.
+    /// True if the statement that was just cancelled had taken too long. Returns it once.
     pub fn timed_out(&self) -> bool {
         self.seen.timed_out.take()
     }
 
-    /// The detail of a deadlock for which its statement was cancelled, said once.
+    /// The detail of the deadlock for which the session's statement was cancelled. Returns it once.
     pub fn deadlock(&self) -> Option<Box<str>> {
         self.seen.deadlock.take()
     }
@@ -283,7 +282,7 @@ impl Tally {
 }
 
 impl ServedBy {
-    /// Of a request that used both, the primary is told.
+    /// If a request used both, the primary counts.
     fn max_write(self, other: Self) -> Self {
         match (self, other) {
             (Self::Primary, _) | (_, Self::Primary) => Self::Primary,

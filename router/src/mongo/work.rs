@@ -1,4 +1,5 @@
-//! Carries out commands with the driver, in the transaction that a connection has.
+//! Carries out commands on a member of MongoDB, in the transaction that the connection has open. Repeats a command if
+//! another transaction is in its way.
 
 use super::decisions::Decisions;
 use super::direct::{Asked, Direct, Read, ending};
@@ -22,18 +23,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often a key is looked for, where ON CONFLICT says what becomes of one that is there.
+/// How often a command with ON CONFLICT is tried, if a key appears after the command has looked for it.
 const LOOKS: u32 = 4;
-/// How long the other members may take to have a write.
+/// How long the other members may take to receive a write.
 const REPLICATED: Duration = Duration::from_secs(10);
 
-/// The wire version from which on servers read by snapshots without a transaction: MongoDB 5.0.
+/// Servers with this wire version or a later one can read by snapshots without a transaction: MongoDB 5.0.
 const SNAPSHOTS: i32 = 13;
 
-/// How long it may take to end what runs.
+/// How long ending a running command may take.
 pub(super) const KILLED: Duration = Duration::from_secs(5);
 
-/// A database of a member, and the session in which everything is done there.
+/// A database of a member, and the session in which all commands run there.
 pub(super) struct Worker {
     client: Client,
     database: Database,
@@ -41,15 +42,15 @@ pub(super) struct Worker {
     decisions: Decisions,
     direct: Direct,
     pub session: Option<ClientSession>,
-    /// What reads past the driver say of the session; known as long as it is.
+    /// The part of a command about the session, for reads that bypass the driver; known while there is a session.
     ending: Option<RawDocumentBuf>,
-    /// By it is read what belongs to a number, see [`mothership_documents::snapshot`].
+    /// The session for reads that share a snapshot number, see [`mothership_documents::snapshot`].
     snapshot: Option<(u64, ClientSession)>,
-    /// The command that comes is a read of that number.
+    /// The next command is a read with that number.
     pub by_snapshot: bool,
     /// A transaction of MongoDB's is open.
     pub in_transaction: bool,
-    /// The client has asked that what runs be cancelled.
+    /// The client has asked to cancel the running command.
     cancelled: Arc<AtomicBool>,
 }
 
@@ -92,17 +93,17 @@ impl Worker {
         self.decisions.number(&self.client, database).await
     }
 
-    /// Its decisions; what the majority has is what is read and written.
+    /// The decisions of the database, read and written by majority.
     pub fn decisions(&self) -> mongodb::Collection<Document> {
         self.decisions.of(&self.client, self.database.name())
     }
 
-    /// The same for the transaction that is open.
+    /// The same within the open transaction.
     pub fn decisions_in_transaction(&self) -> mongodb::Collection<Document> {
         self.database.collection(self.decisions.name())
     }
 
-    /// The session, begun if there is none.
+    /// The session; it is begun if there is none.
     pub async fn session(&mut self) -> Result<&mut ClientSession, Stop> {
         if self.session.is_none() {
             let begun = self.client.start_session().causal_consistency(false).await;
@@ -113,8 +114,8 @@ impl Worker {
         self.session.as_mut().ok_or(Stop::Lost)
     }
 
-    /// Sees to it that the reads of this number see the same documents: those that this member has when the first of
-    /// them begins. Whether they do: not if the server is too old for that.
+    /// Makes all reads with this number see the same documents: those that this member has when the first of them
+    /// begins. False if the server is too old for that.
     pub async fn snapshot(&mut self, number: u64) -> Result<bool, Stop> {
         if self
             .snapshot
@@ -124,8 +125,8 @@ impl Worker {
             self.snapshot = None;
         }
         if self.snapshot.is_none() {
-            // By itself MongoDB would take what this member knows the majority to have, and that may be older than what
-            // the client knows to be there.
+            // MongoDB's default would be the newest state that this member knows to be on a majority. That may be older
+            // than what the client has already seen.
             let admin = self.client.database("admin");
             let said = admin.run_command(doc! { "hello": 1 }).await;
             let said = said.map_err(|error| stop(&error, None))?;
@@ -142,7 +143,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// The session in which a read is done, and the rows of its cursor come.
+    /// The session for a read and for the rows of its cursor.
     pub fn reader(&mut self, by_snapshot: bool) -> Option<&mut ClientSession> {
         match (by_snapshot, &mut self.snapshot) {
             (true, Some((_, session))) => Some(session),
@@ -150,13 +151,14 @@ impl Worker {
         }
     }
 
-    /// Begins a transaction of MongoDB's, with this command if that is known and the transaction may write.
+    /// Begins a transaction of MongoDB's. `first` is its first command, if that is known and the transaction may write.
     pub async fn begin(&mut self, first: Option<&Command>) -> Result<(), Stop> {
         if let Some(collection) = first.and_then(collection_of) {
             self.decisions.make(&self.database, collection).await;
         }
         if let Err(error) = self.number().await {
-            // Only a transaction that writes on PostgreSQL as well needs it, and then says why it has none.
+            // Only a transaction that also writes on PostgreSQL needs the number, and fails with a message of its own
+            // without it.
             tracing::debug!(%error, "the database has no number");
         }
         let begun = self.session().await?.start_transaction();
@@ -169,21 +171,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends it.
+    /// Ends the transaction.
     pub async fn end(&mut self, commits: bool) -> Result<(), Stop> {
         if !std::mem::take(&mut self.in_transaction) {
             return Ok(());
         }
         let session = self.session().await?;
         if !commits {
-            // One that the server has undone already cannot be undone again, and one that cannot be reached undoes it
-            // by itself.
+            // If the server has undone the transaction already, it cannot be undone again. If the server cannot be
+            // reached, it undoes it by itself.
             let _ = tokio::time::timeout(KILLED, session.abort_transaction()).await;
             return Ok(());
         }
         match session.commit_transaction().await {
             Ok(()) => Ok(()),
-            // Nothing of it is done.
+            // The transaction has done nothing.
             Err(error) if is_conflict(&error) => Err(stop(&error, None)),
             Err(error) => {
                 tracing::debug!(%error, "the outcome of a commit on MongoDB is not known");
@@ -192,7 +194,7 @@ impl Worker {
         }
     }
 
-    /// Ends what runs in the session, and the session with its transaction. Whether that is certain.
+    /// Ends what runs in the session, and the session with its transaction. False if that is not certain.
     pub async fn kill(&mut self) -> bool {
         self.in_transaction = false;
         let snapshot = self.snapshot.take().map(|(_, session)| session);
@@ -207,9 +209,9 @@ impl Worker {
         matches!(tokio::time::timeout(KILLED, kill).await, Ok(Ok(_)))
     }
 
-    /// Carries out a command; `returning` are the columns that a write answers with, `forms` how errors write values. In
-    /// a transaction of its own where none is open and it could be done by halves. At `limit` the server itself ends a
-    /// read, with all that comes of its cursor.
+    /// Carries out a command. `returning` are the columns that a write returns; `forms` says how errors write values.
+    /// If no transaction is open, and the command might be done only in part, it runs in a transaction of its own. At
+    /// `limit` the server itself ends a read, with its cursor.
     pub async fn carry_out(
         &mut self,
         (command, returning): (&Command, &[Output]),
@@ -225,7 +227,7 @@ impl Worker {
         done.map_err(|ended| self.told(ended, command, forms))
     }
 
-    /// The same past the driver, where that is enough for it.
+    /// The same without the driver, for commands that are simple enough. `None` if the driver has to do it.
     async fn directly(
         &mut self,
         command: &Command,
@@ -250,8 +252,7 @@ impl Worker {
         }
     }
 
-    /// The same for an INSERT that is part of a COPY: where it fails, the number of the document that it is about as
-    /// well.
+    /// The same for an INSERT that is part of a COPY. An error also says the index of the document that it is about.
     pub async fn load(
         &mut self,
         command: &Command,
@@ -286,7 +287,7 @@ impl Worker {
         }
     }
 
-    /// Carries it out, as often as another transaction is in the way.
+    /// Carries out the command, again and again while another transaction is in its way.
     async fn repeatedly(
         &mut self,
         (command, returning): (&Command, &[Output]),
@@ -302,7 +303,7 @@ impl Worker {
             }
             let done = self.once((command, returning), forms, limit).await;
             let done = match done {
-                // What cannot be shown is an error of the statement, which then has done nothing.
+                // A value that cannot be written makes the statement fail, and then it must have done nothing.
                 Ok(answer) if several => match shown(&answer, returning, forms) {
                     Ok(()) => Ok(answer),
                     Err(stop) => {
@@ -345,7 +346,7 @@ impl Worker {
         Err(Stop::Lost.into())
     }
 
-    /// Says no where this member is not the primary, as a write would.
+    /// Fails if this member is not the primary, as a write would.
     pub async fn check_primary(&self) -> Result<(), Stop> {
         let admin = self.client.database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).await;
@@ -367,7 +368,8 @@ impl Worker {
             return false;
         };
         let own = several || !self.in_transaction;
-        // A key that came to be there after it was looked for: the next attempt finds it, unless it is another one.
+        // A key appeared after the command had looked for it. The next attempt finds it, unless the duplicate is in
+        // another unique index.
         let is_found_next = minds_conflicts(command) && is_duplicate(error) && attempt < LOOKS;
         own && (is_found_next || is_conflict(error))
     }
@@ -396,16 +398,16 @@ impl Worker {
     }
 }
 
-/// How long it is until then, in whole milliseconds as the server counts them. None at all would be for ever.
+/// The time until `limit`, at least one millisecond, because to the server 0 means no limit.
 fn left(limit: Instant) -> Duration {
     let left = limit.saturating_duration_since(Instant::now());
     left.max(Duration::from_millis(1))
 }
 
-/// Why a command is not carried out.
+/// Why a command was not carried out.
 enum Ended {
     Failed(Failure),
-    /// Its transaction is not begun, or not ended.
+    /// Its own transaction could not be begun or ended.
     Stopped(Stop),
 }
 
@@ -423,7 +425,7 @@ fn lost() -> Failure {
     Failure::Told(not_there())
 }
 
-/// Acknowledged by most members, on their disks.
+/// A write is acknowledged when a majority of the members has it on disk.
 pub(super) fn durably() -> WriteConcern {
     WriteConcern::builder()
         .w(mongodb::options::Acknowledgment::Majority)
@@ -432,7 +434,7 @@ pub(super) fn durably() -> WriteConcern {
         .build()
 }
 
-/// Whether a command does more than one thing that MongoDB does by itself all or not at all.
+/// Whether a command does several things that MongoDB does not do atomically by itself.
 fn is_several(command: &Command, returning: &[Output]) -> bool {
     match command {
         Command::Empty
@@ -452,7 +454,7 @@ fn is_several(command: &Command, returning: &[Output]) -> bool {
     }
 }
 
-/// Whether what a write returns has values of its columns' types.
+/// Fails if a write returns a value that is not of its column's type.
 fn shown(answer: &Answer, returning: &[Output], forms: &Forms) -> Result<(), Stop> {
     let (Answer::Rows(rows), false) = (answer, returning.is_empty()) else {
         return Ok(());
@@ -466,7 +468,7 @@ fn shown(answer: &Answer, returning: &[Output], forms: &Forms) -> Result<(), Sto
     Ok(())
 }
 
-/// Whether it says what becomes of a row whose key is there.
+/// Whether a command has an ON CONFLICT clause.
 fn minds_conflicts(command: &Command) -> bool {
     matches!(
         command,

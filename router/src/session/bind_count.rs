@@ -1,10 +1,10 @@
-//! Whether a Bind has as many values as its statement takes, where no server is asked.
+//! Checks that a Bind has as many values as its statement takes, for statements that reach no server.
 
 use super::Halt;
 use mothership_proto::frontend::Bind;
 use mothership_proto::report::{Report, sqlstate};
 
-/// Fails in PostgreSQL's words if a Bind has other than `expected` values.
+/// Fails with PostgreSQL's error if a Bind does not have `expected` values.
 pub(super) fn check(bind: &Bind<'_>, expected: usize) -> Result<(), Halt> {
     let (formats, values) = (bind.format_count(), bind.len());
     let message = if formats > 1 && formats != values {

@@ -1,8 +1,8 @@
-//! Which server of a shard gets a request: the primary, or whichever may serve a
-//! read and has least to do.
+//! Chooses the server of a shard that gets a request: the primary, or any server that may serve the read, preferably
+//! one that has little to do.
 //!
-//! `Health` chooses; here a connection to its choice is leased, what that shows of
-//! the server is reported back, and another is chosen where it may be.
+//! `Health` makes the choice. This file leases a connection to the chosen server, and reports back what the attempt
+//! shows of it. If the attempt fails, it chooses another server, where that is allowed.
 
 use super::bystanders::is_told_to_all;
 use super::dispatch::Many;
@@ -33,12 +33,12 @@ use std::time::{Duration, Instant};
 /// What a request asks of its server.
 #[derive(Clone, Debug)]
 pub(super) enum Wants {
-    /// That it is the primary.
+    /// The primary.
     Primary,
-    /// That it shows every write which the client may know of: of these parts, or of anything.
+    /// A server that shows every write that the client may know of: to these parts, or to any part.
     FreshRead(Option<Parts>),
-    /// That it is the primary, which takes no part in the open transaction: it describes, or it sets what each server is
-    /// told that joins.
+    /// The primary, without joining the open transaction: the request describes something, or sets something that every
+    /// server that joins is told anyway.
     NoPart,
 }
 
@@ -47,36 +47,37 @@ pub(super) enum Wants {
 pub(super) enum Use {
     /// A read on a replica, which may go elsewhere.
     Replica,
-    /// A read on the primary; how long it takes says how busy that is.
+    /// A read on the primary. How long it takes says how busy the server is.
     ReadOnPrimary,
     /// Anything else.
     Primary,
 }
 
-/// A connection with what was chosen.
+/// A connection to the chosen server.
 pub(super) struct Chosen {
     /// The connection.
     pub lease: Lease,
     /// How long the request waited for it.
     pub waited: Duration,
-    /// The server's place in its shard.
+    /// The index of the server in its shard.
     pub server: usize,
     /// Whether it takes writes.
     pub is_primary: bool,
-    /// The request counts as under way there.
+    /// Counts the request as under way on the server.
     pub flight: Option<Flight>,
 }
 
 /// A request under way on a server.
 pub struct Flight {
     counted: InFlight,
-    /// Since it took off.
+    /// When the request began; `None` if it is not measured.
     since: Option<Instant>,
     measured: bool,
 }
 
 impl Flight {
-    /// A request that is counted on a server and has not begun; `measured` if how long it takes says how busy that is.
+    /// A request that counts as under way on a server, and has not begun. `measured`: how long it takes says how busy
+    /// the server is.
     pub fn new(counted: InFlight, measured: bool) -> Flight {
         Flight {
             counted,
@@ -85,21 +86,21 @@ impl Flight {
         }
     }
 
-    /// The connection is where the session is; the request itself begins. The first one on
-    /// a connection fills the server's caches and says nothing of how busy it is.
+    /// The session has the connection, and the request itself begins. The first request on a connection fills the
+    /// server's caches, so it says nothing about how busy the server is.
     pub fn take_off(&mut self, warm: bool) {
         self.take_off_at(warm, Instant::now);
     }
 
-    /// The same by a clock that was read already.
+    /// The same with a time that the caller may already have read.
     pub fn take_off_at(&mut self, warm: bool, now: impl FnOnce() -> Instant) {
         self.measured &= warm;
         self.since = self.measured.then(now);
     }
 
-    /// The request has ended well: how long it took tells how busy the server is, if
-    /// it was a single read. A transaction lasts as long as its client likes. `ended` is when a request of the
-    /// session was answered last, if one was.
+    /// The request has ended well. If it was a single read, the time that it took says how busy the server is; a
+    /// transaction lasts as long as its client likes. `ended` is when the session's last request was answered, if the
+    /// caller knows: then the clock is not read again.
     pub fn land(self, ended: Option<Instant>) {
         self.counted.answered();
         if let Some(since) = self.since {
@@ -111,20 +112,23 @@ impl Flight {
     }
 }
 
-/// The pools that a session has used: to find one by its names costs more than the rest of a lease.
+/// The pools that a session has used. Without this list, finding a pool by its names would cost more than the rest of a
+/// lease.
 ///
-/// A session may rest for days. It keeps none of them, or their connections would stay open for it.
+/// A session may be idle for days, so it holds weak references: otherwise the pools' connections would stay open for
+/// it.
 #[derive(Default)]
 pub struct KnownPools {
-    /// The configuration for which they are known: another one may give a name another meaning.
+    /// The configuration that the list is for: under another one a name may mean something else.
     topology: Option<Arc<Topology>>,
-    /// What the core had forgotten then: one that it forgot may live on while something is on loan from it.
+    /// The core's count of forgotten pools when the list was made. A pool that the core forgot may still exist, while a
+    /// connection of it is lent.
     forgotten: u64,
-    /// Mostly one, for which nothing is allocated.
+    /// Mostly one pool, which needs no allocation.
     list: SmallVec<[KnownPool; 1]>,
 }
 
-/// The pool of one server. User and database are those of the session.
+/// The pool of one server. The user and the database are those of the session.
 struct KnownPool {
     /// The shard, and the server in it.
     place: (usize, usize),
@@ -146,7 +150,7 @@ impl KnownPools {
         }
     }
 
-    /// The pool of a place, if it is known under this configuration and the core still has it.
+    /// The pool of a server, if it is known under this configuration and the core has not forgotten it.
     fn find(
         &mut self,
         topology: &Arc<Topology>,
@@ -161,12 +165,12 @@ impl KnownPools {
     }
 }
 
-/// Servers that one read tries before it goes to the primary.
+/// How many replicas a read tries before it goes to the primary.
 const TRIES: usize = 3;
 
 impl Session {
-    /// What a statement asks of its server. A replica may serve what is proven to read
-    /// only what replicas have, alone and outside of any transaction of the client.
+    /// What a statement asks of its server. A replica may serve it if it is proven to read only what replicas have, and
+    /// is sent alone, outside of any transaction of the client.
     pub(super) fn wants(&self, writes: bool, steps: &[Step], parts: Option<&Parts>) -> Wants {
         if matches!(self.state.block, Block::Begun | Block::Open) && is_told_to_all(steps) {
             return Wants::NoPart;
@@ -196,8 +200,8 @@ impl Session {
         self.wants(false, steps, None)
     }
 
-    /// True if the one Execute of this portal and a Sync are all that follows its Bind,
-    /// so that its segment is no transaction of several statements.
+    /// True if only the one Execute of this portal and a Sync follow its Bind. So the segment is not a transaction of
+    /// several statements.
     pub(super) fn is_alone_in_segment(&self, portal: &[u8]) -> bool {
         let mut executed = false;
         let mut rest = self.client.input();
@@ -220,12 +224,13 @@ impl Session {
         false
     }
 
-    /// Statements outside of blocks are SERIALIZABLE, which replicas do not have.
+    /// Whether statements outside of blocks are SERIALIZABLE, which replicas do not support.
     fn is_serializable(&self) -> bool {
         self.default_isolation() == Some(true)
     }
 
-    /// Whether they are, if the client has said so; it may have said something that is not known.
+    /// Whether they are, if the client has set it. A value that the router does not know counts as SERIALIZABLE. `None`
+    /// if the client has not set it.
     pub(super) fn default_isolation(&self) -> Option<bool> {
         let settings = self.state.settings.current();
         let named = |name: &str| settings.get(name).map(super::planning::values);
@@ -237,9 +242,9 @@ impl Session {
         named("default_transaction_isolation").map(|values| !weaker(values))
     }
 
-    /// Leases a connection to a server that does.
+    /// Leases a connection to a server that meets `wants`.
     pub(super) async fn choose(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
-        // A server that is alone is nobody's replica.
+        // A shard with a single server has no replica.
         if let Wants::FreshRead(parts) = wants
             && self.refused != Some(Refused::Read)
             && self.topology.shards[shard].servers.len() > 1
@@ -253,14 +258,14 @@ impl Session {
         self.choose_primary(shard, wants).await
     }
 
-    /// None if the primary shall serve the read.
+    /// Leases a connection to a replica for a read. `None` if the primary has to serve the read.
     pub(super) async fn choose_replica(
         &mut self,
         shard: usize,
         parts: Option<&Parts>,
     ) -> Result<Option<Chosen>, Halt> {
         let health = std::sync::Arc::clone(&self.topology.health);
-        // The read has arrived: what was acknowledged until now it must see.
+        // The read has arrived, so it must see every write that was acknowledged before this point.
         let told = self.state.acknowledged.get(&shard).copied();
         let is_alone = self.core.shared.other_process.is_alone();
         let level = self.level();
@@ -284,7 +289,7 @@ impl Session {
                 Ok(younger) => {
                     drop(younger);
                     if health.primary(shard).is_ok() {
-                        // It lies in the pool and is good after the next probe.
+                        // The connection stays in the pool, and can be used after the next probe.
                         among = among.without(choice.server);
                     } else {
                         health.confirm(shard, choice.server).await;
@@ -300,7 +305,7 @@ impl Session {
         Ok(None)
     }
 
-    /// How fresh reads must be for this session: by its own word, else by the rule of the request at hand.
+    /// How fresh the session's reads must be: by its own setting, otherwise by the rule for this request.
     fn level(&self) -> Option<Level> {
         let limit = staleness::of(self.state.settings.current());
         let own = limit.map(|limit| Level {
@@ -310,14 +315,14 @@ impl Session {
         own.or(self.rules.level())
     }
 
-    /// Whether a read may run on the connection `at` to a replica. By the defaults of its
-    /// role or database it may be SERIALIZABLE, which replicas refuse.
+    /// Whether a read may run on the connection `at` to a replica. The defaults of the role or the database may make it
+    /// SERIALIZABLE, which replicas refuse.
     pub(super) async fn replica_will_do(&mut self, at: usize) -> bool {
         let lease = &mut self.servers[at].lease;
         if let Some(serializable) = lease.notes.serializable {
             return !serializable;
         }
-        // Not what the settings say that it carries from another session.
+        // This asks for `reset_val`, because the connection may still carry the settings of another session.
         const QUESTION: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings \
             WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
         lease.notes.unnamed = None;
@@ -336,7 +341,7 @@ impl Session {
         !serializable
     }
 
-    /// Tells what a failed attempt says about the server. False if it says nothing.
+    /// Reports what a failed attempt says about the server. False if it says nothing.
     pub(super) fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
         let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
             return false;
@@ -345,7 +350,7 @@ impl Session {
             return false;
         };
         if matches!(error, LeaseError::Resting(_)) {
-            // It was told when it happened; nothing is known of now.
+            // This failure was reported when it happened. It says nothing about the server now.
             return true;
         }
         let health = &self.topology.health;
@@ -353,7 +358,7 @@ impl Session {
         true
     }
 
-    /// A connection to one server of a shard.
+    /// Leases a connection to one server of a shard.
     pub(super) async fn lease_from(
         &mut self,
         shard: usize,
@@ -367,7 +372,7 @@ impl Session {
         }
         let pool = self.pool(shard, server)?;
         let counted = self.topology.health.begin(shard, server);
-        // Who has stood in line takes the place there again.
+        // A request that has waited in the queue before takes its old place again.
         let lined_up = self.lined_up.take();
         let at_once = lined_up.is_none().then(|| pool.try_lease()).flatten();
         let (lease, waited) = match at_once {
@@ -389,7 +394,7 @@ impl Session {
                         since,
                     })));
                 }
-                // It is large, because it may open a connection, and rarely comes to be.
+                // This future is boxed: it is large, because it may open a connection, and it is rarely needed.
                 let lease = Box::pin(pool.lease(Asking {
                     priority,
                     lined_up,
@@ -397,7 +402,7 @@ impl Session {
                 }));
                 let leased = self.while_client_waits(lease).await;
                 self.entry.queued.replace(None);
-                // It may have come too late to end this wait, and is for no other.
+                // A deadlock may have been reported too late to end this wait. It must not end another one.
                 self.entry.seen.deadlock.take();
                 match leased? {
                     Ok(lease) => (lease, since.elapsed()),
@@ -423,7 +428,7 @@ impl Session {
             return Ok(known);
         }
         let pool = self.find_pool(shard, server)?;
-        // To find it may have made the core forget another one.
+        // Finding it may have made the core forget another pool.
         let forgotten = self.core.forgotten_pools();
         self.pools.begin_anew_if_changed(&self.topology, forgotten);
         self.pools.list.push(KnownPool {
@@ -458,12 +463,12 @@ impl Session {
         })
     }
 
-    /// The server said that it is read-only, or a connection to it was lost, which is no fault of the server.
+    /// The server said that it is read-only, or a connection to it was lost without a fault of the server.
     pub(super) fn report_lost(&self, shard: usize, server: usize) {
         self.topology.health.report_lost(shard, server);
     }
 
-    /// A connection was lost that a request worked with, or that did not answer it.
+    /// A connection was lost while a request used it, or did not answer the request.
     pub(super) fn report_broken(&self, shard: usize, server: usize) {
         self.topology.health.report_broken(shard, server);
     }

@@ -1,8 +1,7 @@
-//! Where a statement goes: asks for its plan, and turns a route
-//! into work for servers.
+//! Decides where a statement goes: asks for its plan, computes the route, and makes work for servers of it.
 //!
-//! Without declared tables there is no model, and everything goes to the home shard
-//! as it is.
+//! Without declared tables and without a rule that needs a catalog there is no model, and everything goes to the home
+//! shard as it is.
 
 use super::allowed::prepared_refused;
 use super::gather::GatherWork;
@@ -32,52 +31,52 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Where one statement goes.
+/// Where one statement goes, and with which text.
 pub enum Dispatch {
-    /// To one shard, untouched.
+    /// To one shard, with the client's own text.
     One {
         /// Which.
         shard: usize,
         /// It may change something.
         writes: bool,
-        /// What it touches there; without, it may be anything.
+        /// The parts that it touches there; `None` if it may touch any.
         parts: Option<Parts>,
     },
-    /// To several.
+    /// To several shards.
     Many(Many),
-    /// To one, with what is fetched from several.
+    /// To one server, with the rows that are fetched from several shards.
     Gather(Box<GatherWork>),
 }
 
-/// A shard with its text; `None` is the client's own.
+/// A shard and the text for it; `None` stands for the client's own text.
 type ShardText = (usize, Option<Rc<[u8]>>);
 
 /// Work for several shards.
 #[derive(Clone)]
 pub struct Many {
-    /// The shards in order.
+    /// The shards, in the order in which they are asked, with their texts.
     pub legs: Vec<ShardText>,
-    /// What makes one answer.
+    /// How several answers become one.
     pub merge: Merge,
-    /// It may change something, so that it must hold on all or on none.
+    /// It may change something, so it has to hold on all shards or on none.
     pub writes: bool,
-    /// It writes every copy of a reference table, or locks rows of the one that counts.
+    /// It writes every copy of a reference table, or locks rows of the copy on the home shard.
     pub copies: bool,
     /// It locks whole tables on every shard.
     pub tables: bool,
     /// How a change of definitions goes to its shards.
     pub course: Course,
-    /// A role gets a password, on several clusters: all have to keep the same of it.
+    /// It gives a role a password, and goes to several clusters: all of them have to store the same verifier.
     pub password: bool,
     /// COPY FROM STDIN.
     pub copy_in: bool,
-    /// The rows of COPY are divided by these; without, each shard gets all.
+    /// How the rows of a COPY are divided; `None` if every shard gets all of them.
     pub copy: Option<Rc<mothership_plan::Split>>,
-    /// The parameters' types, for a divided INSERT.
+    /// The types of the parameters, if this is a divided INSERT.
     pub parameter_types: Option<Vec<u32>>,
-    /// Of a divided INSERT: for each row of the client's list, which of the legs stores it.
+    /// If this is a divided INSERT: for each row of the client's list, the leg that stores it.
     pub order: Option<Rc<[usize]>>,
-    /// It asks for the time, which is to be the same on all: its texts are written anew.
+    /// It asks for the time, which has to be the same on all shards: its texts get the time as a value.
     pub timed: bool,
     /// Where the statement stands in the text that is run.
     pub step: Span,
@@ -95,7 +94,7 @@ impl Many {
         self.course != Course::Transaction
     }
 
-    /// One shard.
+    /// Work for one shard.
     pub(super) fn one(shard: usize, text: Option<Rc<[u8]>>, writes: bool) -> Many {
         Many {
             legs: vec![(shard, text)],
@@ -117,7 +116,8 @@ impl Many {
         }
     }
 
-    /// Whether it takes the lock of whoever writes reference tables. With one shard there is one copy, which needs none.
+    /// Whether it takes the lock of those who write reference tables. With one shard there is only one copy, and no
+    /// lock is needed.
     pub(super) fn locks_copies(&self) -> bool {
         self.copies && (self.legs.len() > 1 || self.locks_alone())
     }
@@ -127,12 +127,13 @@ impl Many {
         self.copies && self.merge == Merge::Concat
     }
 
-    /// Whether shards get texts that were written from the client's, and places in them are known there.
+    /// Whether shards get texts that were written from the client's text, and a position in them can be found in that
+    /// text.
     pub(super) fn is_written(&self) -> bool {
         self.divided.is_some() || self.times.is_some()
     }
 
-    /// The place in `sql`, the text that is run, of a place in the text that the `leg`-th shard has got.
+    /// The position in `sql`, the text that is run, of a position in the text that the `leg`-th shard got.
     pub(super) fn place(
         &self,
         sql: &[u8],
@@ -179,7 +180,7 @@ impl Session {
         self.dispatch_planned(statement, at, params, None)
     }
 
-    /// The same for a statement whose plan was looked up for this very run.
+    /// The same for a statement whose plan the caller has already looked up for this run.
     pub(super) fn dispatch_planned(
         &mut self,
         statement: &Prepared,
@@ -222,12 +223,12 @@ impl Session {
         let pin = self.pin(statement, at);
         let mut route = self.route(&plan, params, &model, pin.as_ref())?;
         if statement.shaped.is_some() && !route.rows.is_empty() {
-            // Where the rows stand is known of this very text only.
+            // Where the rows stand is known only from the plan of this very text.
             plan = self.own_plan(statement, at, sql, &model)?;
             plan = self.allowed(plan, sql)?;
         }
         if matches!(route.role, Role::Primary(_)) && model.directories().may_be_named_in(sql) {
-            // What is read of the map from now on must be what this has written.
+            // The statement may write a table that the map is read from: from now on the map has to be read anew.
             self.state.schema_changed = true;
             self.state.schema_changed_in_block = true;
         }
@@ -254,10 +255,10 @@ impl Session {
         }
     }
 
-    /// Where a statement goes whose place is known without a plan: the server that holds the transaction, a cursor, or a
-    /// prepared transaction.
+    /// Where a statement goes that needs no plan: to the server that holds the transaction or a cursor, or to the shard
+    /// of a prepared transaction.
     fn dispatch_unplanned(&mut self, step: Option<&Step>) -> Result<Option<Dispatch>, Halt> {
-        // Looked for just before.
+        // The caller has just looked for it.
         let prepared_on = self.prepared_on.take();
         let Some(step) = step else {
             return Ok(None);
@@ -267,15 +268,15 @@ impl Session {
             writes,
             parts: None,
         };
-        // What settings there are, and what they may be, PostgreSQL knows.
+        // Only PostgreSQL knows which settings exist, and which values they may have.
         let of_settings = matches!(step.kind, Kind::LocalConfig(_) | Kind::Settings(_));
         if let Some(first) = self.servers.first() {
             if of_settings {
                 let shard = self.postgres_here().unwrap_or(self.topology.home);
                 return Ok(Some(to(shard, false)));
             }
-            // What concerns the transaction goes to the server that holds it. With several it is done on all, and does not
-            // come here.
+            // What concerns the transaction goes to the server that holds it. If several servers hold it, another
+            // function runs the statement on all of them.
             if step.kind.is_control() || is_common(&step.kind) {
                 return Ok(Some(to(first.shard, false)));
             }
@@ -288,7 +289,7 @@ impl Session {
         Ok(prepared.map(|shard| to(shard as usize, true)))
     }
 
-    /// The route of a plan with these parameters, as far as all servers may serve it.
+    /// The route of a plan with these parameters. It fails if the route needs a shard that is away.
     fn route(
         &mut self,
         plan: &Plan,
@@ -310,8 +311,8 @@ impl Session {
         Ok(route)
     }
 
-    /// Sees to what the code does that a statement runs: it may leave something on its server, show what others have
-    /// prepared, or tell of the one server that runs it.
+    /// Reacts to the code that a statement runs: the code may leave something on its server, show what others have
+    /// prepared, or say something about the one server that runs it.
     fn heed_code(
         &mut self,
         (statement, step, sql): (&Prepared, &Step, &str),
@@ -336,7 +337,7 @@ impl Session {
         Ok(())
     }
 
-    /// A route as work.
+    /// Makes work of a route.
     fn work_of(
         &self,
         step: Option<&Step>,
@@ -361,8 +362,9 @@ impl Session {
         })
     }
 
-    /// Whether a statement locks rows of a reference table, on the home shard, that a block of the client's keeps. What
-    /// writes such tables takes their lock first and then rows; who had rows first would wait for it the other way round.
+    /// Whether a statement in a block of the client's locks rows of a reference table on the home shard. A write to
+    /// such a table takes the lock of its writers first, and row locks then. If a block locked rows first, the two
+    /// would wait for each other.
     fn locks_home_copy(&self, step: &Step, plan: &Plan) -> bool {
         let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == mothership_plan::Target::Home);
         let lasts = matches!(self.state.block, Block::Begun | Block::Open) && !self.implicit;
@@ -370,8 +372,9 @@ impl Session {
         locks && lasts && plain && !step.writes && self.topology.postgres > 1
     }
 
-    /// The same for the body of an EXECUTE. Its text is the client's and no shard has another, so what would need one is
-    /// gathered. What cannot be gathered, as the rows are locked, is bound to the values of the arguments.
+    /// The same for the body of an EXECUTE. All shards get the client's own text of it, so if a shard would need
+    /// another text, the rows are gathered. What cannot be gathered, because it locks rows, is bound to the values of
+    /// the arguments.
     pub(super) fn dispatch_body(
         &mut self,
         body: &Prepared,
@@ -393,15 +396,17 @@ impl Session {
         self.dispatch_planned(body, 0, params, Some(plan))
     }
 
-    /// The parts that a statement touches, if it is proven that they are all. `touched` says so of its plan.
+    /// The parts that a statement touches, if it is proven that it touches no others. `touched` reads them from its
+    /// plan.
     fn parts(
         &self,
         shard: usize,
         model: &Arc<DatabaseModel>,
         touched: impl FnOnce() -> Option<Vec<u64>>,
     ) -> Option<Parts> {
-        // Of a server that is alone nobody asks how fresh its replicas are. What pins the session, like a temporary
-        // table, may also stand in the way of the names that were planned by; of session mode nothing is known.
+        // If a shard has only one server, nobody asks how fresh its replicas are. A pin, for example because of a
+        // temporary table, may mean that a name stands for something else than the planner believed. In session mode
+        // the router does not know what the session has.
         let asked = self.topology.shards[shard].servers.len() > 1;
         if !asked || !self.state.pins.is_empty() || self.is_session_mode() {
             return None;
@@ -409,7 +414,7 @@ impl Session {
         Some(Parts::new(touched()?, model, &self.core.shared))
     }
 
-    /// Definitions may change from now on until the transaction ends, and with them the code behind names.
+    /// From now on until the transaction ends, definitions may change, and with them the code behind names.
     pub(super) fn begin_change(&mut self, behind: Behind) {
         match &mut self.changing {
             Some(changing) => changing.behind = changing.behind.and(behind),
@@ -426,8 +431,8 @@ impl Session {
         });
     }
 
-    /// Whether the loss of these statements leaves their outcome unknown: they write, or
-    /// call what may write as far as is known.
+    /// Whether the outcome is unknown if the server is lost while it runs these statements: they write, or call
+    /// something that may write.
     pub(super) fn may_write(&self, steps: &[Step]) -> bool {
         let calls = |name: &str| match &self.model {
             None => true,
@@ -437,9 +442,9 @@ impl Session {
         steps.iter().any(|step| step.writes || unknown(step))
     }
 
-    /// What was defined in the open transaction, and could not be read since, is not in the catalog. A statement
-    /// that would go to the home shard because nothing is known of its tables may belong
-    /// elsewhere.
+    /// Refuses a statement that may concern what the open transaction has defined, if that could not be read since. It
+    /// is not in the catalog, so a statement that would go to the home shard, because nothing is known of its tables,
+    /// may belong elsewhere.
     pub(super) fn check_defined(&self, step: &Step, plan: &Plan) -> Result<(), Halt> {
         let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
         let more = self.state.defined_in_block == crate::statements::step::Defines::More;
@@ -458,7 +463,7 @@ impl Session {
         Ok(())
     }
 
-    /// The first shard of PostgreSQL that works for the transaction.
+    /// The first PostgreSQL shard that works for the transaction.
     pub(super) fn postgres_here(&self) -> Option<usize> {
         let shards = self.servers.iter().map(|attached| attached.shard);
         let mut postgres = shards.filter(|shard| *shard < self.topology.postgres);
@@ -500,7 +505,7 @@ impl Session {
         Ok(legs)
     }
 
-    /// The texts and shards of a run that gathers.
+    /// The texts and shards of a statement that gathers, as work.
     fn gather_work(
         &self,
         plan: &Plan,
@@ -514,7 +519,7 @@ impl Session {
         Ok(Dispatch::Gather(Box::new(work)))
     }
 
-    /// A route that does not gather, as work. With one shard the client's bytes pass untouched.
+    /// Makes work of a route that does not gather. If it has one shard, the client's bytes pass unchanged.
     fn work(&self, sql: &str, plan: &Rc<Plan>, route: &Route) -> Result<Dispatch, Halt> {
         let writes = matches!(route.role, Role::Primary(_));
         let copy = match &**plan {
@@ -527,7 +532,7 @@ impl Session {
             && let Some(shard) = route.shards.single()
         {
             let shard = match self.postgres_here() {
-                // Any shard will do: the one that works for the transaction already.
+                // Any shard will do, so it is the one that already works for the transaction.
                 Some(shard) if route.anywhere => shard,
                 _ => usize::from(shard.0),
             };
@@ -597,7 +602,7 @@ fn whole(sql: &[u8]) -> Span {
     }
 }
 
-/// The texts and shards of a run that gathers.
+/// The texts and shards of a statement that gathers.
 fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<GatherWork, Halt> {
     let gather = match plan {
         Plan::Gather(gather) => Some(gather),
@@ -654,7 +659,7 @@ fn not_found() -> Halt {
     Report::error(sqlstate::INTERNAL_ERROR, message).into()
 }
 
-/// What a statement counts as: with one shard it is single, whatever it could have been.
+/// The kind of plan under which metrics count a statement. With one shard it is Single, whatever its plan is.
 fn kind_of(plan: &Plan, route: &Route) -> PlanKind {
     match plan {
         _ if route.shards.len() == 1 => PlanKind::Single,
@@ -664,7 +669,7 @@ fn kind_of(plan: &Plan, route: &Route) -> PlanKind {
     }
 }
 
-/// The rows of a VALUES list that belong to one shard, as a statement.
+/// The statement with only those rows of its VALUES list that belong to one shard.
 fn part(
     sql: &str,
     split: &mothership_plan::Split,
@@ -684,7 +689,7 @@ fn part(
     }
 }
 
-/// A refusal in the client's words.
+/// A refusal as the client gets it.
 pub(super) fn refused(refusal: &Refusal) -> Report {
     let report = Report::error(refusal.sqlstate(), refusal.message()).hint(refusal.hint());
     match &refusal.detail {

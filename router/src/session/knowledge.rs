@@ -52,8 +52,8 @@ impl Session {
         }
     }
 
-    /// Asks the servers on which code has run that cannot be seen what temporary relations there are now, and what has
-    /// become of the session's settings. As long as they cannot be asked, names stay unclear, and no other server is used
+    /// Asks the servers that ran code that cannot be seen what temporary relations there are now, and what the
+    /// session's settings are now (ADR 44). If they cannot be asked, names stay unclear, and no other server is used
     /// ([`Session::check_followed`]).
     pub(super) async fn see_session(&mut self) -> Result<(), Halt> {
         self.state.end_unfollowed();

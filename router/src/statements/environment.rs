@@ -1,9 +1,10 @@
-//! What of a session PostgreSQL reads when it analyses and plans a statement: part of the identity of each statement that
-//! clients share on a server connection.
+//! The environment of a session: everything by which PostgreSQL analyses and plans its statements. It is part of the
+//! identity of each statement that clients share on a server connection (ADR 27).
 //!
-//! PostgreSQL reads a literal of a date, a time, an interval or an array when it parses the statement, by the settings of
-//! that moment, and plans it by those of its first run. So two clients share a statement only if all their settings are
-//! the same, but for those that have no say in either ([`HARMLESS`]; a test flips every setting that there is). Pure.
+//! PostgreSQL reads a literal of a date, a time, an interval or an array when it parses the statement, by the settings
+//! of that moment. It plans the statement at its first run, by the settings of that run. So two clients share a
+//! statement only if all their settings are equal. Exempt are settings that matter for neither ([`HARMLESS`]; a test
+//! changes every setting of PostgreSQL). Pure.
 
 use super::settings::{Setting, Settings};
 use foldhash::HashMap;
@@ -12,7 +13,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Settings that neither analysis nor planning reads, nor anything that a plan has computed ahead.
+/// Settings that PostgreSQL uses neither to analyse nor to plan a statement, nor in anything that it computes ahead for
+/// a plan.
 const HARMLESS: [&str; 17] = [
     "application_name",
     "client_connection_check_interval",
@@ -33,7 +35,7 @@ const HARMLESS: [&str; 17] = [
     "transaction_timeout",
 ];
 
-/// Settings by whose change PostgreSQL itself analyses or plans a statement anew (plancache.c).
+/// If one of these settings changes, PostgreSQL itself analyses or plans a statement again (plancache.c).
 const ANALYSED_ANEW: [&str; 5] = [
     "role",
     "row_security",
@@ -42,18 +44,18 @@ const ANALYSED_ANEW: [&str; 5] = [
     "session_replication_role",
 ];
 
-/// What a session's statements are analysed by. Equal ones have one number on a core.
+/// The settings by which a session's statements are analysed. On one core, equal environments have one number.
 #[derive(Debug, Default)]
 pub struct Environment {
-    /// Its number; 0 for texts that no server keeps.
+    /// Its number; 0 for statements that no server keeps.
     pub number: u64,
-    /// The settings by which literals are read and that PostgreSQL does not look at again.
+    /// The settings by which literals are read, and after whose change PostgreSQL does not read them again.
     pub literals: Vec<Setting>,
-    /// The settings by whose change it looks at them again.
+    /// The settings after whose change PostgreSQL analyses the statement again.
     pub anew: Vec<Setting>,
 }
 
-/// Whose an environment is.
+/// The owner of an environment: what, apart from settings, has to be equal as well.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The database.
@@ -62,12 +64,12 @@ pub struct Owner {
     pub user: Arc<str>,
     /// Which defaults of roles and databases its session began with.
     pub begins: u64,
-    /// The session and a count of its own, where no list of settings says what holds: it has temporary objects, or has
-    /// run what cannot be followed.
+    /// Set if a list of settings does not say what holds in the session, because it has temporary objects or has run
+    /// code that cannot be followed: the session, and a count of its own.
     pub alone: Option<(u64, u64)>,
 }
 
-/// What an environment is found by.
+/// The key by which an environment is found.
 type Key = (Owner, Vec<Setting>);
 
 /// The environments of one core.
@@ -77,12 +79,13 @@ pub struct Environments {
     next: Cell<u64>,
 }
 
-/// Environments that are known at a time. A forgotten one gets another number: less is shared then.
+/// The most environments that are known at a time. A forgotten one gets another number when it comes again, and then
+/// less is shared.
 const MAX_ENVIRONMENTS: usize = 4_096;
 
 impl Environments {
-    /// That of a session with these settings in force, of which `lasting` outlive the transaction. What is `kept` of its
-    /// beginning is no change of its settings.
+    /// The environment of a session with these settings in force. `lasting` are the settings that outlive the
+    /// transaction. `kept` are those with which the session began: they count only if they have changed.
     pub fn of(
         &self,
         owner: Owner,
@@ -90,7 +93,8 @@ impl Environments {
         lasting: &Settings,
         kept: &Settings,
     ) -> Rc<Environment> {
-        // A setting of the application's own that SET LOCAL sets is another one in each transaction.
+        // A setting of the application's own that SET LOCAL sets would make another environment in each transaction, so
+        // it does not count.
         let own = |setting: &&Setting| setting.name.contains('.');
         let counts = |setting: &&Setting| {
             let begun = kept.get(&setting.name) == Some(&setting.value);
@@ -125,8 +129,9 @@ impl Environments {
     }
 }
 
-/// Whether settings have a say in what the text means, other than by names: it has a literal that may be a date, a time,
-/// an interval, an array or has a backslash, or a word that a setting reads in another way.
+/// Whether the meaning of a text depends on settings, apart from those by which names are looked up. It does if the
+/// text has a literal that may be a date, a time, an interval or an array or that has a backslash, or a word that is
+/// read differently under some setting.
 pub fn reads_settings(sql: &[u8], strings: bool) -> bool {
     const WORDS: [&str; 5] = ["today", "tomorrow", "yesterday", "now", "allballs"];
     Lexer::new(sql, strings).any(|token| {
@@ -149,14 +154,14 @@ pub fn reads_settings(sql: &[u8], strings: bool) -> bool {
     })
 }
 
-/// What an environment was found of, so that the next statement finds it without a look at the settings.
+/// An environment and what it was found by. So the next statement finds it without comparing the settings.
 #[derive(Debug)]
 pub struct KeptEnvironment {
     /// The settings in force.
     pub in_force: Arc<Settings>,
     /// Those that outlive the transaction.
     pub lasting: Arc<Settings>,
-    /// What [`Owner::alone`] was.
+    /// The value of [`Owner::alone`].
     pub alone: Option<(u64, u64)>,
     /// The environment.
     pub environment: Rc<Environment>,

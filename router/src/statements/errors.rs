@@ -1,5 +1,6 @@
-//! Errors of servers as the client is to see them: a FATAL ends the server's connection and not the client's, and a
-//! place in a text that the router has written is one in the client's own text.
+//! Rewrites errors of servers for the client. A FATAL becomes an ERROR, because it ends the server's connection and not
+//! the client's. A position in a text that the router has written becomes one in the client's own text. A statement's
+//! name on servers becomes the client's name.
 
 use super::names::{self, Names, Prepared};
 use mothership_plan::Plan;
@@ -10,40 +11,42 @@ use mothership_sql::cursor::Span;
 use mothership_sql::places::{Change, Characters, own_place, place_of_part};
 use std::rc::Rc;
 
-/// How a text that the router has written comes from the client's. What stands where is found out when there is an error.
+/// How a text that the router has written was made from the client's text. Positions are computed only when there is an
+/// error.
 #[derive(Clone, Debug)]
 pub struct Written {
     own: ClientText,
     how: How,
 }
 
-/// The client's text.
+/// The client's text that another text was made from.
 #[derive(Clone, Debug)]
 enum ClientText {
-    /// That of a statement.
+    /// The text of a statement.
     Of(Rc<Prepared>),
-    /// A copy, for what belongs to the statement itself.
+    /// A copy of the text. What belongs to the statement itself cannot refer to the statement.
     Text(Box<[u8]>),
 }
 
 #[derive(Clone, Debug)]
 enum How {
-    /// All of it.
+    /// All of the client's text.
     Whole,
-    /// A part of it.
+    /// A part of the client's text.
     Part(Span),
-    /// With names of ours, of so many characters, in place of the client's.
+    /// The client's text with names of ours in place of the client's: where each name stands, and how many characters
+    /// ours has.
     Named(Box<[(Span, usize)]>),
-    /// The part of it that is an INSERT, with the values that it leaves to the router.
+    /// The part of the client's text that is an INSERT, with the values that it leaves to the router.
     Filled(Span, Rc<Plan>, Values),
 }
 
-/// The values of an INSERT, as they were written.
+/// The values of an INSERT, as they were written into its text.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// These.
+    /// As constants.
     Constants(Rc<[String]>),
-    /// Parameters, the first of which has the number behind this one.
+    /// As parameters. The number of the first one follows this number.
     Parameters(usize),
 }
 
@@ -64,7 +67,7 @@ impl Written {
         }
     }
 
-    /// A statement's text with another name of so many characters in place of what `span` says.
+    /// A statement's text with another name, of `ours` characters, in place of what `span` says.
     pub fn named(own: &Rc<Prepared>, span: Span, ours: usize) -> Written {
         Written {
             own: ClientText::Of(Rc::clone(own)),
@@ -72,7 +75,7 @@ impl Written {
         }
     }
 
-    /// The same with several names, in the order in which they stand there.
+    /// The same with several names, in the order in which they stand in the text.
     pub fn with_names(own: &Rc<Prepared>, names: Box<[(Span, usize)]>) -> Written {
         Written {
             own: ClientText::Of(Rc::clone(own)),
@@ -80,7 +83,7 @@ impl Written {
         }
     }
 
-    /// A text with another name of so many characters in place of what `span` says.
+    /// A text with another name, of `ours` characters, in place of what `span` says.
     pub fn named_in(own: &[u8], span: Span, ours: usize) -> Written {
         Written {
             own: ClientText::Text(own.into()),
@@ -88,7 +91,7 @@ impl Written {
         }
     }
 
-    /// The text of a plan's [`Fill`] of the INSERT that is this part of a statement's text.
+    /// The text that a plan's [`Fill`] makes of the INSERT at `span` in a statement's text.
     pub fn filled(own: &Rc<Prepared>, span: Span, plan: Rc<Plan>, values: Values) -> Written {
         Written {
             own: ClientText::Of(Rc::clone(own)),
@@ -96,12 +99,12 @@ impl Written {
         }
     }
 
-    /// An error about what was written, as one about the client's text.
+    /// Turns an error about the text that was written into one about the client's text.
     pub fn moved(&self, body: &[u8], characters: Characters) -> Vec<u8> {
         placed(body, |place| self.place(characters, place))
     }
 
-    /// The place in the client's text of a place in this one.
+    /// The position in the client's text of a position in the text that was written.
     pub fn place(&self, characters: Characters, place: usize) -> Option<usize> {
         let own = match &self.own {
             ClientText::Of(statement) => &statement.sql,
@@ -144,8 +147,8 @@ fn changes(fill: &Fill, values: &Values) -> Option<Vec<Change>> {
     }
 }
 
-/// An ErrorResponse or NoticeResponse with its place, if it has one, where `own` says that it is in the client's text;
-/// without it, if it is nowhere there.
+/// Changes the position in an ErrorResponse or NoticeResponse, if it has one, to the position that `own` gives for the
+/// client's text. If `own` gives none, the position is left out.
 pub(crate) fn placed(body: &[u8], own: impl Fn(usize) -> Option<usize>) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + 8);
     for field in body.split_inclusive(|byte| *byte == 0) {
@@ -161,12 +164,12 @@ pub(crate) fn placed(body: &[u8], own: impl Fn(usize) -> Option<usize>) -> Vec<u
     out
 }
 
-/// Writes an ErrorResponse as it is.
+/// Writes an ErrorResponse unchanged.
 pub(crate) fn put_error(out: &mut Vec<u8>, body: &[u8]) {
     mothership_proto::frame::put(out, tag::ERROR, |out| out.extend_from_slice(body));
 }
 
-/// A NoticeResponse that names a place, with the place that `own` has for it; `None` if it names none.
+/// A NoticeResponse with its position changed to the one that `own` gives; `None` if it has no position.
 pub(crate) fn placed_notice(body: &[u8], own: impl Fn(usize) -> Option<usize>) -> Option<Vec<u8>> {
     place_of(body)?;
     let body = placed(body, own);
@@ -175,14 +178,15 @@ pub(crate) fn placed_notice(body: &[u8], own: impl Fn(usize) -> Option<usize>) -
     Some(out)
 }
 
-/// The place that a report names in the text that its server has.
+/// The position that an error or notice names, in the text that the server got.
 pub(crate) fn place_of(body: &[u8]) -> Option<usize> {
     let mut fields = body.split(|byte| *byte == 0);
     let place = fields.find_map(|field| field.strip_prefix(b"P"))?;
     std::str::from_utf8(place).ok()?.parse().ok()
 }
 
-/// An ErrorResponse whose message names a statement as servers know it, with the client's name; `None` if it does not.
+/// An ErrorResponse with the client's name of a statement in place of the name on servers; `None` if its message has no
+/// such name.
 pub(crate) fn named_as_client(body: &[u8], all: &Names) -> Option<Vec<u8>> {
     const OURS: &[u8] = names::OURS.as_bytes();
     let start = body.windows(OURS.len()).position(|part| part == OURS)?;
@@ -193,8 +197,8 @@ pub(crate) fn named_as_client(body: &[u8], all: &Names) -> Option<Vec<u8>> {
     Some([&body[..start], name, &digits[length..]].concat())
 }
 
-/// Writes a server's FATAL as an ERROR: it ends the server's connection, not the
-/// client's. All other fields stay.
+/// Writes a server's FATAL as an ERROR: it ends the server's connection, not the client's. All other fields stay as
+/// they are.
 pub(crate) fn put_as_error(out: &mut Vec<u8>, body: &[u8]) {
     put_changed(out, body, |code, _| {
         let severity = matches!(code, b'S' | b'V');
@@ -202,7 +206,7 @@ pub(crate) fn put_as_error(out: &mut Vec<u8>, body: &[u8]) {
     });
 }
 
-/// Writes an ErrorResponse with other texts in the fields for which `change` has one.
+/// Writes an ErrorResponse. In fields for which `change` returns a text, that text replaces the server's.
 pub(crate) fn put_changed(
     out: &mut Vec<u8>,
     mut body: &[u8],

@@ -1,20 +1,21 @@
-//! A new process takes over the ports of the one that serves, and the old one ends with its clients.
+//! Takeover: a new router process gets the open ports from the running one, and the running one ends when its clients
+//! have left.
 //!
 //! ```text
 //! new                         old
 //!  | ---- TakeOver ----------> |    by the unix socket `listen.takeover`, which only the same user can use
-//!  | <--- Sockets, their fds - |    the old one serves on
+//!  | <--- Sockets, their fds - |    the old process still accepts
 //!  | starts all but accepting  |
-//!  | ---- Ready -------------> |    takes nobody new from now on; who knocks waits in the kernel's queue
+//!  | ---- Ready -------------> |    stops accepting; who connects now waits in the kernel's queue
 //!  | <--- Yours -------------- |
 //!  | accepts                   | serves the clients that it has, until they leave or `listen.handover_timeout`
 //!  | <--- Clients, Cancel ---> |
 //!  |                           + ends
 //! ```
 //!
-//! Until Yours nothing has happened to the old process, and whatever goes wrong with the new one costs nothing. If the
-//! new one dies later, while the old one is still there, the old one accepts again: it keeps the ports until then.
-//! There are never more than these two: who has a process before it lets nobody take over.
+//! Until Yours nothing changes for the old process, so a failure of the new one does no harm. The old process keeps the
+//! ports until it ends: if the new one dies before that, the old one accepts again. There are never more than two
+//! processes: one that has taken over and whose old process still runs lets nobody take over from it.
 
 pub mod passing;
 

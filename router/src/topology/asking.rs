@@ -1,12 +1,12 @@
-//! How the control role connects.
+//! The connection settings with which the control role logs in to a server.
 
 use super::Server;
 use crate::config::{Config, Secret};
 use mothership_pool::endpoint::Address;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
-/// How the control role asks a server of a shard that concerns the server as a whole. Encryption comes with
-/// [`crate::control`].
+/// The connection settings for a question about the server as a whole, which is asked in the database
+/// `control.database`. [`crate::control`] adds the encryption.
 pub fn asking(config: &Config, shard: usize, server: &Server) -> tokio_postgres::Config {
     let control = &config.control;
     let own = &config.shards[shard];
@@ -17,14 +17,16 @@ pub fn asking(config: &Config, shard: usize, server: &Server) -> tokio_postgres:
     asking
 }
 
-/// What holds on every connection of the control role, whatever ALTER ROLE and ALTER DATABASE say: names are found in
-/// PostgreSQL's own catalog only, texts read one way, and no policy of a stranger runs. To compile the long questions for a
-/// catalog takes a server seconds, to run them milliseconds (manual, When to JIT?).
+/// Options that every connection of the control role begins with. They take precedence over ALTER ROLE and ALTER
+/// DATABASE: names are found only in PostgreSQL's own catalog, strings are read in one way, and no policy of a user
+/// runs. JIT is off, because compiling the long queries for a catalog takes a server seconds, and running them takes
+/// milliseconds (PostgreSQL manual, When to JIT?).
 pub const SETTINGS: &str = "-c search_path=pg_catalog,pg_temp -c row_security=off -c standard_conforming_strings=on \
     -c quote_all_identifiers=off -c DateStyle=ISO -c IntervalStyle=postgres -c bytea_output=hex \
     -c extra_float_digits=1 -c jit=off";
 
-/// Where a server is and who asks it.
+/// The connection settings for a server, a user and a database. What answers for a member of MongoDB (`interpreter`)
+/// gets no options.
 pub fn towards(
     server: &Server,
     user: &str,
@@ -52,7 +54,7 @@ pub fn towards(
     towards
 }
 
-/// libpq names a unix socket by its folder and port.
+/// Adds the address of a unix socket. Like libpq, tokio_postgres takes its folder and its port instead of its path.
 fn unix<'a>(
     config: &'a mut tokio_postgres::Config,
     path: &std::path::Path,

@@ -1,7 +1,7 @@
-//! The key that a column stores when a value is assigned to it.
+//! Computes the shard key that a column stores when a value is assigned to it.
 //!
 //! A column's length, precision or scale may change a value on its way into the table: `'abc   '` becomes `'abc'` in
-//! `varchar(3)`, 1.005 becomes 1.01 in `numeric(10,2)`. A row must be sent to the owner of what is stored.
+//! `varchar(3)`, 1.005 becomes 1.01 in `numeric(10,2)`. The row belongs to the shard that owns the stored value.
 
 use super::{KeyError, KeyType, datetime, numeric_form};
 use crate::KeyBytes;
@@ -10,8 +10,9 @@ use crate::KeyBytes;
 const HEADER: i32 = 4;
 
 impl KeyType {
-    /// The key as a column with this `atttypmod` (-1: none) stores it. Invalid if PostgreSQL refuses to store it;
-    /// Unsure if it would be rounded. Apply it to INSERT, COPY and SET, and to casts with a length, not to comparisons.
+    /// The key as a column with this `atttypmod` (-1: none) stores it. Invalid if PostgreSQL refuses to store the
+    /// value; Unsure if PostgreSQL would round it. Use it for INSERT, COPY, SET, and casts with a length, not for
+    /// comparisons.
     pub fn stored(self, key: KeyBytes, typmod: i32) -> Result<KeyBytes, KeyError> {
         match self {
             _ if typmod < 0 => Ok(key),
@@ -28,13 +29,13 @@ impl KeyType {
     }
 }
 
-/// Characters beyond the length must be blanks, and are cut off.
+/// Cuts blanks beyond the length. Other characters beyond it are invalid.
 fn varchar(key: KeyBytes, length: i32) -> Result<KeyBytes, KeyError> {
     let length = usize::try_from(length).map_err(|_| KeyError::Unsure)?;
     if key.as_bytes().len() <= length {
         return Ok(key);
     }
-    // Bytes that are not UTF-8 are of an encoding whose characters cannot be counted here.
+    // Bytes that are not UTF-8 are in another encoding, whose characters cannot be counted here.
     let text = std::str::from_utf8(key.as_bytes()).map_err(|_| KeyError::Unsure)?;
     let Some((cut, _)) = text.char_indices().nth(length) else {
         return Ok(key);
@@ -45,13 +46,14 @@ fn varchar(key: KeyBytes, length: i32) -> Result<KeyBytes, KeyError> {
     }
 }
 
-/// Precision in the upper half, scale in the lower 11 bits with its sign.
+/// Checks a number against precision and scale. `packed` has the precision in its upper half, and the scale with its
+/// sign in its lower 11 bits.
 fn rounded(key: KeyBytes, packed: i32) -> Result<KeyBytes, KeyError> {
     let (precision, scale) = ((packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 1024) - 1024);
     match numeric_form::fits(&key, precision, scale) {
         Some((true, true)) => Ok(key),
         Some((true, false)) => Err(KeyError::Invalid),
-        // Rounded, or an infinity or NaN, about which versions differ.
+        // The value would be rounded, or it is an infinity or NaN, which versions of PostgreSQL treat differently.
         _ => Err(KeyError::Unsure),
     }
 }

@@ -1,4 +1,5 @@
-//! What a column is given: by INSERT, by SET, or by its default.
+//! Computes the values that a row's columns get from INSERT, from SET or from their defaults, and makes the row's
+//! document of them.
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, Uuid};
@@ -15,20 +16,20 @@ use super::laid::lay;
 use super::scope::{Parameters, VARCHAR};
 use super::{Result, because};
 
-/// A NULL where there may be none.
+/// A NULL in a column that does not allow it.
 const NOT_NULL: &str = "23502";
 
 /// A value of a column that does not depend on the row.
 #[derive(Clone, Debug)]
 pub(super) enum Assigned {
-    /// DEFAULT.
+    /// The column's default.
     Default,
-    /// A constant that the column's type takes.
+    /// A constant of a type that the column accepts.
     Constant(Constant),
 }
 
 impl Assigned {
-    /// Of an expression.
+    /// Reads an expression.
     pub fn read(expr: &Expr, column: &Column, parameters: &mut Parameters) -> Result<Assigned> {
         if is_default(expr) {
             return Ok(Assigned::Default);
@@ -36,7 +37,7 @@ impl Assigned {
         let literal =
             Literal::read(expr, parameters)?.ok_or_else(|| because("a value that is computed"))?;
         let literal = match literal {
-            // As text, it is rounded once and keeps its scale.
+            // Read from its text, the number is rounded only once and keeps its scale.
             Literal::Number(digits, _)
                 if matches!(column.kind, Kind::Float4 | Kind::Float8 | Kind::Numeric) =>
             {
@@ -51,7 +52,7 @@ impl Assigned {
         }
     }
 
-    /// Whether it is NULL, or may be when its parameter is known.
+    /// Whether the value is NULL, or may be NULL once its parameter is known.
     pub fn may_be_null(&self, column: &Column) -> bool {
         match self {
             Assigned::Default => column.default.is_none(),
@@ -59,7 +60,7 @@ impl Assigned {
         }
     }
 
-    /// Its value; None is NULL.
+    /// The value; None is NULL.
     pub fn value(
         &self,
         column: &Column,
@@ -84,7 +85,7 @@ pub(super) fn stored(kind: &Kind, value: Bson, forms: &Forms) -> std::result::Re
     }
 }
 
-/// The document of a row with these values of its columns, if none that may not be NULL is.
+/// The document of a row with these values of its columns. An error if a column that does not allow NULL is NULL.
 pub(super) fn document(
     collection: &Collection,
     forms: &Forms,
@@ -127,10 +128,11 @@ pub(super) fn document(
     }
 }
 
-/// The documents of rows in their order, up to the first that may not be because of a NULL, and what is wrong with that.
+/// The documents of rows, in their order, up to the first row with a NULL that is not allowed, and the error of that
+/// row.
 ///
 /// # Errors
-/// A value is wrong, in whatever row: PostgreSQL reads all of them before it stores the first row.
+/// If a value in any row is invalid: PostgreSQL reads all rows before it stores the first one.
 pub(super) fn documents(
     rows: impl Iterator<Item = std::result::Result<RawDocumentBuf, Fault>>,
 ) -> std::result::Result<(Vec<RawDocumentBuf>, Option<Fault>), Fault> {
@@ -146,12 +148,12 @@ pub(super) fn documents(
     Ok((made, missing))
 }
 
-/// MongoDB does not change the `_id` of a document.
+/// Whether a column is in the `_id` of a document, which MongoDB never changes.
 pub(super) fn is_id(column: &Column) -> bool {
     column.path.first().is_some_and(|field| field == "_id")
 }
 
-/// DEFAULT, which the parser takes for a name.
+/// Whether an expression is DEFAULT, which the parser reads as a name.
 pub(super) fn is_default(expr: &Expr) -> bool {
     match expr {
         Expr::Identifier(Ident {
@@ -163,7 +165,7 @@ pub(super) fn is_default(expr: &Expr) -> bool {
     }
 }
 
-/// The type of a constant without one: of `varchar(n)`, the length comes after it.
+/// The type that a constant without a type gets. For `varchar(n)` the length is checked later.
 pub(super) fn written(column: &Kind) -> Kind {
     match column {
         Kind::Varchar(_) | Kind::ObjectId => VARCHAR,
@@ -172,7 +174,7 @@ pub(super) fn written(column: &Kind) -> Kind {
     }
 }
 
-/// Whether a column takes values of a type, as they are or by an assignment cast.
+/// Whether a column accepts values of a type, directly or by an assignment cast.
 pub(super) fn takes(column: &Kind, constant: &Kind) -> bool {
     let is_number = |kind: &Kind| {
         matches!(
@@ -181,7 +183,7 @@ pub(super) fn takes(column: &Kind, constant: &Kind) -> bool {
         )
     };
     match (column, constant) {
-        // Six digits, which is not what a double has.
+        // PostgreSQL converts with six digits, but the value here is a double, which has more.
         (Kind::Numeric, Kind::Float4) => false,
         (column, constant) if is_number(column) && is_number(constant) => true,
         (Kind::Text | Kind::Varchar(_) | Kind::ObjectId, Kind::Text | Kind::Varchar(_)) => true,
@@ -192,7 +194,7 @@ pub(super) fn takes(column: &Kind, constant: &Kind) -> bool {
     }
 }
 
-/// The time is the transaction's; identifiers are new each time.
+/// The default of a column. The time is that of the transaction; identifiers are new each time.
 fn default(column: &Column, bound: &Bound<'_>) -> std::result::Result<Option<Bson>, Fault> {
     Ok(match &column.default {
         None => None,
@@ -217,7 +219,7 @@ fn now(kind: &Kind, bound: &Bound<'_>) -> Bson {
     }))
 }
 
-/// The clock on the session's wall, in milliseconds.
+/// The local time in the session's time zone, in milliseconds.
 fn local(bound: &Bound<'_>) -> i64 {
     let offset = jiff::Timestamp::from_millisecond(bound.now_ms)
         .map_or(0, |now| bound.forms.zone.to_offset(now).seconds());
@@ -233,7 +235,7 @@ pub(super) fn get(document: &RawDocument, path: &[String]) -> Option<Bson> {
     .filter(|value| *value != Bson::Null)
 }
 
-/// `null value in column "…"`; see `ExecConstraints` of PostgreSQL's `execMain.c`.
+/// The error `null value in column "…"`; see `ExecConstraints` in PostgreSQL's `execMain.c`.
 pub(super) fn null_violation(collection: &Collection, column: &Column) -> Fault {
     let mut fault = Fault::new(
         NOT_NULL,

@@ -1,8 +1,8 @@
-//! A condition with its values, as MongoDB's filter.
+//! Turns a condition and its values into a filter of MongoDB.
 //!
-//! Two things are kept in mind throughout. A field that is null or missing is NULL, and `$ne`, `$nin` and `$not`
-//! match it. NaN equals itself in both, but in PostgreSQL it is the greatest number, and in MongoDB it is neither
-//! less nor greater than any.
+//! Two facts matter throughout. A field that is null or missing is NULL to SQL, but `$ne`, `$nin` and `$not` match it.
+//! NaN equals itself in both, but in PostgreSQL it is the greatest number, and in MongoDB it is neither less nor
+//! greater than any number.
 
 use bson::{Bson, DateTime, Decimal128, Document, doc};
 
@@ -13,7 +13,7 @@ use super::{like, shown};
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// Which documents are selected.
+/// The documents that a condition selects.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Filter {
     All,
@@ -22,7 +22,7 @@ pub(super) enum Filter {
 }
 
 impl Filter {
-    /// As MongoDB has it.
+    /// The filter in MongoDB's form.
     pub fn document(self) -> Document {
         match self {
             Filter::All => Document::new(),
@@ -32,7 +32,7 @@ impl Filter {
     }
 }
 
-/// The filter of a condition. All values are read, even where the first decides: each may be at fault.
+/// The filter for a condition. It reads all values, even if the first one decides, because each of them may be invalid.
 pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
     match condition {
         Condition::Known(value) => Ok(if *value { Filter::All } else { Filter::None }),
@@ -48,7 +48,7 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
         }
         Condition::AmongElements(field, array, among) => Ok(match array.elements(bound)? {
             None => Filter::None,
-            // Without elements it is false, even of NULL.
+            // With an empty array the condition IN is false, even for NULL.
             Some(elements) if elements.is_empty() && !among => Filter::All,
             Some(elements) => self::among(field, elements, *among),
         }),
@@ -83,7 +83,7 @@ pub(super) fn bind(condition: &Condition, bound: &Bound<'_>) -> Result<Filter> {
     }
 }
 
-/// Texts one behind the other; None is NULL, as of one of them.
+/// Texts, concatenated; None (NULL) if one of them is NULL.
 pub(super) fn joined(parts: &[Constant], bound: &Bound<'_>) -> Result<Option<String>> {
     let mut all = String::new();
     for part in parts {
@@ -141,7 +141,7 @@ impl Filter {
 fn compare(field: &Field, op: Op, value: Value) -> Filter {
     let value = match value {
         Value::Null => return Filter::None,
-        // Only equality is asked of what no document has.
+        // For a value that no document can have, only equality is asked.
         Value::Absent => {
             return match op {
                 Op::Unequal => not_null(field),
@@ -162,7 +162,7 @@ fn compare(field: &Field, op: Op, value: Value) -> Filter {
     }
 }
 
-/// With a time between this millisecond and the next one.
+/// Compares with a time between this millisecond and the next one.
 fn compare_after(field: &Field, op: Op, time: DateTime) -> Filter {
     match op {
         Op::Equal => Filter::None,
@@ -172,7 +172,7 @@ fn compare_after(field: &Field, op: Op, time: DateTime) -> Filter {
     }
 }
 
-/// With NaN, the greatest number.
+/// Compares with NaN, which is PostgreSQL's greatest number.
 fn compare_nan(field: &Field, op: Op, nan: Bson) -> Filter {
     match op {
         Op::Greater => Filter::None,
@@ -194,7 +194,7 @@ fn among(field: &Field, values: Vec<Value>, among: bool) -> Filter {
     match among {
         true if exact.is_empty() => Filter::None,
         true => is(field, doc! { "$in": exact }),
-        // Not to be equal to NULL is unknown.
+        // Inequality with NULL is unknown.
         false if unknown => Filter::None,
         false => {
             exact.push(Bson::Null);
@@ -225,11 +225,12 @@ fn null(field: &Field, null: bool) -> Filter {
     }
 }
 
-/// `$nin` of an array looks at its elements. A NULL among them makes it unknown that a value is not there.
+/// Whether an array has an element. `$nin` looks at the elements of an array. If one of them is NULL, it is unknown
+/// that the array does not have the value.
 fn has(field: &Field, value: Value, has: bool) -> Filter {
     match (value, has) {
         (Value::Null | Value::After(_) | Value::Absent, true) => Filter::None,
-        // An array without elements has no NULL either.
+        // Only an empty array certainly has no NULL either.
         (Value::Null, false) => is(field, doc! { "$size": 0 }),
         (Value::Exact(value), true) => is(field, value),
         (Value::Exact(value), false) => is(
@@ -242,7 +243,7 @@ fn has(field: &Field, value: Value, has: bool) -> Filter {
     }
 }
 
-/// NULL is in no array, and nothing is in every one.
+/// Whether an array contains all these values. No array contains NULL, and every array contains an empty list.
 fn contains(field: &Field, values: Vec<Value>, contains: bool) -> Filter {
     let count = values.len();
     let exact = values
@@ -262,7 +263,7 @@ fn contains(field: &Field, values: Vec<Value>, contains: bool) -> Filter {
     }
 }
 
-/// Elements that are NULL equal none, and that an array has one does not make it unknown.
+/// Whether an array has one of these values. NULL elements equal nothing, and do not make the answer unknown.
 fn overlaps(field: &Field, values: Vec<Value>, overlaps: bool) -> Filter {
     let exact = values.into_iter().filter_map(|value| match value {
         Value::Exact(value) => Some(value),
@@ -277,7 +278,7 @@ fn overlaps(field: &Field, values: Vec<Value>, overlaps: bool) -> Filter {
     }
 }
 
-/// To `$expr`, null and what is missing are values, too.
+/// Compares two columns. To `$expr`, null and missing fields are values, too, so they are left out first.
 fn columns(left: &Field, op: Op, right: &Field) -> Filter {
     let operator = match op {
         Op::Equal => "$eq",
@@ -320,7 +321,7 @@ pub(super) fn is_nan(value: &Bson) -> bool {
     }
 }
 
-/// The five bits after the sign are all set; see IEEE 754, decimal formats.
+/// NaN has the five bits after the sign all set; see IEEE 754, decimal formats.
 fn is_decimal_nan(number: &Decimal128) -> bool {
     number.bytes()[15] & 0x7c == 0x7c
 }

@@ -1,4 +1,5 @@
-//! Arrays of one dimension whose subscripts begin with 1: the only ones that BSON has.
+//! Turns PostgreSQL's arrays, in text and in binary format, into BSON's and back. BSON only has arrays of one dimension
+//! whose subscripts begin with 1; all others are refused.
 
 use bson::raw::RawArray;
 use bson::{Bson, RawBsonRef};
@@ -6,9 +7,10 @@ use bson::{Bson, RawBsonRef};
 use super::wire::{take, take_slice, too_long};
 use super::{Fault, Forms, Kind, corrupted, is_null, is_space, mismatch};
 
-/// See `FirstGenbkiObjectId` of PostgreSQL's `transam.h`.
+/// Object ids below this number are the same in every installation. See `FirstGenbkiObjectId` in PostgreSQL's
+/// `transam.h`.
 const FIRST_OWN_OID: u32 = 10_000;
-/// Types whose names an error may say.
+/// The types that an error message can name.
 const NAMES: [&str; 14] = [
     "bool",
     "int2",
@@ -26,7 +28,7 @@ const NAMES: [&str; 14] = [
     "jsonb",
 ];
 
-/// See `array_in` of PostgreSQL's `arrayfuncs.c`.
+/// Reads an array in text format. See `array_in` in PostgreSQL's `arrayfuncs.c`.
 pub(super) fn from_text(element: &Kind, text: &str, forms: &Forms) -> Result<Bson, Fault> {
     let literal = text.trim_start_matches(is_space);
     let elements = Rest(literal).elements().map_err(|unread| match unread {
@@ -55,23 +57,23 @@ fn unsupported(what: &str) -> Fault {
     )
 }
 
-/// Why a text is not read.
+/// Why a text cannot be read as an array.
 enum Unread {
-    /// It does not begin as arrays do.
+    /// It does not begin like an array.
     NoArray,
-    /// It does not go on as arrays do.
+    /// It begins like an array, but has an error.
     Malformed(&'static str),
-    /// It is an array that BSON has not.
+    /// It is an array of a kind that BSON does not have.
     Unknown(&'static str),
 }
 
 const ENDED: Unread = Unread::Malformed("Unexpected end of input.");
 
-/// What of a text is still to be read.
+/// The part of a text that has not been read yet.
 struct Rest<'a>(&'a str);
 
 impl Rest<'_> {
-    /// The texts of the elements; none is NULL.
+    /// The texts of the elements; `None` for NULL.
     fn elements(mut self) -> Result<Vec<Option<String>>, Unread> {
         if self.0.starts_with('[') {
             return Err(Unread::Unknown("arrays with subscripts"));
@@ -125,7 +127,7 @@ impl Rest<'_> {
         Ok(element)
     }
 
-    /// Spaces at its end count if there is a backslash before them.
+    /// Reads an element without quotes. Spaces at its end are dropped, unless a backslash stands before them.
     fn unquoted(&mut self) -> Result<Option<String>, Unread> {
         let mut element = String::new();
         let (mut kept, mut escaped) = (0, false);
@@ -179,7 +181,7 @@ impl Rest<'_> {
     }
 }
 
-/// See `array_recv` of PostgreSQL's `arrayfuncs.c`.
+/// Reads an array in binary format. See `array_recv` in PostgreSQL's `arrayfuncs.c`.
 pub(super) fn from_binary(element: &Kind, mut bytes: &[u8]) -> Result<Bson, Fault> {
     let dimensions = i32::from_be_bytes(take(&mut bytes)?);
     let flags = i32::from_be_bytes(take(&mut bytes)?);
@@ -217,7 +219,8 @@ fn invalid_form(message: impl Into<String>) -> Fault {
     Fault::new("22P03", message)
 }
 
-/// Only object ids that no installation gives out itself are believed.
+/// Refuses an array of another element type. Only object ids of PostgreSQL's own types are compared: all others may
+/// differ between installations.
 fn check_element(element: &Kind, sent: u32) -> Result<(), Fault> {
     if sent == element.oid() || sent >= FIRST_OWN_OID {
         return Ok(());
@@ -259,7 +262,7 @@ fn read(value: RawBsonRef<'_>) -> Result<&RawArray, Fault> {
     value.as_array().ok_or_else(|| mismatch(value, "Array"))
 }
 
-/// See `array_out` of PostgreSQL's `arrayfuncs.c`.
+/// Writes an array in text format. See `array_out` in PostgreSQL's `arrayfuncs.c`.
 pub(super) fn put_text(
     element: &Kind,
     value: RawBsonRef<'_>,
@@ -298,7 +301,7 @@ fn put_element(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// See `array_send` of PostgreSQL's `arrayfuncs.c`: an array of nothing has no dimension.
+/// Writes an array in binary format. An empty array has no dimension. See `array_send` in PostgreSQL's `arrayfuncs.c`.
 pub(super) fn put_binary(
     element: &Kind,
     value: RawBsonRef<'_>,
@@ -308,7 +311,7 @@ pub(super) fn put_binary(
         .into_iter()
         .collect::<Result<_, _>>()
         .map_err(corrupted)?;
-    // BSON's own sizes are 32 bits.
+    // The length fits: a BSON document has less than 2 GiB.
     let length = i32::try_from(values.len()).unwrap_or(i32::MAX);
     let has_null = values.iter().any(|value| is_null(*value));
     put_int(length.min(1), out);

@@ -1,11 +1,12 @@
-//! Texts: UTF-8 without zero bytes.
+//! Checks that a value of type text is one that PostgreSQL accepts: UTF-8 without zero bytes. The errors are
+//! PostgreSQL's.
 
 use bson::RawBsonRef;
 use memchr::memchr;
 
 use super::{Fault, mismatch};
 
-/// Bytes that PostgreSQL takes for a text; see `report_invalid_encoding` of its `mbutils.c`.
+/// The text in these bytes. For the error see `report_invalid_encoding` in PostgreSQL's `mbutils.c`.
 pub(super) fn check(bytes: &[u8]) -> Result<&str, Fault> {
     match std::str::from_utf8(bytes) {
         Ok(text) => check_text(text),
@@ -16,7 +17,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<&str, Fault> {
     }
 }
 
-/// The same of what is UTF-8 already.
+/// The same check for a text that is known to be UTF-8.
 pub(super) fn check_text(text: &str) -> Result<&str, Fault> {
     match memchr(0, text.as_bytes()) {
         None => Ok(text),
@@ -45,7 +46,7 @@ fn invalid_sequence(from: &[u8]) -> Fault {
     )
 }
 
-/// A stored string; BSON allows zero bytes in it, PostgreSQL does not.
+/// Reads a stored string. BSON allows zero bytes in a string, PostgreSQL does not.
 pub(super) fn read(value: RawBsonRef<'_>) -> Result<&str, Fault> {
     let text = value.as_str().ok_or_else(|| mismatch(value, "String"))?;
     check_text(text)

@@ -1,7 +1,8 @@
-//! Times and days: milliseconds in MongoDB, microseconds in PostgreSQL.
+//! Turns PostgreSQL's times and dates into MongoDB's and back. PostgreSQL counts microseconds, MongoDB milliseconds.
 //!
-//! Days are counted here for all years that PostgreSQL has, -4713 to 5874897; only what a time zone says of a time is
-//! asked of `jiff`, whose years end with 9999. Rules of zones repeat every 400 years, as PostgreSQL assumes too.
+//! Dates are computed here for all years that PostgreSQL has, -4713 to 5874897. Only the offset of a time zone comes
+//! from `jiff`, whose years end with 9999. The rules of time zones repeat every 400 years, which PostgreSQL assumes,
+//! too.
 
 use bson::{Bson, DateTime, RawBsonRef};
 use jiff::Timestamp;
@@ -23,12 +24,12 @@ const END_MICROS: i64 = 9_223_371_331_200_000_000;
 /// 4714-11-24 BC and the day after 5874897-12-31, since 2000-01-01; see `IS_VALID_DATE` there.
 const LEAST_DAY: i64 = -2_451_545;
 const END_DAY: i64 = 2_147_483_494 - 2_451_545;
-/// From 0000-03-01 to 2000-01-01.
+/// The days from 0000-03-01 to 2000-01-01.
 const MARCH_OF_YEAR_0: i64 = 730_425;
-/// The Gregorian calendar repeats itself, weekdays included.
+/// The Gregorian calendar repeats itself after this many years, including the weekdays.
 const CYCLE_YEARS: i64 = 400;
 const CYCLE_SECONDS: i64 = 146_097 * 86_400;
-/// A year that `jiff` has all zones of.
+/// A year for which `jiff` knows all time zones.
 const LAST_YEAR: i64 = 9_000;
 
 /// A time as PostgreSQL has it: microseconds since 2000-01-01 00:00 UTC.
@@ -36,7 +37,7 @@ const LAST_YEAR: i64 = 9_000;
 pub struct Micros(pub i64);
 
 impl Micros {
-    /// A time that PostgreSQL has; its infinities are refused.
+    /// A time within PostgreSQL's range. Infinities are refused.
     pub(super) fn checked(micros: i64) -> Result<Micros, Fault> {
         match micros {
             i64::MAX => Err(infinite("infinity")),
@@ -46,23 +47,23 @@ impl Micros {
         }
     }
 
-    /// The last time of MongoDB's that is not later: `t <= x` and `t > x` mean the same of both.
+    /// The last time of MongoDB's that is not later. `t <= x` and `t > x` give the same result with either.
     pub fn floor(self) -> DateTime {
         DateTime::from_millis(self.0.div_euclid(1000) + EPOCH_MILLIS)
     }
 
-    /// The first time of MongoDB's that is not earlier: `t >= x` and `t < x` mean the same of both.
+    /// The first time of MongoDB's that is not earlier. `t >= x` and `t < x` give the same result with either.
     pub fn ceil(self) -> DateTime {
         let up = i64::from(!self.is_exact());
         DateTime::from_millis(self.0.div_euclid(1000) + up + EPOCH_MILLIS)
     }
 
-    /// MongoDB can hold it.
+    /// Whether MongoDB can store it exactly.
     pub fn is_exact(self) -> bool {
         self.0.rem_euclid(1000) == 0
     }
 
-    /// As it is stored, or an error.
+    /// The time as it is stored, or an error.
     pub(super) fn stored(self, precision: Precision) -> Result<DateTime, Fault> {
         match precision {
             Precision::Millis => self.rounded(),
@@ -79,16 +80,17 @@ impl Micros {
         }
     }
 
-    /// To milliseconds; a half goes away from the year 2000, see `AdjustTimestampForTypmod` of PostgreSQL's `timestamp.c`.
+    /// Rounds to milliseconds. A half is rounded away from the year 2000; see `AdjustTimestampForTypmod` in
+    /// PostgreSQL's `timestamp.c`.
     fn rounded(self) -> Result<DateTime, Fault> {
         let away = self.0.signum() * ((self.0.abs() + 500) / 1000);
-        // The last of all times would be read as none.
+        // The last of all times would be rounded to one that is out of range.
         Micros::checked(away * 1000)?;
         Ok(DateTime::from_millis(away + EPOCH_MILLIS))
     }
 }
 
-/// BSON has no such time.
+/// The error for an infinite time, which BSON does not have.
 pub(super) fn infinite(word: &str) -> Fault {
     Fault::new(
         "22008",
@@ -96,7 +98,7 @@ pub(super) fn infinite(word: &str) -> Fault {
     )
 }
 
-/// A stored time that PostgreSQL has.
+/// Reads a stored time. An error if it is outside of PostgreSQL's range.
 pub(super) fn read(value: RawBsonRef<'_>) -> Result<Micros, Fault> {
     let time = value
         .as_datetime()
@@ -109,7 +111,7 @@ pub(super) fn read(value: RawBsonRef<'_>) -> Result<Micros, Fault> {
         .ok_or_else(|| Fault::new("22008", "timestamp out of range"))
 }
 
-/// A stored day that PostgreSQL has, since 2000-01-01.
+/// Reads a stored date, in days since 2000-01-01. An error if it is outside of PostgreSQL's range.
 pub(super) fn read_date(value: RawBsonRef<'_>) -> Result<i32, Fault> {
     let time = value
         .as_datetime()
@@ -124,19 +126,19 @@ pub(super) fn read_date(value: RawBsonRef<'_>) -> Result<i32, Fault> {
         .ok_or_else(|| Fault::new("22008", "date out of range"))
 }
 
-/// It is a day as we store days.
+/// Whether a time is a date as we store dates.
 pub(super) fn is_midnight(time: DateTime) -> bool {
     time.timestamp_millis().rem_euclid(MILLIS_PER_DAY) == 0
 }
 
-/// A day of those that PostgreSQL has, counted from 2000-01-01, as it is stored.
+/// The stored form of a date, given in days since 2000-01-01. `None` if it is outside of PostgreSQL's range.
 pub(super) fn date(day: i64) -> Option<DateTime> {
     (LEAST_DAY..END_DAY)
         .contains(&day)
         .then(|| DateTime::from_millis((day + EPOCH_DAYS) * MILLIS_PER_DAY))
 }
 
-/// The day of a binary form.
+/// Reads a date in binary format.
 pub(super) fn date_from_binary(bytes: &[u8]) -> Result<Bson, Fault> {
     match i32::from_be_bytes(fixed(bytes)?) {
         i32::MAX => Err(infinite("infinity")),
@@ -218,7 +220,7 @@ fn put_era(year: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// Seconds east of UTC at a time.
+/// The offset of the time zone at a time, in seconds east of UTC.
 fn offset_at(time: Micros, zone: &TimeZone) -> Result<i64, Fault> {
     if let Ok(offset) = zone.to_fixed_offset() {
         return Ok(offset.seconds().into());
@@ -230,9 +232,9 @@ fn offset_at(time: Micros, zone: &TimeZone) -> Result<i64, Fault> {
     Ok(zone.to_offset(time).seconds().into())
 }
 
-/// Seconds east of UTC at a local time in microseconds since 2000-01-01 00:00. A time that the clocks skip is read with
-/// the offset before, a time that they show twice with the offset after; see `DetermineTimeZoneOffsetInternal` of
-/// PostgreSQL's `datetime.c`.
+/// The offset of the time zone at a local time (in microseconds since 2000-01-01 00:00), in seconds east of UTC. A time
+/// that the clocks skip is read with the offset before, a time that they show twice with the offset after; see
+/// `DetermineTimeZoneOffsetInternal` in PostgreSQL's `datetime.c`.
 pub(super) fn offset_at_local(local: i64, zone: &TimeZone) -> Result<i64, Fault> {
     let seconds = local.div_euclid(MICROS_PER_SECOND);
     let (day, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -261,13 +263,13 @@ fn cycles_beyond(year: i64) -> i64 {
     ((year - LAST_YEAR).max(0) + CYCLE_YEARS - 1) / CYCLE_YEARS
 }
 
-/// Cannot happen to times that PostgreSQL has.
+/// This cannot happen for times within PostgreSQL's range.
 fn out_of_zone() -> Fault {
     Fault::new("22008", "timestamp out of range")
 }
 
-/// Days since 2000-01-01 of a day in the proleptic Gregorian calendar; the year before 1 is 0. The arithmetic is that
-/// of Howard Hinnant's `days_from_civil`: years begin with March, so that the odd day is their last.
+/// The days since 2000-01-01 of a date in the proleptic Gregorian calendar; the year before 1 is 0. The arithmetic is
+/// that of Howard Hinnant's `days_from_civil`: years begin with March, so that the leap day is their last.
 pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (cycle, year) = (year.div_euclid(400), year.rem_euclid(400));
@@ -276,7 +278,7 @@ pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     cycle * 146_097 + day_of_cycle - MARCH_OF_YEAR_0
 }
 
-/// The year, month and day of a day since 2000-01-01.
+/// The year, month and day of a number of days since 2000-01-01.
 fn civil_from_days(day: i64) -> (i64, i64, i64) {
     let days = day + MARCH_OF_YEAR_0;
     let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -289,7 +291,7 @@ fn civil_from_days(day: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// The same of a day since 1970-01-01.
+/// The same for days since 1970-01-01.
 pub(super) fn civil_from_unix_days(day: i64) -> (i64, i64, i64) {
     civil_from_days(day - EPOCH_DAYS)
 }

@@ -1,19 +1,20 @@
-//! A name as PostgreSQL makes it of others, and whether the home shard alone has it.
+//! Builds the names that PostgreSQL chooses for indexes, constraints and sequences, and finds out whether only the home
+//! shard has such a name. Then the home shard would choose another name than the other shards (see `chosen`).
 
 use crate::names::{MAX_NAME, Names};
 use mothership_catalog::Name;
 
-/// A name that is made of that of a table, of columns and a word.
+/// A name that PostgreSQL makes of the name of a table, of columns, and a word, such as `orders_customer_id_idx`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stem {
     pub(super) table: Name,
-    /// The columns, joined by lines; `None` if they are not certain.
+    /// The names of the columns, joined by underscores; `None` if they are not certain.
     pub(super) columns: Option<String>,
     pub(super) word: &'static str,
 }
 
 impl Stem {
-    /// One of these columns.
+    /// A name of these columns.
     pub(super) fn of(table: &Name, columns: &str, word: &'static str) -> Stem {
         Stem {
             table: table.clone(),
@@ -22,7 +23,7 @@ impl Stem {
         }
     }
 
-    /// One whose columns are not known.
+    /// A name whose columns are not known.
     pub(super) fn any(table: &Name, word: &'static str) -> Stem {
         Stem {
             table: table.clone(),
@@ -31,8 +32,8 @@ impl Stem {
         }
     }
 
-    /// The name that only the home shard has and that would be chosen elsewhere, or passed over on the home shard. The
-    /// statement itself may take some of the first names.
+    /// A name of this form that only the home shard has: there PostgreSQL would pass it over, and other shards would
+    /// choose it. The statement itself may take the first `own` names.
     pub(super) fn taken(&self, names: &Names<'_>, own: usize) -> Option<String> {
         let at_home = |name: &str| {
             let name = Name::new(self.table.schema.clone(), name);
@@ -66,7 +67,7 @@ impl Stem {
         !matches!(self.word, "idx" | "seq")
     }
 
-    /// `makeObjectName`, with the number that is tried at this pass.
+    /// The name as `makeObjectName` in PostgreSQL makes it, with the number that is tried in this pass.
     fn name(&self, columns: &str, pass: usize) -> String {
         let word = match pass {
             0 => self.word.to_owned(),
@@ -92,7 +93,7 @@ impl Stem {
         }
     }
 
-    /// Whether a name may be one of these, whatever the columns are.
+    /// Whether a name may have this form, whatever the columns are.
     pub(super) fn may_be(&self, name: &str) -> bool {
         let plain = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let head = plain.strip_suffix(self.word);
@@ -102,7 +103,8 @@ impl Stem {
         let table = self.table.name.as_str();
         match head.strip_prefix(table) {
             Some(rest) => rest.is_empty() || rest.starts_with('_'),
-            // It may have been cut; no more than half of the room is taken from the table's name.
+            // The name may have been cut. PostgreSQL cuts the longer of the two first, so at least half of the room
+            // stays for the table's name.
             None => {
                 let same = head.bytes().zip(table.bytes()).take_while(|(a, b)| a == b);
                 name.len() > 48 && same.count() >= 20
@@ -111,7 +113,7 @@ impl Stem {
     }
 }
 
-/// Where a text is cut that may have so many bytes.
+/// Where PostgreSQL cuts a text that may have this many bytes.
 pub(super) fn clipped(text: &str, bytes: usize) -> usize {
     let ends = (0..=bytes.min(text.len())).rev();
     let mut ends = ends.filter(|end| text.is_char_boundary(*end));

@@ -1,7 +1,7 @@
-//! IF NOT EXISTS, where the home shard has something of that name that the others do not have.
+//! Plans CREATE ... IF NOT EXISTS where only the home shard has something with that name.
 //!
-//! Each shard would decide for itself: the home shard leaves out what the others make. One PostgreSQL would leave it
-//! out, so that the statement is the home shard's alone.
+//! Sent to all shards, the statement would do nothing on the home shard and create the object on the others. One
+//! PostgreSQL would do nothing. So the statement goes to the home shard alone.
 
 use crate::names::{Names, Place, Resolved};
 use crate::refuse::{Reason, Refusal, refuse};
@@ -11,15 +11,15 @@ use mothership_sql::cursor::Cursor;
 
 use super::create::name_of_new;
 
-/// What a statement makes unless there is something of that name.
+/// What a statement creates unless the name exists.
 struct Wanted {
     what: &'static str,
     path: Vec<String>,
-    /// The table of an index.
+    /// The table, if it creates an index.
     on: Option<Vec<String>>,
 }
 
-/// The plan of a CREATE, which goes to the home shard if it makes nothing for what that one has.
+/// The plan of a CREATE. It goes to the home shard alone if that shard has the name already and creates nothing.
 pub(super) fn unless_taken(
     names: &Names<'_>,
     sql: &str,
@@ -71,7 +71,7 @@ fn name_of(names: &Names<'_>, wanted: &Wanted, context: &PlanContext) -> Option<
     }
 }
 
-/// What a statement with IF NOT EXISTS makes that has a name among relations or statistics.
+/// What a statement with IF NOT EXISTS creates, if its name is one of a relation or of statistics.
 fn wanted(sql: &str, context: &PlanContext) -> Option<Wanted> {
     let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
     c.eat("create").then_some(())?;

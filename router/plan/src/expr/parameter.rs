@@ -1,4 +1,5 @@
-//! Undeclared parameters whose type PostgreSQL takes from what stands beside them.
+//! Finds undeclared parameters whose type is certain, because PostgreSQL takes it from a column beside the parameter or
+//! from a cast around it. The router needs the type to read the value of a shard key.
 
 use mothership_shardmap::KeyType;
 use sqlparser::ast::{BinaryOperator as Op, CastKind, Expr, Value, ValueWithSpan};
@@ -11,7 +12,7 @@ use super::list::array_cast;
 use super::strip;
 
 impl Analysis<'_> {
-    /// Notes parameters whose type PostgreSQL takes from a column beside them.
+    /// Notes the parameters in this expression that get their type from a column beside them or from a cast.
     pub(super) fn note_columns(&mut self, expr: &Expr, scopes: &Scopes<'_>) {
         match expr {
             Expr::BinaryOp { op, .. } if !compares(compared_by(op)) => {}
@@ -47,7 +48,7 @@ impl Analysis<'_> {
                     }
                 }
             }
-            // The array's type follows from the column's as the element's would.
+            // PostgreSQL takes the array's type from the column, as it would take the type of an element.
             Expr::AnyOp {
                 left,
                 compare_op,
@@ -62,7 +63,7 @@ impl Analysis<'_> {
                     self.note_pair(left, item, scopes);
                 }
             }
-            // A cast gives a parameter its type.
+            // A cast around a parameter gives it its type.
             Expr::Cast {
                 kind: CastKind::Cast | CastKind::DoubleColon,
                 expr,
@@ -89,7 +90,7 @@ impl Analysis<'_> {
         }
     }
 
-    /// Notes that an expression, if it is a bare parameter, has this type.
+    /// Notes that an expression has this type, if it is a parameter and nothing else.
     pub fn note_use(&mut self, expr: &Expr, key_type: KeyType) {
         if let Expr::Value(ValueWithSpan {
             value: Value::Placeholder(text),

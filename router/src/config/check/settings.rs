@@ -1,4 +1,5 @@
-//! Settings of one section that contradict each other.
+//! Checks settings that depend on each other: a minimum above its maximum, nothing to listen on, one port for two
+//! purposes, TLS without its files. Before that it lowers the defaults that do not fit a value in the file.
 
 use std::num::NonZeroU32;
 
@@ -9,8 +10,8 @@ use crate::config::written::Written;
 
 use super::Places;
 
-/// Lowers defaults that a given value leaves no room for: `pool.max = 5` alone is right,
-/// although `pool.min` is 10 by default.
+/// Lowers defaults that are above a value in the file: `pool.max = 5` alone is allowed, although `pool.min` is 10 by
+/// default.
 pub(super) fn fit_defaults(written: &mut Written, places: &Places) {
     let given = |path: &str| places.contains_key(path);
     if !given("pool.min") {
@@ -32,7 +33,7 @@ pub(super) fn check(written: &Written, places: &Places, findings: &mut Findings)
     tls(written, places, findings);
 }
 
-/// The first of these settings that the file has.
+/// The offset in the file of the first of these settings that it has; 0 if it has none of them.
 fn place(places: &Places, paths: &[&str]) -> usize {
     paths
         .iter()

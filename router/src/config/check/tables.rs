@@ -1,4 +1,4 @@
-//! Tables: each declaration is whole, and colocated tables have the same key.
+//! Checks the declarations of tables: each is complete, and colocated tables have the same key.
 
 use mothership_shardmap::KeyType;
 
@@ -72,7 +72,7 @@ fn kind(table: &WrittenTable) -> TableKind {
 
 fn finished((table, documents): (WrittenTable, Option<Place>)) -> Table {
     let place = match kind(&table) {
-        // Without a place there was a finding.
+        // If there is no place, an error was reported.
         TableKind::Documents => documents.unwrap_or(Place::Home),
         TableKind::Home => Place::Home,
         TableKind::Reference => Place::Reference,
@@ -94,7 +94,7 @@ fn finished((table, documents): (WrittenTable, Option<Place>)) -> Table {
     }
 }
 
-/// Where the rows of a table of documents are, if the declaration is right.
+/// Where the rows of a table of documents are; `None` if the declaration is wrong.
 fn documents(
     table: &WrittenTable,
     shards: &[WrittenShard],
@@ -149,7 +149,7 @@ fn documents(
     };
     let mut key_types = Vec::new();
     for column in key.iter().map(|at| &collection.columns[*at]) {
-        // A slot is that of the value as it is written in a statement.
+        // The slot is computed from the value as it is written in a statement, before it is rounded.
         let is_rounded = table.shards.len() > 1 && column.kind.is_rounded();
         match KeyType::from_oid(column.kind.oid()) {
             Some(key_type) if column.not_null && !is_rounded => key_types.push(key_type),
@@ -167,7 +167,7 @@ fn documents(
             }
         }
     }
-    // What one shard keeps unique is unique only if equal keys are on one shard.
+    // A shard can enforce a unique key only if equal keys are on one shard.
     let apart = collection
         .unique
         .iter()
@@ -196,7 +196,7 @@ fn documents(
     })
 }
 
-/// What only tables of documents have.
+/// Reports settings that only tables of documents may have.
 fn not_of_documents(table: &WrittenTable, findings: &mut Findings) {
     let name = &table.name.value;
     let stray = [
@@ -217,7 +217,7 @@ fn not_of_documents(table: &WrittenTable, findings: &mut Findings) {
     }
 }
 
-/// What one declaration needs, and what it may not have.
+/// Checks what each kind of declaration needs, and what it may not have.
 fn own(table: &WrittenTable, findings: &mut Findings) {
     let name = &table.name.value;
     let at = table.name.offset;
@@ -309,7 +309,7 @@ fn strategy(
         };
         return findings.add(name.offset, what, fix);
     }
-    // One that is not whole is reported elsewhere.
+    // An incomplete strategy is reported elsewhere.
     let Some(strategy) = whole.iter().find(|strategy| strategy.name == name.value) else {
         return;
     };
@@ -346,8 +346,8 @@ fn spell(types: &[KeyType]) -> String {
         .join(", ")
 }
 
-/// Equal keys are on one shard only if both tables turn them into the same bytes and
-/// those into the same shard: the same number of columns, types and strategy.
+/// Checks that equal keys of colocated tables are on one shard. For this, both tables must turn keys into the same
+/// bytes, and these into the same shard: the same number of columns, the same types and the same strategy.
 fn colocation(table: &WrittenTable, all: &[WrittenTable], findings: &mut Findings) {
     let Some(other) = &table.colocate else { return };
     let (name, at) = (&table.name.value, other.offset);

@@ -1,10 +1,10 @@
-//! A whole segment at once: one statement that runs once, on one shard, outside of any transaction.
+//! Serves a whole segment at once, if it has one statement that runs once, on one shard, outside of any transaction.
 //!
-//! It is what most clients send most of the time, and then nothing that the messages' own handlers see to one by one can
-//! stand between them: nothing is open, held, pinned or set aside. So the segment is planned as a whole and goes to its
-//! server in one piece. What is decided, and what the session and the server's ledger know afterwards, is what the
-//! handlers would have decided and left. A segment that is anything else, or whose statement the router would refuse or
-//! has to ask about, is left to them: until a server is asked for, nothing has changed.
+//! Most clients send little else. The handlers of the single messages then have nothing to do that matters: nothing is
+//! open, held, pinned or postponed. So the segment is planned as a whole and goes to its server in one piece.
+//! Decisions, and what the session and the server's ledger know afterwards, are the same as with the handlers. Any
+//! other segment is left to them, and so is one whose statement the router would refuse or has to ask a server about.
+//! Until a server is requested, nothing has changed.
 
 use crate::core::clock::Doing;
 use crate::core::lists::Outcome;
@@ -31,8 +31,8 @@ struct SegmentRoute {
 }
 
 impl Session {
-    /// Serves the segment at the beginning of the input, if it is one for this file. False if it is not, or not there
-    /// whole; then nothing was taken.
+    /// Serves the segment at the beginning of the input, if this file can. False if it cannot, or if the segment has
+    /// not arrived in full; then nothing was taken from the input.
     pub(in crate::session) async fn take_segment(&mut self) -> Result<bool, Halt> {
         let first = self.client.input().first();
         if !matches!(first, Some(&(tag::PARSE | tag::BIND))) || !self.is_free() {
@@ -59,7 +59,7 @@ impl Session {
         taken
     }
 
-    /// Nothing of before has a say in what comes now.
+    /// Whether nothing that came before affects what comes now.
     pub(in crate::session) fn is_free(&self) -> bool {
         self.state.phase == Phase::Idle
             && self.state.block == Block::None
@@ -79,7 +79,7 @@ impl Session {
         let Some(way) = self.way_of(segment) else {
             return Ok(false);
         };
-        // From here on it is taken.
+        // From here on the segment is taken.
         self.state.phase = Phase::Segment;
         let up_to_bind = bytes.len() - segment.tail.len();
         if let Some(parse) = &segment.parse {
@@ -95,16 +95,16 @@ impl Session {
             Err(halt) => Err(halt),
         };
         if let Err(halt) = sent {
-            // What is behind Bind is there to be skipped.
+            // The messages after Bind are left in the input, to be skipped.
             self.client.consume(up_to_bind);
             return Err(halt);
         }
         Ok(true)
     }
 
-    /// Where the statement goes. `None` if a handler has to see to it.
+    /// Where the statement goes. `None` if the handlers have to serve the segment.
     fn way_of(&mut self, segment: &Segment<'_>) -> Option<SegmentRoute> {
-        // Which rules fit is known only of the present configuration.
+        // The rules that match are known only for the current configuration.
         if !self.is_up_to_date() || !self.rules.is_idle() {
             return None;
         }
@@ -124,7 +124,7 @@ impl Session {
             return None;
         };
         let plain = step.kind == Kind::Plain && !step.changes_schema && !step.copy_in;
-        // A Parse may have to be written anew.
+        // For such a statement the router may have to write another Parse.
         let plain = plain && !step.processes && !step.notifies;
         if !plain || statement.runs.is_some() || self.runs_code_unseen(&statement) {
             return None;
@@ -163,11 +163,11 @@ impl Session {
         way: &SegmentRoute,
     ) -> Result<usize, Halt> {
         let wants = match (&self.model, &segment.parse) {
-            // By itself its Parse would have gone ahead to the primary.
+            // If the handlers served it, its Parse would have gone to the primary already.
             (None, Some(_)) => Wants::Primary,
             _ => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
         };
-        // A name that is given to it would be given twice.
+        // If the segment were sent again, its named statement would be defined twice.
         let named = segment.parse.as_ref().is_some_and(|p| !p.name.is_empty());
         self.again = match named {
             true => Again::Never,
@@ -195,7 +195,7 @@ impl Session {
         let may_write = self.may_write(&statement.steps);
         let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
         match &segment.parse {
-            // The names are the same there, and so are the types.
+            // The server uses the same name, and its types have the same object ids.
             Some(_) if inbox.oids.is_none() => lease.wire.send(bytes),
             Some(parse) => {
                 let types = inbox.types_on_shard(parse.types);
@@ -241,7 +241,7 @@ impl Session {
     }
 }
 
-/// The length of Bind as it was sent.
+/// The length of the Bind message as the client sent it.
 fn bind_length(segment: &Segment<'_>) -> usize {
     let names = segment.bind.portal.len() + segment.bind.statement.len() + 2;
     mothership_proto::frame::HEADER + names + segment.bind.rest.len()
