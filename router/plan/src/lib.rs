@@ -52,7 +52,7 @@ mod spelled;
 pub mod touches;
 mod unnamed;
 mod utility;
-mod visit;
+pub mod visit;
 mod write;
 
 use std::ops::Range;

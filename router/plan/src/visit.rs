@@ -13,22 +13,27 @@ const ON: ControlFlow<()> = ControlFlow::Continue(());
 
 /// What looks at parts of a tree; the methods are those of [`Visitor`].
 pub trait Look {
+    /// A query, before its parts.
     fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
         ON
     }
 
+    /// A SELECT, before its parts.
     fn pre_visit_select(&mut self, _select: &Select) -> ControlFlow<()> {
         ON
     }
 
+    /// The name of a relation.
     fn pre_visit_relation(&mut self, _name: &ObjectName) -> ControlFlow<()> {
         ON
     }
 
+    /// A FROM entry, before its parts.
     fn pre_visit_table_factor(&mut self, _factor: &TableFactor) -> ControlFlow<()> {
         ON
     }
 
+    /// An expression, before its parts.
     fn pre_visit_expr(&mut self, _expr: &Expr) -> ControlFlow<()> {
         ON
     }
@@ -67,22 +72,27 @@ pub fn look(part: &impl Visit, look: &mut dyn Look) -> ControlFlow<()> {
 
 /// What changes parts of a tree; the methods are those of [`VisitorMut`].
 pub trait Change {
+    /// A query, before its parts.
     fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
         ON
     }
 
+    /// A SELECT, before its parts.
     fn pre_visit_select(&mut self, _select: &mut Select) -> ControlFlow<()> {
         ON
     }
 
+    /// A FROM entry, before its parts.
     fn pre_visit_table_factor(&mut self, _factor: &mut TableFactor) -> ControlFlow<()> {
         ON
     }
 
+    /// An expression, before its parts.
     fn pre_visit_expr(&mut self, _expr: &mut Expr) -> ControlFlow<()> {
         ON
     }
 
+    /// An expression, after its parts.
     fn post_visit_expr(&mut self, _expr: &mut Expr) -> ControlFlow<()> {
         ON
     }

@@ -17,6 +17,7 @@ use mothership_documents::VERSION;
 use mothership_documents::translate::{Call, NotTranslated, Output, Source, Value, values};
 use mothership_documents::{Collection, Kind, Precision};
 use mothership_plan::parse_plainly;
+use mothership_plan::visit::any_relation;
 use mothership_pool::endpoint::Interpreter;
 use mothership_pool::wire::{Pipe, pipe};
 use mothership_proto::backend;
@@ -27,7 +28,6 @@ use mothership_sql::name::Name;
 use parameters::{ALL, Parameter, is_custom, parameter, unknown};
 use sqlparser::ast;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Who answers for the home shard.
@@ -156,11 +156,12 @@ fn missing_table(sql: &str, collections: &[Arc<Collection>]) -> Option<Stop> {
         };
         is_system(schema.unwrap_or(table)) || collections.iter().any(is_declared)
     };
-    let missing = ast::visit_relations(&parsed, |name| match is_there(name) {
-        true => ControlFlow::Continue(()),
-        false => ControlFlow::Break(name.to_string().replace('"', "")),
+    let mut missing = None;
+    any_relation(&parsed, |name| {
+        missing = (!is_there(name)).then(|| name.to_string().replace('"', ""));
+        missing.is_some()
     });
-    let name = missing.break_value()?;
+    let name = missing?;
     let report = Report::error(
         sqlstate::UNDEFINED_TABLE,
         format!("relation \"{name}\" does not exist"),
