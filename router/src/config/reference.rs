@@ -14,11 +14,11 @@ This page is generated from the code by `mothership config-reference`; do not ed
 The configuration is one TOML file. The router rejects unknown settings, values of the wrong type and values out of range. It reports all errors of a file at once, with line numbers. `mothership check-config --config FILE` does so without starting anything. `docs/mothership.example.toml` is an annotated example.
 
 - Times are text with a unit: `\"200ms\"`, `\"5s\"`, `\"1h\"`; units are us, ms, s, min, h, d.
-- Sizes likewise: `\"64KiB\"`; units are B, KiB, MiB, GiB.
-- What can be switched off takes `\"off\"`.
-- Where a list is expected, one value may stand alone.
+- Sizes are text with a unit, too: `\"64KiB\"`; units are B, KiB, MiB, GiB.
+- A setting that can be switched off takes `\"off\"`.
+- A setting that takes a list also takes one value.
 - A secret is given in one of three ways: as itself, as `..._file`, or as `..._env`. It never appears in a log, a message or the console.
-- *Reload*: SIGHUP and the console's `RELOAD` apply it to whatever starts afterwards. *Restart*: only a restart does; a reload leaves it as it was, says so in the log and in the answer to `RELOAD`, and puts all else in force. A reload with a wrong file changes nothing.
+- *Reload*: after SIGHUP or the console's `RELOAD`, whatever starts next uses the new value. *Restart*: the new value is used after a restart. A reload does not change such a setting; the log and the answer to `RELOAD` say so, and all other settings change. A reload with a wrong file changes nothing.
 ";
 
 /// The page as Markdown.
