@@ -5,6 +5,10 @@
 //! prepared); this crate only carries it. Whether the connection may go back to
 //! its pool is asked of [`ServerConnection::is_clean`] and of nothing else.
 
+mod requests;
+
+pub use requests::Requests;
+
 use crate::pool::Permits;
 use crate::refusal::{Refusal, is_open, refusal};
 use crate::standing::Standing;
@@ -137,9 +141,11 @@ pub enum Farewell {
 /// A logged-in connection.
 pub struct ServerConnection<N> {
     /// The socket with its buffers.
-    pub wire: Wire,
-    /// What is owed.
-    pub ledger: Ledger,
+    wire: Wire,
+    /// What is owed. Only [`requests`] enters anything, with the bytes that ask for it.
+    ledger: Ledger,
+    /// The unnamed statement that the server has, by the router's number; `None` if it has none, or one without a number.
+    pub unnamed: Option<u64>,
     /// How to cancel what it does.
     pub cancel: Arc<CancelTarget>,
     /// What the server reported. Equal lists may be one: whoever finds two equal shares them.
@@ -183,6 +189,7 @@ impl<N> ServerConnection<N> {
             standing: Standing::new(&wire, Arc::clone(&cancel)),
             wire,
             ledger: Ledger::default(),
+            unnamed: None,
             cancel,
             parameters: Arc::new(parameters),
             status: TxStatus::Idle,
@@ -194,6 +201,16 @@ impl<N> ServerConnection<N> {
             longest: MAX_SERVER_MESSAGE,
             _permits: None,
         }
+    }
+
+    /// What is owed.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// See [`Ledger::take_unforgotten`].
+    pub fn take_unforgotten(&mut self) -> Vec<u64> {
+        self.ledger.take_unforgotten()
     }
 
     /// True when nothing is owed, no transaction is open, nothing is half sent or

@@ -16,8 +16,8 @@ use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Step};
 use mothership_plan::{Params, Plan, Reason, Refusal, Single, Target};
 use mothership_proto::backend::{self, tag};
-use mothership_proto::frontend::{self, Parse, Target as Described};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::{Parse, Target as Described};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::{Statement, analyse};
@@ -137,13 +137,9 @@ impl Session {
         }
         let at = self.attach(self.topology.home).await?;
         let name = self.known_as(at, prepared).await?;
-        self.servers[at].lease.wire.with_output(|out| {
-            frontend::put_describe(out, Described::Statement, name.as_bytes());
+        self.servers[at].lease.request(Audience::Router, |send| {
+            send.describe(Described::Statement, name.as_bytes());
         });
-        self.servers[at]
-            .lease
-            .ledger
-            .push(Owed::DescribeStatement(Audience::Router));
         let mut types = Vec::new();
         let answers = |event: Event, kind: u8| {
             event == Event::Answered && matches!(kind, tag::ROW_DESCRIPTION | tag::NO_DATA)
@@ -201,13 +197,7 @@ impl Session {
         let segment = self.state.phase == Phase::Segment;
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.in_segment |= segment;
-        match segment {
-            true => lease.wire.send(frontend::FLUSH),
-            false => {
-                lease.wire.send(frontend::SYNC);
-                lease.ledger.push(Owed::Sync(Audience::Router));
-            }
-        }
+        lease.flush_or_sync(segment);
         let mut failed = None;
         self.each_message(at, |frame, reply, _| {
             match reply.event {
@@ -266,33 +256,21 @@ impl Session {
             inbox.wrote = true;
             inbox.touched.add(None);
         }
-        lease.notes.unnamed = None;
-        let types = inbox.types_on_shard(types);
-        lease.wire.with_output(|out| {
+        let named = Parse {
+            name: ECHO.as_bytes(),
+            sql: echo.as_bytes(),
+            types: &inbox.types_on_shard(types),
+        };
+        lease.request(Audience::Router, |send| {
             // It is there still if the arguments had an error before.
-            frontend::put_close(out, Described::Statement, ECHO.as_bytes());
-            for (name, sql, types) in [
-                (ECHO.as_bytes(), echo.as_bytes(), &*types),
-                (b"", &text, b""),
-            ] {
-                Parse { name, sql, types }.put(out);
-            }
-            frontend::put_bind(out, (PORTAL, b""), std::iter::empty(), &formats);
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Described::Portal, PORTAL);
-            frontend::put_close(out, Described::Statement, ECHO.as_bytes());
+            send.close(Described::Statement, named.name);
+            send.parse_numbered(&named, 0);
+            send.parse(&text, b"");
+            send.bind((PORTAL, b""), std::iter::empty(), &formats);
+            send.execute(PORTAL, 0);
+            send.close(Described::Portal, PORTAL);
+            send.close(Described::Statement, named.name);
         });
-        for owed in [
-            Owed::Close(Audience::Router),
-            Owed::Parse(0, Audience::Router),
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-            Owed::Close(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
         let mut row = Vec::new();
         let closes = Cell::new(0);
         let last = |_: Event, kind: u8| {

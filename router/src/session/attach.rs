@@ -17,8 +17,7 @@ use mothership_pool::line::{Full, LimitScope};
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
-use mothership_proto::frontend::{FLUSH, put_query};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::Pin;
 use mothership_sql::quote::push_literal;
@@ -59,10 +58,7 @@ impl Session {
             && other != at
         {
             // Replies go to the client in the order of its requests.
-            self.servers[other]
-                .lease
-                .wire
-                .send(mothership_proto::frontend::FLUSH);
+            self.servers[other].lease.flush();
             self.settle(other).await?;
         }
         if self.state.block == Block::None {
@@ -86,7 +82,7 @@ impl Session {
     /// The server that got the message before is not waited for if it owes nothing to the client, but only what went ahead
     /// of a statement that will follow.
     pub(super) fn leave_ahead(&mut self) {
-        let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger.len();
+        let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger().len();
         if self
             .active
             .and_then(|at| self.servers.get(at))
@@ -262,13 +258,8 @@ impl Session {
     fn forget_ahead(&mut self, at: usize) {
         let attached = &mut self.servers[at];
         attached.inbox.ahead += 1;
-        attached
-            .lease
-            .wire
-            .with_output(|out| put_query(out, b"DISCARD SEQUENCES"));
-        attached.lease.notes.unnamed = None;
+        attached.lease.query(b"DISCARD SEQUENCES", Audience::Router);
         attached.lease.notes.numbers = Remembers::Nothing;
-        attached.lease.ledger.push(Owed::Query(Audience::Router));
     }
 
     /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
@@ -312,12 +303,7 @@ impl Session {
             // A plain BEGIN cannot fail, so the statement follows it at once.
             let attached = &mut self.servers[at];
             attached.inbox.ahead += 1;
-            attached
-                .lease
-                .wire
-                .with_output(|out| put_query(out, sql.as_bytes()));
-            attached.lease.notes.unnamed = None;
-            attached.lease.ledger.push(Owed::Query(Audience::Router));
+            attached.lease.query(sql.as_bytes(), Audience::Router);
         } else {
             self.ask(at, sql.as_bytes()).await?;
         }
@@ -453,7 +439,7 @@ impl Session {
     pub(super) async fn ready_for_row(&mut self, at: usize) -> Result<(), Halt> {
         if self.is_marked() {
             if self.state.phase == Phase::Segment {
-                self.servers[at].lease.wire.send(FLUSH);
+                self.servers[at].lease.flush();
             }
             self.settle(at).await?;
             self.hear_said();
@@ -489,9 +475,7 @@ impl Session {
         }
         let attached = &mut self.servers[at];
         attached.inbox.private = true;
-        attached.lease.wire.with_output(|out| put_query(out, sql));
-        attached.lease.notes.unnamed = None;
-        attached.lease.ledger.push(Owed::Query(Audience::Router));
+        attached.lease.query(sql, Audience::Router);
         let settled = self.settle(at).await;
         let Some(attached) = self.servers.get_mut(at) else {
             return Err(Halt::Failed);

@@ -14,7 +14,7 @@ impl Session {
         if self.commits || self.client.input().ends_with(TERMINATE) {
             return;
         }
-        let busy = |s: &&Attached| !s.lease.ledger.is_empty() && !s.inbox.committing;
+        let busy = |s: &&Attached| !s.lease.ledger().is_empty() && !s.inbox.committing;
         self.cancel_on(self.servers.iter().filter(busy));
     }
 

@@ -22,8 +22,8 @@ use mothership_pool::health::{CommitClock, Failure, Need, Read, Reads};
 use mothership_pool::pool::{Asking, LeaseError, LinedUp, Pool, Priority};
 use mothership_proto::auth::Credentials;
 use mothership_proto::frame::{self, Next};
-use mothership_proto::frontend::{self, put_query, tag};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::{self, tag};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use smallvec::SmallVec;
 use std::rc::{Rc, Weak};
@@ -320,9 +320,7 @@ impl Session {
         // Not what the settings say that it carries from another session.
         const QUESTION: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings \
             WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| put_query(out, QUESTION));
-        lease.ledger.push(Owed::Query(Audience::Router));
+        lease.query(QUESTION, Audience::Router);
         let limit = self.topology.config.pool.connect_timeout;
         let asked = tokio::time::timeout(limit, self.private_reply(at)).await;
         let lease = &mut self.servers[at].lease;

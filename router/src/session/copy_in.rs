@@ -6,7 +6,6 @@ use super::{End, Halt, Session, too_long, unexpected_in_copy, violation};
 use crate::statements::errors::put_changed;
 use mothership_copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
 use mothership_plan::{Refusal, Split, SplitRows};
-use mothership_proto::backend;
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::ledger::Event;
@@ -63,7 +62,7 @@ impl Session {
             Err(halt) => {
                 // The router's own reason is told, not what the shards say about it.
                 for (leg, &at) in places.iter().enumerate() {
-                    if !self.servers[at].lease.ledger.is_empty() {
+                    if !self.servers[at].lease.ledger().is_empty() {
                         self.collect(leg, at, &mut merging).await?;
                     }
                 }
@@ -75,13 +74,10 @@ impl Session {
     fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
         for &at in places {
             let lease = &mut self.servers[at].lease;
-            if !lease.ledger.is_copy_in() {
+            if !lease.ledger().is_copy_in() {
                 continue;
             }
-            lease.wire.with_output(|out| match failed {
-                None => out.extend_from_slice(frontend::COPY_DONE),
-                Some(reason) => frontend::put_copy_fail(out, reason),
-            });
+            lease.end_copy(failed);
         }
     }
 
@@ -99,7 +95,7 @@ impl Session {
         let mut errors: Vec<(Option<u64>, Vec<u8>)> = Vec::new();
         errors.extend(merging.error.take().map(|body| (None, body)));
         for (leg, &at) in places.iter().enumerate() {
-            if self.servers[at].lease.ledger.is_empty() {
+            if self.servers[at].lease.ledger().is_empty() {
                 continue;
             }
             self.collect(leg, at, &mut merging).await?;
@@ -211,16 +207,12 @@ impl Session {
     async fn send_rows(&mut self, rows: &mut Rows, places: &[usize], buffer: usize) -> bool {
         let mut well = true;
         for (&at, waiting) in places.iter().zip(&mut rows.waiting) {
-            let wire = &mut self.servers[at].lease.wire;
+            let lease = &mut self.servers[at].lease;
             if !waiting.is_empty() {
-                wire.with_output(|out| {
-                    frame::put(out, backend::tag::COPY_DATA, |b| {
-                        b.extend_from_slice(waiting)
-                    })
-                });
+                lease.copy_data(waiting);
                 waiting.clear();
             }
-            well &= wire.unsent() <= buffer || wire.drained(buffer / 2).await.is_ok();
+            well &= lease.unsent() <= buffer || lease.drained(buffer / 2).await.is_ok();
         }
         well
     }

@@ -10,8 +10,8 @@ use super::state::{Block, Phase};
 use super::{Attached, Halt, Session};
 use crate::statements::step::{Kind, Pins, Step};
 use mothership_proto::backend::TxStatus;
-use mothership_proto::frontend::{self, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 
 impl Session {
@@ -154,10 +154,7 @@ impl Session {
             if let Some(at) = self.servers.iter().position(|s| s.shard == shard) {
                 let Attached { lease, inbox, .. } = &mut self.servers[at];
                 inbox.in_segment |= self.state.phase == Phase::Segment;
-                lease
-                    .wire
-                    .with_output(|out| frontend::put_close(out, Target::Portal, name));
-                lease.ledger.push(Owed::Close(Audience::Router));
+                lease.request(Audience::Router, |send| send.close(Target::Portal, name));
                 closing.push(at);
             }
         }

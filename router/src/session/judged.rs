@@ -7,8 +7,7 @@ use crate::statements::errors::put_error;
 use crate::statements::names::Prepared;
 use mothership_plan::{Plan, Reason};
 use mothership_proto::backend::tag;
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Fields, sqlstate};
 
 impl Session {
@@ -111,24 +110,11 @@ impl Session {
         let at = self.attach(shard).await.ok()?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment |= in_segment;
-        attached.lease.notes.unnamed = None;
         let types = attached.inbox.types_on_shard(types);
-        attached.lease.wire.with_output(|out| {
-            Parse {
-                name: b"",
-                sql,
-                types: &types,
-            }
-            .put(out);
-            out.extend_from_slice(match in_segment {
-                true => frontend::FLUSH,
-                false => frontend::SYNC,
-            });
+        attached.lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.flush_or_sync(in_segment);
         });
-        attached.lease.ledger.push(Owed::Parse(0, Audience::Router));
-        if !in_segment {
-            attached.lease.ledger.push(Owed::Sync(Audience::Router));
-        }
         let mut error = None;
         let collected = self.each_message(at, |frame, reply, _| match (reply.event, frame.tag()) {
             (Event::Failed, _) => {

@@ -109,7 +109,6 @@ impl Session {
                 break;
             }
             let lease = &mut self.servers[places[leg]].lease;
-            lease.notes.unnamed = None;
             let before = std::mem::replace(&mut saved[leg], true);
             if before {
                 put_quietly(lease, KEEP.as_bytes());

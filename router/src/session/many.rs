@@ -23,8 +23,8 @@ use mothership_pool::connection::{Broken, Flow};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};
-use mothership_proto::frontend::{self, Parse, Target, put_query};
-use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::places::Characters;
@@ -757,9 +757,7 @@ impl Session {
         attached.inbox.in_segment &= attached.inbox.in_block;
         attached.inbox.wrote |= writes;
         attached.inbox.touched.add(None);
-        attached.lease.notes.unnamed = None;
-        attached.lease.wire.with_output(|out| put_query(out, sql));
-        attached.lease.ledger.push(Owed::Query(Audience::Router));
+        attached.lease.query(sql, Audience::Router);
     }
 
     /// The same of a text with parameters; it is answered as a simple query is, with texts. The columns are those of the
@@ -774,28 +772,15 @@ impl Session {
         let super::Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.wrote |= writes;
         inbox.touched.add(None);
-        lease.notes.unnamed = None;
         let types = inbox.types_on_shard(types);
-        lease.wire.with_output(|out| {
-            let name = b"";
-            let types = &types;
-            Parse { name, sql, types }.put(out);
-            frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[0]);
-            frontend::put_describe(out, Target::Statement, b"");
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Target::Portal, PORTAL);
-            out.extend_from_slice(frontend::SYNC);
+        lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.bind((PORTAL, b""), values.iter().copied(), &[0]);
+            send.describe(Target::Statement, b"");
+            send.execute(PORTAL, 0);
+            send.close(Target::Portal, PORTAL);
+            send.sync();
         });
-        for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::DescribeStatement(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-            Owed::Sync(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
     }
 
     /// Takes the answer of one shard up to its end.

@@ -17,8 +17,7 @@ use crate::commit::gid::TransactionId;
 use crate::commit::mark::Mark;
 use crate::commit::said::Said;
 use crate::statements::step::Kind;
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 
 /// A transaction over several shards.
@@ -82,13 +81,9 @@ impl Session {
             let attached = &mut self.servers[at];
             let ahead = attached.inbox.ahead;
             // Behind a Parse it would take the unnamed statement away.
-            if ahead > 0 && attached.lease.ledger.len() == ahead as usize {
+            if ahead > 0 && attached.lease.ledger().len() == ahead as usize {
                 attached.inbox.ahead += 1;
-                attached
-                    .lease
-                    .wire
-                    .with_output(|out| put_query(out, sql.as_bytes()));
-                attached.lease.ledger.push(Owed::Query(Audience::Router));
+                attached.lease.query(sql.as_bytes(), Audience::Router);
             } else {
                 self.tell(at, &sql).await?;
             }

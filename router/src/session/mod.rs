@@ -446,7 +446,7 @@ impl Session {
             let writes = s.inbox.may_write || s.inbox.wrote;
             s.inbox.committing || (writes && !s.inbox.in_block)
         };
-        let mut working = self.servers.iter().filter(|s| !s.lease.ledger.is_empty());
+        let mut working = self.servers.iter().filter(|s| !s.lease.ledger().is_empty());
         working.any(unknown)
     }
 
@@ -491,15 +491,14 @@ impl Session {
         let most = self.topology.config.limits.pipeline.get() as usize;
         let active = self.active.and_then(|at| self.servers.get(at));
         self.state.phase == Phase::Segment
-            && active.is_some_and(|server| server.lease.ledger.len() >= most)
+            && active.is_some_and(|server| server.lease.ledger().len() >= most)
     }
 
     /// A server keeps its replies until it is asked for them, and the client may ask
     /// only at its end: without this neither would go on.
     fn flush_pipeline(&mut self) {
         if let Some(at) = self.active {
-            let flush = mothership_proto::frontend::FLUSH;
-            self.servers[at].lease.wire.send(flush);
+            self.servers[at].lease.flush();
         }
     }
 

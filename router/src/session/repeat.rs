@@ -92,7 +92,7 @@ impl Session {
             Some(server) => {
                 // A cancel that comes from now on is about this request, and ends it.
                 self.entry.cancelled.set(false);
-                let owed = server.lease.ledger.len();
+                let owed = server.lease.ledger().len();
                 server.kept = Some(Box::new(Kept { bytes, again, owed }));
             }
             None => self.core.give_scratch(bytes),
@@ -164,7 +164,7 @@ impl Session {
         else {
             return false;
         };
-        let all_owed = |kept: &Kept| kept.owed > 0 && lease.ledger.len() == kept.owed;
+        let all_owed = |kept: &Kept| kept.owed > 0 && lease.ledger().len() == kept.owed;
         kept.as_deref().is_some_and(all_owed)
             && matches!(self.state.phase, Phase::Query | Phase::Syncing)
             && !(inbox.passed || inbox.fatal || self.state.skipping)

@@ -9,8 +9,7 @@ use crate::core::{Core, Lease};
 use crate::rests::IDLE;
 use crate::statements::settings::Settings;
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Owed, Step};
+use mothership_proto::ledger::{Audience, Step};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -71,13 +70,11 @@ async fn reset(mut lease: Lease, limit: Duration) {
     let mut settings = Settings::clone(&lease.notes.settings);
     settings.remove(IDLE);
     lease.notes.settings = Arc::new(settings);
-    lease.notes.unnamed = None;
     let sql = format!("RESET {IDLE}");
-    lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
-    lease.ledger.push(Owed::Query(Audience::Router));
+    lease.query(sql.as_bytes(), Audience::Router);
     let mut failed = false;
     let done = poll_fn(|cx| {
-        while !lease.ledger.is_empty() {
+        while !lease.ledger().is_empty() {
             let polled = lease.poll_messages(cx, |frame: Frame<'_>, _: Step| {
                 failed |= frame.tag() == mothership_proto::backend::tag::ERROR;
                 mothership_pool::connection::Flow::Continue

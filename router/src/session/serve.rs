@@ -18,7 +18,7 @@ use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
 use mothership_proto::frontend::tag;
-use mothership_proto::ledger::{Event, Owed, Step};
+use mothership_proto::ledger::{Audience, Event, Step};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::quote::identifier;
 use std::borrow::Cow;
@@ -157,7 +157,7 @@ impl Session {
         // The server ignores Flush and Sync here, "for the convenience of client
         // libraries".
         if !matches!(message, tag::FLUSH | tag::SYNC) {
-            server.lease.wire.send(&self.client.input()[..length]);
+            server.lease.pass_copy(&self.client.input()[..length]);
         }
         self.client.consume(length);
         if matches!(message, tag::COPY_DONE | tag::COPY_FAIL) {
@@ -222,9 +222,9 @@ impl Session {
         // A server that does not take COPY data holds the client back.
         if let Some(at) = self.active
             && let Some(server) = self.servers.get_mut(at)
-            && server.lease.wire.unsent() > copy_buffer
+            && server.lease.unsent() > copy_buffer
         {
-            match server.lease.wire.poll_drained(cx, copy_buffer / 2) {
+            match server.lease.poll_drained(cx, copy_buffer / 2) {
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             }
@@ -260,7 +260,7 @@ impl Session {
 
     /// What the session waits for.
     fn doing(&self) -> Doing {
-        let owed = || self.servers.iter().any(|s| !s.lease.ledger.is_empty());
+        let owed = || self.servers.iter().any(|s| !s.lease.ledger().is_empty());
         // Of whole messages nothing is left in the input then.
         let begun = !self.client.input().is_empty() && self.may_take();
         let copies = matches!(self.state.phase, Phase::CopyIn { .. });
@@ -345,17 +345,17 @@ impl Session {
     /// Brings the notes of the connection up to date.
     pub(super) fn after_messages(&mut self, at: usize) {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
-        let unforgotten = lease.ledger.take_unforgotten();
+        let unforgotten = lease.take_unforgotten();
         let is_news = !inbox.parsed.is_empty() || !unforgotten.is_empty() || inbox.discarded;
         for id in inbox.parsed.drain(..).chain(unforgotten) {
             lease.notes.prepared.insert(id);
         }
         if std::mem::take(&mut inbox.discarded) {
             lease.notes.prepared.clear();
-            lease.notes.unnamed = None;
+            lease.unnamed = None;
         }
         if std::mem::take(&mut inbox.unnamed_lost) {
-            lease.notes.unnamed = None;
+            lease.unnamed = None;
         }
         if is_news {
             lease
@@ -476,16 +476,16 @@ impl Session {
         let count = self.servers.len();
         if let Some(attached) = self.servers.get_mut(at)
             && attached.inbox.in_segment
-            && !attached.lease.ledger.is_empty()
+            && !attached.lease.ledger().is_empty()
         {
             // Without it a server keeps its answers until Sync. Whoever sent the last message may not have known of this wait.
-            attached.lease.wire.send(mothership_proto::frontend::FLUSH);
+            attached.lease.flush();
         }
         loop {
             if self.servers.len() != count {
                 return Err(Halt::Failed);
             }
-            let ledger = &self.servers[at].lease.ledger;
+            let ledger = self.servers[at].lease.ledger();
             if ledger.is_empty() {
                 return Ok(());
             }
@@ -510,10 +510,7 @@ impl Session {
         if phase == Phase::Segment
             && let Some(at) = self.active
         {
-            self.servers[at]
-                .lease
-                .wire
-                .send(mothership_proto::frontend::FLUSH);
+            self.servers[at].lease.flush();
             match self.settle(at).await {
                 Ok(()) => {}
                 // The server's error came first: the client ignores what follows it.
@@ -556,7 +553,7 @@ impl Session {
     /// Waits for the end of a private request and gives its error to the client.
     pub(super) async fn finish_private(&mut self, at: usize) -> Result<(), Halt> {
         let count = self.servers.len();
-        while self.servers.len() == count && !self.servers[at].lease.ledger.is_empty() {
+        while self.servers.len() == count && !self.servers[at].lease.ledger().is_empty() {
             poll_fn(|cx| self.poll_server(cx, at)).await;
         }
         let Some(attached) = self.servers.get_mut(at).filter(|_| count > at) else {
@@ -583,7 +580,7 @@ impl Session {
         let behind = last.map_or(0, |(at, _)| at + 1);
         for at in 0..self.servers.len() {
             let Attached { inbox, lease, .. } = &mut self.servers[at];
-            let rests = lease.ledger.is_empty() && lease.status != TxStatus::Idle;
+            let rests = lease.ledger().is_empty() && lease.status != TxStatus::Idle;
             let own = inbox.saved.is_some_and(|set| set >= behind);
             // Named portals and cursors can be asked for until the block ends.
             if rests && own && inbox.told >= behind && self.state.portals.count() == 0 {
@@ -595,7 +592,7 @@ impl Session {
         let freed = tokio::time::timeout(limit, self.fail_servers()).await;
         freed.unwrap_or_else(|_| {
             // The client goes on with the others; ROLLBACK closes what does not answer.
-            let late = |s: &&mut Attached| !s.lease.ledger.is_empty();
+            let late = |s: &&mut Attached| !s.lease.ledger().is_empty();
             self.servers
                 .iter_mut()
                 .filter(late)
@@ -616,7 +613,7 @@ impl Session {
             // What one that has not heard of the last savepoint has locked was locked before it.
             let last = self.state.history.last_savepoint();
             let is_told = last.is_none_or(|(at, _)| inbox.told > at);
-            let rests = self.servers[at].lease.ledger.is_empty();
+            let rests = self.servers[at].lease.ledger().is_empty();
             if several && !in_segment && !(is_told && rests) {
                 continue;
             }
@@ -624,7 +621,7 @@ impl Session {
             let lease = &mut attached.lease;
             // One that is kept and has no part in the segment has nothing to fail, and would get no Sync.
             let takes_part = in_segment && attached.inbox.in_segment;
-            if lease.ledger.is_skipping() {
+            if lease.ledger().is_skipping() {
                 continue;
             }
             if lease.status == TxStatus::Failed || (lease.status == TxStatus::Idle && !takes_part) {
@@ -635,29 +632,16 @@ impl Session {
             attached.inbox.private = true;
             if in_segment {
                 attached.inbox.in_segment = true;
-                let parse = mothership_proto::frontend::Parse {
-                    name: b"",
-                    sql: NONSENSE,
-                    types: &[],
-                };
-                lease.wire.with_output(|out| parse.put(out));
-                lease.wire.send(mothership_proto::frontend::FLUSH);
-                lease.notes.unnamed = None;
-                lease
-                    .ledger
-                    .push(Owed::Parse(0, mothership_proto::ledger::Audience::Router));
+                lease.request(Audience::Router, |send| {
+                    send.parse(NONSENSE, &[]);
+                    send.flush();
+                });
             } else {
-                lease
-                    .wire
-                    .with_output(|out| mothership_proto::frontend::put_query(out, NONSENSE));
-                lease.notes.unnamed = None;
-                lease
-                    .ledger
-                    .push(Owed::Query(mothership_proto::ledger::Audience::Router));
+                lease.query(NONSENSE, Audience::Router);
             }
             let count = self.servers.len();
             while self.servers.len() == count {
-                let ledger = &self.servers[at].lease.ledger;
+                let ledger = self.servers[at].lease.ledger();
                 if ledger.is_empty() || ledger.is_skipping() {
                     break;
                 }
@@ -675,9 +659,9 @@ impl Session {
     pub(super) fn answer(&mut self, bytes: impl Into<Cow<'static, [u8]>>) {
         let bytes = bytes.into();
         if let Some(at) = self.active
-            && !self.servers[at].lease.ledger.is_empty()
+            && !self.servers[at].lease.ledger().is_empty()
         {
-            self.servers[at].lease.ledger.push(Owed::Answer(bytes));
+            self.servers[at].lease.answer_in_turn(bytes);
         } else {
             confirm(&bytes, &mut self.state);
             self.client.send(&bytes);

@@ -11,8 +11,7 @@ use super::dispatch::Many;
 use super::history::TransactionEvent;
 use super::state::Block;
 use super::{Halt, Session};
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 
 impl Session {
@@ -66,12 +65,7 @@ impl Session {
             }
             let attached = &mut self.servers[at];
             attached.inbox.private = true;
-            attached.lease.notes.unnamed = None;
-            attached
-                .lease
-                .wire
-                .with_output(|out| put_query(out, sql.as_bytes()));
-            attached.lease.ledger.push(Owed::Query(Audience::Router));
+            attached.lease.query(sql.as_bytes(), Audience::Router);
             asked.push(at);
         }
         for at in asked {

@@ -14,8 +14,8 @@ use mothership_plan::{Merge, ShardQuery};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -166,15 +166,6 @@ impl Streams {
     }
 }
 
-fn put_parse(out: &mut Vec<u8>, sql: &[u8], types: &[u8]) {
-    Parse {
-        name: b"",
-        sql,
-        types,
-    }
-    .put(out);
-}
-
 /// The client's columns of those that a shard has described, if these are what was asked for.
 pub(super) fn visible(plan: &ShardQuery, mut columns: Vec<Column>) -> Option<Vec<Column>> {
     let keys = &plan.shape.keys;
@@ -244,7 +235,7 @@ impl Session {
         for (leg, place) in places.iter().enumerate() {
             self.bind_sorted(own, *place, (leg, leg == 0), &formats);
             let attached = &mut self.servers[place.0];
-            attached.lease.wire.send(frontend::FLUSH);
+            attached.lease.flush();
             attached.inbox.in_segment = true;
         }
         for (leg, &at) in at.iter().enumerate() {
@@ -259,8 +250,7 @@ impl Session {
         }
         for &at in &at {
             let attached = &mut self.servers[at];
-            attached.lease.wire.send(frontend::SYNC);
-            attached.lease.ledger.push(Owed::Sync(Audience::Router));
+            attached.lease.sync(Audience::Router);
             attached.inbox.in_segment = false;
         }
         for (leg, &at) in at.iter().enumerate() {
@@ -294,12 +284,10 @@ impl Session {
     ) {
         self.bind_sorted(own, (at, sql), leg, formats);
         let lease = &mut self.servers[at].lease;
-        lease.wire.with_output(|out| {
-            frontend::put_execute(out, b"", 0);
-            out.extend_from_slice(frontend::SYNC);
+        lease.request(Audience::Router, |send| {
+            send.execute(b"", 0);
+            send.sync();
         });
-        lease.ledger.push(Owed::Execute(Audience::Router));
-        lease.ledger.push(Owed::Sync(Audience::Router));
     }
 
     /// Sends the statement of a shard up to the description of its unnamed portal.
@@ -314,24 +302,14 @@ impl Session {
         attached.inbox.notices = Notices::of(leg, &Merge::Concat);
         attached.inbox.touched.add(None);
         let types = attached.inbox.types_on_shard(types);
-        let lease = &mut attached.lease;
-        lease.notes.unnamed = None;
-        if first {
-            lease.wire.with_output(|out| put_parse(out, own, &types));
-            lease.ledger.push(Owed::Parse(0, Audience::Router));
-        }
-        lease.wire.with_output(|out| {
-            put_parse(out, sql, &types);
-            frontend::put_bind(out, (b"", b""), values.iter().copied(), formats);
-            frontend::put_describe(out, Target::Portal, b"");
+        attached.lease.request(Audience::Router, |send| {
+            if first {
+                send.parse(own, &types);
+            }
+            send.parse(sql, &types);
+            send.bind((b"", b""), values.iter().copied(), formats);
+            send.describe(Target::Portal, b"");
         });
-        for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::DescribePortal(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
     }
 
     /// Takes and keeps all rows of a shard, so that it has locked them before the next one is asked. Of very many rows

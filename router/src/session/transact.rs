@@ -20,8 +20,7 @@ use mothership_plan::Merge;
 use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Event, Owed, Step as Judged};
+use mothership_proto::ledger::{Audience, Event, Step as Judged};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::{DiscardWhat, Pin};
 use std::collections::HashMap;
@@ -308,10 +307,10 @@ impl Session {
             if !attached.inbox.in_block && attached.lease.status == TxStatus::Idle {
                 continue;
             }
-            if !attached.lease.ledger.is_empty() && !attached.lease.ledger.is_skipping() {
+            if !attached.lease.ledger().is_empty() && !attached.lease.ledger().is_skipping() {
                 // What it keeps for the session must not be lost with it. Or it is asked for nothing yet but BEGIN.
                 let inbox = &attached.inbox;
-                let heard = inbox.pinned || inbox.ahead as usize == attached.lease.ledger.len();
+                let heard = inbox.pinned || inbox.ahead as usize == attached.lease.ledger().len();
                 if !heard || !self.hear_out(at).await {
                     // It may go on for hours with what is undone anyway.
                     self.cancel_on(self.servers[at..=at].iter());
@@ -320,9 +319,8 @@ impl Session {
                 }
             }
             let attached = &mut self.servers[at];
-            if attached.lease.ledger.is_skipping() {
-                attached.lease.wire.send(mothership_proto::frontend::SYNC);
-                attached.lease.ledger.push(Owed::Sync(Audience::Router));
+            if attached.lease.ledger().is_skipping() {
+                attached.lease.sync(Audience::Router);
                 self.private_reply(at).await;
             }
             self.private_query(at, "ROLLBACK").await;
@@ -338,7 +336,7 @@ impl Session {
     async fn hear_out(&mut self, at: usize) -> bool {
         let limit = self.topology.config.pool.reset_timeout;
         let heard = async {
-            while !self.servers[at].lease.ledger.is_empty() {
+            while !self.servers[at].lease.ledger().is_empty() {
                 if !matches!(self.private_reply(at).await.0, Reply::Done { .. }) {
                     return false;
                 }
@@ -535,12 +533,7 @@ impl Session {
         let limit = self.topology.config.transactions.prepare_timeout;
         for step in steps.iter().filter(|step| step.via == Via::Session) {
             if let Some(attached) = self.servers.iter_mut().find(|s| s.shard == step.shard) {
-                attached.lease.notes.unnamed = None;
-                attached
-                    .lease
-                    .wire
-                    .with_output(|out| put_query(out, step.sql.as_bytes()));
-                attached.lease.ledger.push(Owed::Query(Audience::Router));
+                attached.lease.query(step.sql.as_bytes(), Audience::Router);
             }
         }
         for step in steps {
@@ -583,9 +576,7 @@ impl Session {
 
     pub(super) async fn private_query(&mut self, at: usize, sql: &str) {
         let lease = &mut self.servers[at].lease;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
-        lease.ledger.push(Owed::Query(Audience::Router));
+        lease.query(sql.as_bytes(), Audience::Router);
         let limit = self.topology.config.pool.reset_timeout;
         let reply = tokio::time::timeout(limit, self.private_reply(at)).await;
         if !matches!(reply, Ok((Reply::Done { .. }, _))) {
@@ -643,7 +634,7 @@ impl Session {
             }
         })
         .await;
-        for id in lease.ledger.take_unforgotten() {
+        for id in lease.take_unforgotten() {
             lease.notes.prepared.insert(id);
         }
         let reply = match (&polled, &error) {

@@ -20,8 +20,7 @@ use crate::statements::step::{Pins, Step};
 use mothership_catalog::behind::names;
 use mothership_catalog::outside::reaches;
 use mothership_plan::Merge;
-use mothership_proto::frontend::{SYNC, put_query};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Fields, sqlstate};
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -201,9 +200,7 @@ impl Session {
             _ => SAVE,
         };
         inbox.ahead += 1;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
-        lease.ledger.push(Owed::Query(Audience::Router));
+        lease.query(sql.as_bytes(), Audience::Router);
     }
 
     /// Takes the lock of whoever writes reference tables on a server, ahead of the statement, in the same packet. The home
@@ -214,16 +211,12 @@ impl Session {
     /// good. A prepared transaction keeps the lock until its end, so that whoever gets it sees all before it everywhere.
     pub(super) fn lock_copy(&mut self, at: usize) {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
-        lease.notes.unnamed = None;
         if inbox.in_segment {
             inbox.locks_ahead = true;
             put_quietly(lease, LOCK_COPIES.as_bytes());
         } else {
             inbox.ahead += 1;
-            lease
-                .wire
-                .with_output(|out| put_query(out, LOCK_COPIES.as_bytes()));
-            lease.ledger.push(Owed::Query(Audience::Router));
+            lease.query(LOCK_COPIES.as_bytes(), Audience::Router);
         }
     }
 
@@ -386,7 +379,7 @@ impl Session {
     /// Undoes all that the attempt did, on every server. They are kept.
     async fn undo_attempt(&mut self, ground: Ground) -> Result<(), Halt> {
         self.hear_said();
-        let busy = |s: &&Attached| !s.lease.ledger.is_empty() && !s.lease.ledger.is_skipping();
+        let busy = |s: &&Attached| !s.lease.ledger().is_empty() && !s.lease.ledger().is_skipping();
         let busy = self.servers.iter().filter(busy);
         let working: Vec<_> = busy.map(|s| working_by(&s.lease)).collect();
         if !working.is_empty() {
@@ -439,12 +432,11 @@ impl Session {
     async fn hear_out_attempt(&mut self, at: usize) {
         let attached = &mut self.servers[at];
         if attached.inbox.in_segment {
-            attached.lease.wire.send(SYNC);
-            attached.lease.ledger.push(Owed::Sync(Audience::Router));
+            attached.lease.sync(Audience::Router);
         }
         let limit = self.topology.config.pool.reset_timeout;
         let heard = async {
-            while !self.servers[at].lease.ledger.is_empty() {
+            while !self.servers[at].lease.ledger().is_empty() {
                 if matches!(self.private_reply(at).await.0, Reply::Lost) {
                     return false;
                 }

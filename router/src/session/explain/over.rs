@@ -20,8 +20,8 @@ use mothership_plan::gather::{Ending, Written};
 use mothership_plan::refuse::Reason;
 use mothership_plan::{Merge, Params, Plan, Refusal, report};
 use mothership_proto::backend::{self, tag};
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::{Parse, Target};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_sql::effect::{Statement, analyse};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -572,37 +572,17 @@ impl Session {
         inbox.wrote |= writes;
         inbox.may_write |= writes;
         inbox.touched.add(None);
-        lease.notes.unnamed = None;
         let types = inbox.types_on_shard(given.types);
         let arrays = question.arrays.iter();
         let arrays = arrays.map(|array| (1, Some(array.as_slice())));
         let values: Vec<Value<'_>> = given.values.iter().copied().chain(arrays).collect();
-        lease.wire.with_output(|out| {
-            Parse {
-                name: b"",
-                sql: &question.sql,
-                types: &types,
-            }
-            .put(out);
-            frontend::put_bind(out, (PORTAL, b""), values.into_iter(), &[]);
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Target::Portal, PORTAL);
-            out.extend_from_slice(match segment {
-                true => frontend::FLUSH,
-                false => frontend::SYNC,
-            });
+        lease.request(Audience::Router, |send| {
+            send.parse(&question.sql, &types);
+            send.bind((PORTAL, b""), values.into_iter(), &[]);
+            send.execute(PORTAL, 0);
+            send.close(Target::Portal, PORTAL);
+            send.flush_or_sync(segment);
         });
-        for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
-        if !segment {
-            lease.ledger.push(Owed::Sync(Audience::Router));
-        }
     }
 }
 

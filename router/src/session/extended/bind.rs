@@ -23,8 +23,8 @@ use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Step};
 use mothership_plan::{Params, Plan, Split, SplitRows};
 use mothership_proto::backend::{self, Column};
-use mothership_proto::frontend::{self, Bind, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::{self, Bind, Target};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Report, sqlstate};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -267,11 +267,10 @@ impl Session {
         if writes && !statement.is_control() {
             attached.inbox.touched.add(parts);
         }
-        attached
-            .lease
-            .wire
-            .with_output(|out| bind.put_as(out, name.as_bytes()));
-        attached.lease.ledger.push(Owed::Bind(Audience::Client));
+        let lease = &mut attached.lease;
+        lease.request(Audience::Client, |send| {
+            send.bind_as(bind, name.as_bytes());
+        });
         Ok(Place::Shard(shard))
     }
 
@@ -489,17 +488,10 @@ impl Session {
                     let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
                     inbox.in_segment = true;
                     let types = inbox.types_on_shard(&types);
-                    lease.notes.unnamed = None;
-                    lease.wire.with_output(|out| {
-                        Parse {
-                            name: b"",
-                            sql: text,
-                            types: &types,
-                        }
-                        .put(out);
-                        out.extend_from_slice(frontend::FLUSH);
+                    lease.request(Audience::Router, |send| {
+                        send.parse(text, &types);
+                        send.flush();
                     });
-                    lease.ledger.push(Owed::Parse(0, Audience::Router));
                     String::new()
                 }
             };
@@ -514,27 +506,22 @@ impl Session {
             attached.inbox.wrote |= many.writes;
             attached.inbox.touched.add(None);
             attached.inbox.notices = Notices::of(places.len(), &many.merge);
-            attached.lease.wire.with_output(|out| {
+            attached.lease.request(Audience::Router, |send| {
                 match &formats {
                     Some(formats) => {
                         let values: Vec<_> = bind.values().collect();
                         let names = (bind.portal, name.as_bytes());
-                        frontend::put_bind(out, names, values.into_iter(), formats);
+                        send.bind(names, values.into_iter(), formats);
                     }
-                    None => bind.put_as(out, name.as_bytes()),
+                    None => send.bind_as(bind, name.as_bytes()),
                 }
                 if describes {
-                    frontend::put_describe(out, Target::Portal, bind.portal);
-                    out.extend_from_slice(frontend::FLUSH);
+                    send.describe(Target::Portal, bind.portal);
+                    send.flush();
                 }
             });
-            attached.lease.ledger.push(Owed::Bind(Audience::Router));
             if describes {
                 attached.inbox.describing.push_back(None);
-                attached
-                    .lease
-                    .ledger
-                    .push(Owed::DescribePortal(Audience::Router));
             }
             places.push(at);
         }

@@ -4,7 +4,7 @@ use crate::session::portals::{Open, Place};
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 
 impl Session {
     pub(in crate::session) async fn on_close(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -67,17 +67,14 @@ impl Session {
         }
         let at = self.attach(shard).await?;
         let lease = &mut self.servers[at].lease;
-        lease
-            .wire
-            .with_output(|out| frontend::put_close(out, Target::Portal, name));
-        lease.ledger.push(Owed::Close(Audience::Client));
+        lease.request(Audience::Client, |send| send.close(Target::Portal, name));
         Ok(())
     }
 
     fn close_nothing(&mut self) {
         if self
             .active
-            .is_some_and(|at| !self.servers[at].lease.ledger.is_empty())
+            .is_some_and(|at| !self.servers[at].lease.ledger().is_empty())
         {
             self.state.names.close_nothing();
             self.answer(backend::CLOSE_COMPLETE);

@@ -8,7 +8,7 @@ use crate::session::simple::named::no_such_statement;
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 
 impl Session {
     pub(in crate::session) async fn on_describe(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -54,13 +54,9 @@ impl Session {
         let server_name = self.on_server(at, name, &statement).await?;
         let attached = &mut self.servers[at];
         attached.inbox.describing.push_back(Some(statement));
-        attached.lease.wire.with_output(|out| {
-            frontend::put_describe(out, Target::Statement, server_name.as_bytes())
+        attached.lease.request(Audience::Client, |send| {
+            send.describe(Target::Statement, server_name.as_bytes());
         });
-        attached
-            .lease
-            .ledger
-            .push(Owed::DescribeStatement(Audience::Client));
         Ok(())
     }
 
@@ -128,16 +124,15 @@ impl Session {
         attached.inbox.in_segment = true;
         attached.inbox.describing.push_back(None);
         let lease = &mut attached.lease;
-        lease
-            .wire
-            .with_output(|out| frontend::put_describe(out, Target::Portal, name));
         if !failed || lease.status == backend::TxStatus::Failed {
-            lease.ledger.push(Owed::DescribePortal(Audience::Client));
+            lease.request(Audience::Client, |send| send.describe(Target::Portal, name));
             return Ok(());
         }
         // Its server knows nothing of the failure.
-        lease.wire.send(frontend::FLUSH);
-        lease.ledger.push(Owed::DescribePortal(Audience::Router));
+        lease.request(Audience::Router, |send| {
+            send.describe(Target::Portal, name);
+            send.flush();
+        });
         if self.described(at).await?.is_some() {
             return Err(failed_transaction().into());
         }

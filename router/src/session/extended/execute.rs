@@ -20,7 +20,7 @@ use crate::statements::step::{Kind, Step};
 use mothership_plan::Merge;
 use mothership_proto::backend;
 use mothership_proto::frontend;
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_sql::effect::Pin;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -126,10 +126,7 @@ impl Session {
             }
         }
         let lease = &mut self.servers[at].lease;
-        lease
-            .wire
-            .with_output(|out| frontend::put_execute(out, name, rows));
-        lease.ledger.push(Owed::Execute(Audience::Client));
+        lease.request(Audience::Client, |send| send.execute(name, rows));
     }
 
     /// Whether what follows in the segment is planned by what this statement does: it changes settings, or ends a failure.
@@ -190,10 +187,7 @@ impl Session {
             inbox.touched.add(None);
         }
         inbox.outcomes.push_back(Outcome::None);
-        lease
-            .wire
-            .with_output(|out| frontend::put_execute(out, name, rows));
-        lease.ledger.push(Owed::Execute(Audience::Client));
+        lease.request(Audience::Client, |send| send.execute(name, rows));
         Ok(())
     }
 
@@ -232,7 +226,7 @@ impl Session {
     async fn await_copy(&mut self, at: usize) {
         let count = self.servers.len();
         while self.servers.len() == count && self.state.phase == Phase::Segment {
-            let ledger = &self.servers[at].lease.ledger;
+            let ledger = self.servers[at].lease.ledger();
             if ledger.is_empty() || ledger.is_skipping() {
                 return;
             }
@@ -499,11 +493,10 @@ impl Session {
     pub(in crate::session) fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        attached.lease.wire.with_output(|out| {
-            frontend::put_execute(out, name, rows);
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.execute(name, rows);
+            send.flush();
         });
-        attached.lease.ledger.push(Owed::Execute(Audience::Router));
     }
 
     /// Runs what the router answers itself, unless a server has come in between.
@@ -542,12 +535,11 @@ impl Session {
         attached.inbox.may_write = true;
         attached.inbox.touched.add(None);
         attached.inbox.committing |= matches!(step.kind, Kind::Commit { .. });
-        attached.lease.wire.with_output(|out| {
-            frontend::put_plain_bind(out, name, server_name.as_bytes());
-            frontend::put_execute(out, name, rows);
+        attached.lease.request(Audience::Router, |send| {
+            send.plain_bind(name, server_name.as_bytes());
+            send.turn_to(Audience::Client);
+            send.execute(name, rows);
         });
-        attached.lease.ledger.push(Owed::Bind(Audience::Router));
-        attached.lease.ledger.push(Owed::Execute(Audience::Client));
         self.state.portals.sent(&step.kind);
         if let Some(portal) = self.state.portals.portal_mut(name) {
             portal.place = Place::Shard(shard);

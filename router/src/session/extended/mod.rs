@@ -33,7 +33,6 @@ use crate::session::turns::Turns;
 use crate::session::{Halt, Session};
 use crate::statements::names::Prepared;
 use mothership_proto::backend::{self, Column};
-use mothership_proto::frontend;
 use std::cell::{Cell, RefCell};
 
 impl Session {
@@ -72,9 +71,9 @@ impl Session {
     /// Everything before is answered, so that what is written now comes after it.
     pub(super) async fn settle_active(&mut self) -> Result<(), Halt> {
         if let Some(at) = self.active
-            && !self.servers[at].lease.ledger.is_empty()
+            && !self.servers[at].lease.ledger().is_empty()
         {
-            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.servers[at].lease.flush();
             self.settle(at).await?;
         }
         Ok(())

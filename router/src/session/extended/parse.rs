@@ -9,8 +9,8 @@ use crate::statements::names::{Meaning, Origin, Prepared};
 use crate::statements::step::{Kind, steps};
 use mothership_plan::Temporary;
 use mothership_proto::backend;
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::Parse;
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
@@ -102,7 +102,7 @@ impl Session {
         self.servers[at].inbox.written = Some(written);
         self.send_parse(at, statement, named, Audience::Client);
         let attached = &mut self.servers[at];
-        attached.lease.wire.send(frontend::FLUSH);
+        attached.lease.flush();
         let settled = self.settle(at).await;
         if let Some(attached) = self.servers.get_mut(at) {
             attached.inbox.written = None;
@@ -147,17 +147,10 @@ impl Session {
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        attached.lease.notes.unnamed = None;
-        attached.lease.wire.with_output(|out| {
-            Parse {
-                name: b"",
-                sql,
-                types: &[],
-            }
-            .put(out);
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.parse(sql, &[]);
+            send.flush();
         });
-        attached.lease.ledger.push(Owed::Parse(0, Audience::Router));
         self.settle(at).await?;
         Err(prepare_by_parse().into())
     }

@@ -5,8 +5,8 @@ use crate::core::Lease;
 use crate::session::settled::SettingsApplied;
 use crate::session::{Halt, Session};
 use crate::statements::names::{Origin, Prepared};
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::{Parse, Target};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
@@ -35,13 +35,11 @@ impl Session {
             sql: &statement.sql,
             types: &types,
         };
-        attached.lease.wire.with_output(|out| parse.put(out));
+        attached
+            .lease
+            .request(to, |send| send.parse_numbered(&parse, statement.id));
         if named {
             attached.inbox.preparing.push(statement.id);
-            attached.lease.ledger.push(Owed::Parse(statement.id, to));
-        } else {
-            attached.lease.notes.unnamed = Some(statement.id);
-            attached.lease.ledger.push(Owed::Parse(0, to));
         }
     }
 
@@ -92,14 +90,12 @@ impl Session {
         at: usize,
         sql: &[u8],
     ) -> Result<(), Halt> {
-        if self.servers[at].lease.ledger.is_skipping() {
+        if self.servers[at].lease.ledger().is_skipping() {
             // The client has heard the error, and the server reads nothing before the Sync.
             return Err(Halt::Failed);
         }
         self.servers[at].inbox.in_segment = true;
-        let lease = &mut self.servers[at].lease;
-        lease.notes.unnamed = None;
-        put_quietly(lease, sql);
+        put_quietly(&mut self.servers[at].lease, sql);
         self.settle(at).await
     }
 
@@ -115,7 +111,7 @@ impl Session {
         let brought = self.bring_as_parsed(at, statement).await?;
         self.send_parse(at, statement, named, Audience::Router);
         if brought != SettingsApplied::Not {
-            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.servers[at].lease.flush();
             self.settle(at).await?;
             self.bring_as_it_was(at, brought).await?;
         }
@@ -129,21 +125,17 @@ impl Session {
             .inbox
             .describing
             .push_back(Some(Rc::clone(statement)));
-        attached.lease.wire.with_output(|out| {
-            frontend::put_describe(out, Target::Statement, name.as_bytes());
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.describe(Target::Statement, name.as_bytes());
+            send.flush();
         });
-        attached
-            .lease
-            .ledger
-            .push(Owed::DescribeStatement(Audience::Router));
         self.settle(at).await?;
         let attached = &mut self.servers[at];
         if std::mem::take(&mut attached.inbox.changed) {
             // The next run fails as well.
             match named {
                 true => forget(&mut attached.lease, statement.id),
-                false => attached.lease.notes.unnamed = None,
+                false => attached.lease.unnamed = None,
             }
             return Err(Report::error(
                 sqlstate::FEATURE_NOT_SUPPORTED,
@@ -190,7 +182,7 @@ impl Session {
             self.ensure_prepared(at, statement).await?;
             return Ok(statement.server_name().to_owned());
         }
-        if self.servers[at].lease.notes.unnamed != Some(statement.id) {
+        if self.servers[at].lease.unnamed != Some(statement.id) {
             self.parse_again(at, statement, false).await?;
         }
         Ok(String::new())
@@ -201,33 +193,17 @@ impl Session {
 fn forget(lease: &mut Lease, id: u64) {
     lease.notes.prepared.remove(id);
     let name = crate::statements::names::server_name(id);
-    lease
-        .wire
-        .with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
-    lease.ledger.push(Owed::Forget(id));
+    lease.request(Audience::Router, |send| send.forget(name.as_bytes(), id));
 }
 
 /// Sends a statement of the router's own within a segment. Its answers are owed to the router.
 pub(in crate::session) fn put_quietly(lease: &mut Lease, sql: &[u8]) {
-    lease.wire.with_output(|out| {
-        Parse {
-            name: b"",
-            sql,
-            types: &[],
-        }
-        .put(out);
+    lease.request(Audience::Router, |send| {
+        send.parse(sql, &[]);
         // The unnamed portal may be the client's, bound and not executed yet.
-        frontend::put_plain_bind(out, OWN_PORTAL, b"");
-        frontend::put_execute(out, OWN_PORTAL, 0);
-        frontend::put_close(out, Target::Portal, OWN_PORTAL);
-        out.extend_from_slice(frontend::FLUSH);
+        send.plain_bind(OWN_PORTAL, b"");
+        send.execute(OWN_PORTAL, 0);
+        send.close(Target::Portal, OWN_PORTAL);
+        send.flush();
     });
-    for owed in [
-        Owed::Parse(0, Audience::Router),
-        Owed::Bind(Audience::Router),
-        Owed::Execute(Audience::Router),
-        Owed::Close(Audience::Router),
-    ] {
-        lease.ledger.push(owed);
-    }
 }

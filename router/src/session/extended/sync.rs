@@ -4,14 +4,13 @@ use crate::session::gather::Bound;
 use crate::session::state::{Block, Phase};
 use crate::session::{Attached, Halt, Session};
 use mothership_proto::backend;
-use mothership_proto::frontend;
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 
 impl Session {
     pub(in crate::session) async fn on_flush(&mut self) -> Result<(), Halt> {
         self.flush_held().await?;
         if let Some(at) = self.active {
-            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.servers[at].lease.flush();
         }
         Ok(())
     }
@@ -74,8 +73,7 @@ impl Session {
             return Ok(());
         }
         let lease = &mut self.servers[at].lease;
-        lease.wire.send(frontend::SYNC);
-        lease.ledger.push(Owed::Sync(Audience::Client));
+        lease.sync(Audience::Client);
         self.active = Some(at);
         self.state.phase = Phase::Syncing;
         self.state.skipping = false;
@@ -85,7 +83,7 @@ impl Session {
     /// The segment has failed: a server that has not failed with it would commit at Sync. None should be left, since what
     /// is at stake on two servers is a transaction of the router's own; if one is, it is closed.
     fn undo_unfailed(&mut self) {
-        let unfailed = |s: &Attached| self.stakes(s) && !s.lease.ledger.is_skipping();
+        let unfailed = |s: &Attached| self.stakes(s) && !s.lease.ledger().is_skipping();
         let found: Vec<usize> = (0..self.servers.len())
             .filter(|at| unfailed(&self.servers[*at]))
             .collect();
@@ -100,8 +98,7 @@ impl Session {
     /// Ends the segment on one server without telling the client.
     pub(in crate::session) async fn sync_quietly(&mut self, at: usize) -> Result<(), Halt> {
         let lease = &mut self.servers[at].lease;
-        lease.wire.send(frontend::SYNC);
-        lease.ledger.push(Owed::Sync(Audience::Router));
+        lease.sync(Audience::Router);
         self.each_message(at, |_, reply, _| matches!(reply.event, Event::Ready(_)))
             .await?;
         let status = self.servers[at].lease.status;

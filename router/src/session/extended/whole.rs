@@ -18,7 +18,7 @@ use crate::statements::names::Prepared;
 use crate::statements::step::Kind;
 use mothership_plan::Plan;
 use mothership_proto::frontend::{Parse, tag};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::segment::{self, Segment};
 use std::rc::Rc;
 
@@ -196,35 +196,25 @@ impl Session {
         let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
         match &segment.parse {
             // The names are the same there, and so are the types.
-            Some(_) if inbox.oids.is_none() => lease.wire.send(bytes),
+            Some(_) if inbox.oids.is_none() => {
+                lease.segment_as_sent(bytes, Some(statement.id), segment.describes);
+            }
             Some(parse) => {
-                let types = inbox.types_on_shard(parse.types);
-                lease.wire.with_output(|out| {
-                    Parse {
-                        types: &types,
-                        ..*parse
-                    }
-                    .put(out);
-                    segment.bind.put_as(out, b"");
-                    out.extend_from_slice(segment.tail);
+                let types = &inbox.types_on_shard(parse.types);
+                lease.request(Audience::Client, |send| {
+                    send.parse_numbered(&Parse { types, ..*parse }, statement.id);
+                    send.bind_as(&segment.bind, b"");
+                    send.tail_as_sent(segment.tail, segment.describes);
                 });
             }
-            None => lease.wire.with_output(|out| {
-                segment.bind.put_as(out, name.as_bytes());
-                out.extend_from_slice(segment.tail);
+            None => lease.request(Audience::Client, |send| {
+                send.bind_as(&segment.bind, name.as_bytes());
+                send.tail_as_sent(segment.tail, segment.describes);
             }),
         }
-        if segment.parse.is_some() {
-            lease.notes.unnamed = Some(statement.id);
-            lease.ledger.push(Owed::Parse(0, Audience::Client));
-        }
-        lease.ledger.push(Owed::Bind(Audience::Client));
         if segment.describes {
             inbox.describing.push_back(None);
-            lease.ledger.push(Owed::DescribePortal(Audience::Client));
         }
-        lease.ledger.push(Owed::Execute(Audience::Client));
-        lease.ledger.push(Owed::Sync(Audience::Client));
         inbox.in_segment = true;
         inbox.wrote |= way.writes;
         inbox.may_write |= may_write;

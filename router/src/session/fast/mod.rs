@@ -220,7 +220,7 @@ impl Session {
         let Attached { lease, inbox, .. } = &mut attached;
         inbox.passed = passed;
         let mut phase = Phase::Syncing;
-        for owed in lease.ledger.owed() {
+        for owed in lease.ledger().owed() {
             match owed {
                 Owed::Query(_) => {
                     phase = Phase::Query;

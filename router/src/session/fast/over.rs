@@ -13,7 +13,7 @@ use crate::session::state::Phase;
 use mothership_plan::Merge;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::ledger::{Audience, Event, Owed, Until};
+use mothership_proto::ledger::{Audience, Event, Until};
 use mothership_shardmap::ShardSet;
 use smallvec::SmallVec;
 use std::task::{Context, Poll};
@@ -47,9 +47,7 @@ impl Session {
         let sent = tally.fast_over(all, request.length);
         let mut legs = SmallVec::with_capacity(leases.len());
         for (shard, mut lease) in leases {
-            lease.notes.unnamed = None;
-            lease.wire.send(&self.client.input()[..request.length]);
-            lease.ledger.push(Owed::Query(Audience::Router));
+            lease.query_as_sent(&self.client.input()[..request.length], Audience::Router);
             legs.push(self.leg(shard, lease, sent));
         }
         self.state.names.drop_unnamed();

@@ -15,8 +15,7 @@ use mothership_plan::Refusal;
 use mothership_plan::gather::{self, Change, DocumentWrite};
 use mothership_plan::refuse::Reason;
 use mothership_proto::backend::{self, Column, tag};
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::collections::HashSet;
 
@@ -274,26 +273,14 @@ impl Session {
         attached.inbox.in_segment |= segment;
         attached.inbox.touched.add(None);
         let lease = &mut attached.lease;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| {
-            let parse = Parse {
-                name: b"",
-                sql: sql.as_bytes(),
-                types,
-            };
-            parse.put(out);
+        lease.request(Audience::Router, |send| {
+            send.parse(sql.as_bytes(), types);
             for values in rows {
-                let values = values.iter().copied();
-                frontend::put_bind(out, (b"", b""), values, &[]);
-                frontend::put_execute(out, b"", 0);
+                send.bind((b"", b""), values.iter().copied(), &[]);
+                send.execute(b"", 0);
             }
+            send.flush_or_sync(segment);
         });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        for _ in rows {
-            lease.ledger.push(Owed::Bind(Audience::Router));
-            lease.ledger.push(Owed::Execute(Audience::Router));
-        }
-        attached.end_asks(segment);
         let mut left = rows.len();
         self.each_message(at, |frame, reply, _| {
             match (reply.event, frame.tag()) {

@@ -368,7 +368,7 @@ impl Session {
                     rows,
                 });
             }
-            attached.end_asks(segment);
+            attached.lease.flush_or_sync(segment);
             open.push((leg, asked));
         }
         for (leg, asked) in open {

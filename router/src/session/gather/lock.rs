@@ -9,8 +9,8 @@ use crate::session::{Halt, Session};
 use mothership_merge::{Shape, rest_of};
 use mothership_plan::ShardQuery;
 use mothership_proto::backend::tag;
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::{Audience, Event};
 use std::sync::Arc;
 
 impl Session {
@@ -57,16 +57,11 @@ impl Session {
         attached.inbox.in_segment = true;
         attached.inbox.touched.add(None);
         let types = attached.inbox.types_on_shard(types);
-        let lease = &mut attached.lease;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| {
-            let (name, types) = (b"", &types);
-            Parse { name, sql, types }.put(out);
-            frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[1]);
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.bind((PORTAL, b""), values.iter().copied(), &[1]);
+            send.flush();
         });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        lease.ledger.push(Owed::Bind(Audience::Router));
     }
 
     /// Ends the portals. Within a segment of the client's, what has failed waits for the client's Sync.
@@ -80,12 +75,9 @@ impl Session {
             let lease = &mut attached.lease;
             // A server that has failed takes nothing but Sync, and forgets the portal.
             if !streams.is_wrong() {
-                lease
-                    .wire
-                    .with_output(|out| frontend::put_close(out, Target::Portal, PORTAL));
-                lease.ledger.push(Owed::Close(Audience::Router));
+                lease.request(Audience::Router, |send| send.close(Target::Portal, PORTAL));
             }
-            attached.end_asks(segment);
+            lease.flush_or_sync(segment);
             attached.inbox.in_segment &= segment;
         }
         for at in places {

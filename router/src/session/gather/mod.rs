@@ -40,8 +40,8 @@ use mothership_merge::Shape;
 use mothership_plan::gather::{Ending, Keeper, Verb};
 use mothership_plan::{Gather, Merge, Role};
 use mothership_proto::backend::Column;
-use mothership_proto::frontend::{self, Bind, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::{Bind, Target};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -341,13 +341,10 @@ impl Session {
         let at = self.place_of(residue)?;
         self.make_known(at, statement).await?;
         let lease = &mut self.servers[at].lease;
-        lease.wire.with_output(|out| {
-            let name = statement.server_name();
-            frontend::put_describe(out, Target::Statement, name.as_bytes());
-            out.extend_from_slice(frontend::SYNC);
+        lease.request(Audience::Router, |send| {
+            send.describe(Target::Statement, statement.server_name().as_bytes());
+            send.sync();
         });
-        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
-        lease.ledger.push(Owed::Sync(Audience::Router));
         let mut fetching = self.fetching(work);
         let asks = Leg {
             at,
@@ -510,12 +507,10 @@ impl Session {
         };
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        attached.lease.wire.with_output(|out| {
-            frontend::put_describe(out, Target::Statement, name.as_bytes());
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.describe(Target::Statement, name.as_bytes());
+            send.flush();
         });
-        let owed = Owed::DescribeStatement(Audience::Router);
-        attached.lease.ledger.push(owed);
         let mut fetching = fetch::Fetching::default();
         self.collect_leg(&leg, &[], &mut fetching).await?;
         let (_, described) = self.fetched(fetching)?;
@@ -537,7 +532,7 @@ impl Session {
         let attached = &mut self.servers[at];
         let types = attached.inbox.types_on_shard(types);
         attached.ask_description(sql, &types);
-        attached.end_asks(segment);
+        attached.lease.flush_or_sync(segment);
         let leg = Leg {
             at,
             describes: true,

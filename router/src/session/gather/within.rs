@@ -76,7 +76,7 @@ impl Session {
                         formats: &[1],
                         rows: 0,
                     });
-                    attached.end_asks(segment);
+                    attached.lease.flush_or_sync(segment);
                 }
                 for at in batch.iter().map(|leg| places[*leg]) {
                     self.each_message(at, |frame, reply, _| {

@@ -540,7 +540,7 @@ impl Session {
             formats,
             rows: 0,
         });
-        attached.end_asks(segment);
+        attached.lease.flush_or_sync(segment);
     }
 }
 

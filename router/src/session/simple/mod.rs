@@ -20,8 +20,8 @@ use crate::statements::names::Prepared;
 use crate::statements::step::{Defines, Kind, Step};
 use mothership_plan::{Params, Plan};
 use mothership_proto::backend;
-use mothership_proto::frontend::{self, put_query};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::{self};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
@@ -332,9 +332,7 @@ impl Session {
         let attached = &mut self.servers[at];
         attached.inbox.outcomes.extend(outcomes);
         attached.inbox.written = self.written.clone();
-        attached.lease.notes.unnamed = None;
-        attached.lease.wire.with_output(|out| put_query(out, sql));
-        attached.lease.ledger.push(Owed::Query(Audience::Client));
+        attached.lease.query(sql, Audience::Client);
     }
 
     pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -355,12 +353,7 @@ impl Session {
         let attached = &mut self.servers[at];
         attached.inbox.may_write = true;
         attached.inbox.touched.add(None);
-        attached.lease.wire.with_output(|out| {
-            mothership_proto::frame::put(out, frontend::tag::FUNCTION_CALL, |b| {
-                b.extend_from_slice(body)
-            });
-        });
-        attached.lease.ledger.push(Owed::FunctionCall);
+        attached.lease.function_call(body);
         Ok(())
     }
 }

@@ -11,8 +11,8 @@ use crate::statements::errors::Written;
 use crate::statements::names::{Origin, Prepared, renamed};
 use crate::statements::step::{Kind, Step};
 use mothership_proto::backend;
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::Parse;
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::{Statement, analyse};
@@ -334,13 +334,10 @@ impl Session {
                     types: &types,
                 };
                 attached.inbox.private = true;
-                attached.lease.wire.with_output(|out| {
-                    parse.put(out);
-                    out.extend_from_slice(frontend::SYNC);
+                attached.lease.request(Audience::Router, |send| {
+                    send.parse_numbered(&parse, prepared.id);
+                    send.sync();
                 });
-                let ledger = &mut attached.lease.ledger;
-                ledger.push(Owed::Parse(prepared.id, Audience::Router));
-                ledger.push(Owed::Sync(Audience::Router));
                 self.finish_private(at).await?;
             }
             _ => {
