@@ -65,7 +65,7 @@ impl Session {
     /// The same of what does not run yet.
     pub(super) fn check_parsed(&self, steps: &[Step]) -> Result<(), Halt> {
         // With several servers the failed one may not be the one that would be asked.
-        let failed = self.state.block == Block::Failed && self.model.is_some();
+        let failed = self.state.block == Block::Failed && self.known.model.is_some();
         let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
         if self.state.untold.take() {
             return Err(lost_transaction().into());
@@ -75,7 +75,7 @@ impl Session {
         }
         self.check_growth(steps.iter().map(|step| &step.kind))?;
         for step in steps {
-            if self.pool_mode == PoolMode::Statement && matches!(step.kind, Kind::Begin(_)) {
+            if self.login.pool_mode == PoolMode::Statement && matches!(step.kind, Kind::Begin(_)) {
                 return Err(Report::error(
                     sqlstate::FEATURE_NOT_SUPPORTED,
                     "transaction blocks are not allowed in statement pooling",

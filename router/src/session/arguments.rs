@@ -216,7 +216,7 @@ impl Session {
 
     /// Fails for arguments that one server cannot compute: a function in them may look at tables of several.
     fn check_given(&mut self, given: &[u8]) -> Result<(), Halt> {
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             return Ok(());
         };
         let sql = [b"SELECT ", given].concat();

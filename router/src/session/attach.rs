@@ -54,7 +54,7 @@ impl Session {
             None => self.join(shard, wants).await?,
         };
         self.servers[at].inbox.stands_by &= !takes_part;
-        if let Some(other) = self.active
+        if let Some(other) = self.servers.active
             && other != at
         {
             // Replies go to the client in the order of its requests.
@@ -65,7 +65,7 @@ impl Session {
             // Should this fail here, what the segment did elsewhere must fail, too.
             self.join_segment(Some(shard), false).await?;
         }
-        self.active = Some(at);
+        self.servers.active = Some(at);
         self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
         let begins = matches!(self.state.block, Block::Begun | Block::Open) && {
             let inbox = &self.servers[at].inbox;
@@ -84,18 +84,19 @@ impl Session {
     pub(super) fn leave_ahead(&mut self) {
         let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger().len();
         if self
+            .servers
             .active
             .and_then(|at| self.servers.get(at))
             .is_some_and(owes_ahead)
         {
-            self.active = None;
+            self.servers.active = None;
         }
     }
 
     /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
     /// of a segment follow one for the same server.
     pub(super) fn ready_server(&mut self, shard: usize) -> Option<usize> {
-        let at = self.active?;
+        let at = self.servers.active?;
         let ready = |s: &&Attached| s.shard == shard && !s.inbox.stands_by;
         let attached = self.servers.get(at).filter(ready)?;
         let inbox = &attached.inbox;
@@ -152,7 +153,7 @@ impl Session {
 
     /// How the object ids of a shard differ from those that clients are told.
     pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
-        self.model.as_ref()?.oids(shard)
+        self.known.model.as_ref()?.oids(shard)
     }
 
     /// Leases a connection, with the settings that hold outside of the transaction. One that is lost before it has got
@@ -248,7 +249,9 @@ impl Session {
         };
         let prepared = match prepared {
             Ok(()) if self.servers[at].shard >= self.topology.postgres => self.tell_forms(at).await,
-            Ok(()) if self.beginning.seen != altered => self.keep_beginning(at, altered).await,
+            Ok(()) if self.login.beginning.seen != altered => {
+                self.keep_beginning(at, altered).await
+            }
             other => other,
         };
         (prepared, untold)

@@ -172,7 +172,7 @@ impl Session {
             return Wants::NoPart;
         }
         let alone = self.state.block == Block::None
-            && !self.implicit
+            && !self.transaction.implicit
             && self.servers.is_empty()
             && !self.is_session_mode()
             && self.state.pins.is_empty();
@@ -241,7 +241,7 @@ impl Session {
     pub(super) async fn choose(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
         // A server that is alone is nobody's replica.
         if let Wants::FreshRead(parts) = wants
-            && self.refused != Some(Refused::Read)
+            && self.request.refused != Some(Refused::Read)
             && self.topology.shards[shard].servers.len() > 1
             && let Some(chosen) = self.choose_replica(shard, parts.as_ref()).await?
         {
@@ -366,7 +366,7 @@ impl Session {
         let pool = self.pool(shard, server)?;
         let counted = self.topology.health.begin(shard, server);
         // Who has stood in line takes the place there again.
-        let lined_up = self.lined_up.take();
+        let lined_up = self.fast.lined_up.take();
         let at_once = lined_up.is_none().then(|| pool.try_lease()).flatten();
         let (lease, waited) = match at_once {
             Some(lease) => (lease, Duration::ZERO),
@@ -417,14 +417,16 @@ impl Session {
         let place = (shard, server);
         let (topology, forgotten) = (&self.topology, self.core.forgotten_pools());
         let label = self.rules.pool();
-        if let Some(known) = self.pools.find(topology, forgotten, place, label) {
+        if let Some(known) = self.login.pools.find(topology, forgotten, place, label) {
             return Ok(known);
         }
         let pool = self.find_pool(shard, server)?;
         // To find it may have made the core forget another one.
         let forgotten = self.core.forgotten_pools();
-        self.pools.begin_anew_if_changed(&self.topology, forgotten);
-        self.pools.list.push(KnownPool {
+        self.login
+            .pools
+            .begin_anew_if_changed(&self.topology, forgotten);
+        self.login.pools.list.push(KnownPool {
             place,
             label: self.rules.pool().cloned().map(Box::new),
             pool: Rc::downgrade(&pool),
@@ -444,7 +446,11 @@ impl Session {
             Some(limit) => limit.get(),
             None => self.topology.pool_max(&key),
         };
-        let credentials = self.credentials.as_deref().unwrap_or(&Credentials::None);
+        let credentials = self
+            .login
+            .credentials
+            .as_deref()
+            .unwrap_or(&Credentials::None);
         let pool = self
             .core
             .pool(&self.topology, server, key, max, credentials);

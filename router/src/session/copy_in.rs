@@ -219,7 +219,7 @@ impl Session {
 
     /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
     fn refuses_null(&self, split: &Split) -> bool {
-        let model = self.model.as_ref();
+        let model = self.known.model.as_ref();
         let relation = model.and_then(|model| model.catalog().relation(&split.table));
         relation.is_some_and(|relation| {
             let mut key = split.sharded.0.columns.iter();
@@ -242,6 +242,7 @@ impl Session {
         };
         let options = CopyOptions::parse(sql, self.standard_strings()).map_err(|e| e.report())?;
         let relation = self
+            .known
             .model
             .as_ref()
             .and_then(|w| w.catalog().relation(&split.table));
@@ -256,6 +257,7 @@ impl Session {
             },
         );
         let version = self
+            .known
             .model
             .as_ref()
             .map_or(0, |w| w.catalog().server_version);

@@ -12,8 +12,6 @@ use super::rules::elsewhere;
 use super::state::Block;
 use super::touched::Parts;
 use super::{Halt, Session};
-use crate::core::Changing;
-use crate::core::code::Behind;
 use crate::metrics::latency::PlanKind;
 use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
@@ -189,9 +187,9 @@ impl Session {
     ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
         if let Some(step) = step.filter(|step| step.concerns_others()) {
-            self.begin_change_by(step);
+            self.transaction.begin_change_by(step, &self.core.shared);
         }
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             self.state.tally.planned(PlanKind::Single);
             return Ok(Dispatch::One {
                 shard: self.shard_unplanned(statement, at)?,
@@ -258,7 +256,7 @@ impl Session {
     /// prepared transaction.
     fn dispatch_unplanned(&mut self, step: Option<&Step>) -> Result<Option<Dispatch>, Halt> {
         // Looked for just before.
-        let prepared_on = self.prepared_on.take();
+        let prepared_on = self.transaction.prepared_on.take();
         let Some(step) = step else {
             return Ok(None);
         };
@@ -285,7 +283,7 @@ impl Session {
         }
         let finishes = matches!(step.kind, Kind::FinishPrepared(_));
         let prepared = prepared_on.filter(|_| finishes);
-        Ok(prepared.map(|shard| to(shard as usize, true)))
+        Ok(prepared.map(|shard| to(usize::from(shard), true)))
     }
 
     /// The route of a plan with these parameters, as far as all servers may serve it.
@@ -365,7 +363,8 @@ impl Session {
     /// writes such tables takes their lock first and then rows; who had rows first would wait for it the other way round.
     fn locks_home_copy(&self, step: &Step, plan: &Plan) -> bool {
         let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == mothership_plan::Target::Home);
-        let lasts = matches!(self.state.block, Block::Begun | Block::Open) && !self.implicit;
+        let lasts =
+            matches!(self.state.block, Block::Begun | Block::Open) && !self.transaction.implicit;
         let plain = step.kind == Kind::Plain && step.pins == Pins::NONE && step.calls.is_empty();
         locks && lasts && plain && !step.writes && self.topology.postgres > 1
     }
@@ -377,7 +376,7 @@ impl Session {
         body: &Prepared,
         params: &Params<'_>,
     ) -> Result<Dispatch, Halt> {
-        let (Some(model), [step]) = (self.model.clone(), body.steps.as_slice()) else {
+        let (Some(model), [step]) = (self.known.model.clone(), body.steps.as_slice()) else {
             return self.dispatch(body, 0, params);
         };
         let sql = std::str::from_utf8(step.span.of(&body.sql)).map_err(|_| not_utf8())?;
@@ -409,27 +408,10 @@ impl Session {
         Some(Parts::new(touched()?, model, &self.core.shared))
     }
 
-    /// Definitions may change from now on until the transaction ends, and with them the code behind names.
-    pub(super) fn begin_change(&mut self, behind: Behind) {
-        match &mut self.changing {
-            Some(changing) => changing.behind = changing.behind.and(behind),
-            None => self.changing = Some(Box::new(Changing::new(&self.core.shared, behind))),
-        }
-    }
-
-    /// The same, by a statement.
-    fn begin_change_by(&mut self, step: &Step) {
-        let judged = self.changing.is_some() && !step.changes_code;
-        self.begin_change(match judged {
-            true => Behind::Same,
-            false => Behind::Changed,
-        });
-    }
-
     /// Whether the loss of these statements leaves their outcome unknown: they write, or
     /// call what may write as far as is known.
     pub(super) fn may_write(&self, steps: &[Step]) -> bool {
-        let calls = |name: &str| match &self.model {
+        let calls = |name: &str| match &self.known.model {
             None => true,
             Some(model) => model.catalog().may_write(name),
         };
@@ -483,7 +465,7 @@ impl Session {
             };
             legs.push((usize::from(shard.0), text));
         }
-        if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.model)
+        if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.known.model)
             && ddl.place == mothership_plan::DdlPlace::OncePerCluster
         {
             let mut seen = Vec::new();

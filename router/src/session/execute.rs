@@ -149,7 +149,7 @@ impl Session {
 
     /// Fails for CREATE TABLE AS EXECUTE where its rows may come from several shards.
     pub(super) fn check_stores(&self, step: &Step) -> Result<(), Halt> {
-        match step.stores && self.model.is_some() {
+        match step.stores && self.known.model.is_some() {
             true => Err(create_as_execute_refused().into()),
             false => Ok(()),
         }

@@ -164,7 +164,7 @@ impl Session {
             bind: named.into(),
             format: bind.result_formats().next().unwrap_or(0),
             turns,
-            bound_at: self.taken_requests,
+            bound_at: self.request.taken,
             explained: RefCell::default(),
         })))
     }
@@ -198,8 +198,8 @@ impl Session {
         let explaining = &portal.explaining;
         self.settle_active().await?;
         self.join_segment(None, explaining.writes()).await?;
-        self.active = None;
-        let turns = match portal.bound_at + 1 == self.taken_requests {
+        self.servers.active = None;
+        let turns = match portal.bound_at + 1 == self.request.taken {
             true => portal.turns,
             // Something else may have been done since, which would be undone with it.
             false => portal.turns.without_undoing(),
@@ -214,7 +214,7 @@ impl Session {
         let (_, described) = self
             .describe_gathered(&bind, &portal.statement, shard)
             .await?;
-        self.active = None;
+        self.servers.active = None;
         let values: Vec<_> = bind.values().collect();
         let given = ExplainParameters {
             types: &described.parameters,
@@ -302,7 +302,7 @@ impl Session {
             _ => Vec::new(),
         };
         let sql = std::str::from_utf8(inner.of(&statement.sql)).map_err(|_| not_utf8())?;
-        let plan = match self.model.clone() {
+        let plan = match self.known.model.clone() {
             Some(model) => Some(self.plan(statement, 0, sql, &model)?),
             None => None,
         };
@@ -359,7 +359,7 @@ impl Session {
                 "Shards: those of the transaction".to_owned(),
             ]);
         }
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             let home = self.topology.home;
             let name = &self.topology.shards[home].name;
             return Ok(undeclared((shard_id(home), name), pin));
@@ -386,9 +386,10 @@ impl Session {
         name: &[u8],
         pin: Option<&Pin>,
     ) -> Result<Vec<String>, Halt> {
-        let (Some(prepared), Some(model)) =
-            (self.state.names.get(name).cloned(), self.model.clone())
-        else {
+        let (Some(prepared), Some(model)) = (
+            self.state.names.get(name).cloned(),
+            self.known.model.clone(),
+        ) else {
             return Err(no_such_statement(name).into());
         };
         let Some(arguments) = arguments(text, self.standard_strings(), &prepared) else {

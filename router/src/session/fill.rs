@@ -159,7 +159,7 @@ impl Session {
     /// EXECUTE has no place for them.
     fn fill_of(&mut self, statement: &Prepared, at: usize) -> Result<Option<Rc<Plan>>, Halt> {
         let writes = statement.steps.get(at).is_some_and(|step| step.writes);
-        if self.model.is_none()
+        if self.known.model.is_none()
             || !writes
             || statement.runs.is_some()
             || matches!(statement.origin, Origin::Prepare(_))
@@ -298,6 +298,7 @@ impl Session {
             _ => false,
         };
         let relations = self
+            .known
             .model
             .iter()
             .flat_map(|model| model.catalog().relations.values());

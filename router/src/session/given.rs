@@ -28,14 +28,16 @@ impl Session {
     }
 
     pub(super) fn gives_names(&self) -> bool {
-        self.is_session_mode() && self.model.is_none()
+        self.is_session_mode() && self.known.model.is_none()
     }
 
     /// Whether a server has a statement by the client's name, and it may be run by that. Where tables are declared since,
     /// it may not: a function may have given the name to another one, which nobody has placed.
     pub(super) fn is_there_as_given(&self, statement: &Prepared) -> bool {
         let id = statement.id;
-        statement.is_given() && self.model.is_none() && self.servers.iter().any(|s| has(s, id))
+        statement.is_given()
+            && self.known.model.is_none()
+            && self.servers.iter().any(|s| has(s, id))
     }
 
     /// The client has dropped a statement: so do the servers that know it by the client's name.

@@ -40,7 +40,7 @@ impl Session {
             }
             (Kind::Close(name), _) => self.closes_here(name),
             (Kind::Begin(_), Block::None | Block::Begun) => {
-                no_server && self.pool_mode != PoolMode::Statement
+                no_server && self.login.pool_mode != PoolMode::Statement
             }
             (
                 Kind::Commit { .. } | Kind::Rollback { .. },
@@ -97,7 +97,7 @@ impl Session {
                 if untold && matches!(kind, Kind::Commit { .. }) {
                     return Err(lost_transaction().into());
                 }
-                self.implicit = false;
+                self.transaction.implicit = false;
                 if *chain {
                     // No server has begun it yet.
                     self.state.block = Block::Begun;

@@ -835,7 +835,7 @@ impl Session {
                     client,
                     state,
                     servers,
-                    written,
+                    request,
                     ..
                 } = self;
                 let super::Attached { lease, inbox, .. } = &mut servers[at];
@@ -844,9 +844,12 @@ impl Session {
                     inbox.unnamed_lost |= reply.event == Event::Failed;
                     let translated = inbox.translated(frame);
                     let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
-                    if let Some(flow) =
-                        show_aside(frame, reply, (client, state, inbox), written.as_deref())
-                    {
+                    if let Some(flow) = show_aside(
+                        frame,
+                        reply,
+                        (client, state, inbox),
+                        request.written.as_deref(),
+                    ) {
                         return flow;
                     }
                     if inbox.ahead > 0 {
@@ -903,7 +906,7 @@ impl Session {
             }
             Err(Stopped::Ended(end)) => Err(end.into()),
             Err(Stopped::GivesWay) => {
-                self.met = AttemptOutcome::Others;
+                self.request.met = AttemptOutcome::Others;
                 Err(Halt::Failed)
             }
             Err(Stopped::Lost(error)) => {
@@ -928,13 +931,13 @@ impl Session {
             merging.error = None;
             merging.wrong = Some(report);
         }
-        if let (Some(body), Some(written)) = (&mut merging.error, &self.written) {
+        if let (Some(body), Some(written)) = (&mut merging.error, &self.request.written) {
             *body = written.moved(body, self.state.told.characters());
         }
         let result = merging.finish(&mut self.client);
         if matches!(result, Err(Halt::Failed)) {
             self.state.note_failure();
-            if !self.implicit && self.state.block == Block::Open {
+            if !self.transaction.implicit && self.state.block == Block::Open {
                 self.state.block = Block::Failed;
             }
             if self.state.phase == Phase::Segment {

@@ -12,6 +12,7 @@
 
 use super::inbox::Inbox;
 use super::state::Block;
+use super::transact::Transaction;
 use super::{Attached, Halt, Session};
 use crate::commit::gid::TransactionId;
 use crate::commit::mark::Mark;
@@ -30,14 +31,26 @@ pub(super) struct Joint {
     said: Option<Said>,
 }
 
+impl Transaction {
+    /// The shard on which the transaction over several shards began.
+    fn began_on(&self) -> Option<usize> {
+        self.joint.as_ref().map(|joint| joint.first)
+    }
+
+    /// What the server there said of it, if it has.
+    fn said(&self) -> Option<&Said> {
+        self.joint.as_ref()?.said.as_ref()
+    }
+}
+
 impl Session {
     /// The first server that works for a transaction over several and has no mark of it.
     pub(super) fn unmarked(&self) -> Option<usize> {
-        if self.servers.len() < 2 && (!self.implicit || self.state.sets) {
+        if self.servers.len() < 2 && (!self.transaction.implicit || self.state.sets) {
             return None;
         }
         // The router has transactions of its own for statements on several shards only.
-        let several = self.implicit || self.is_joint();
+        let several = self.transaction.implicit || self.is_joint();
         let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
         let wanted = several && self.state.block == Block::Open;
         wanted.then(|| self.servers.iter().position(lacks))?
@@ -49,7 +62,7 @@ impl Session {
             .servers
             .iter()
             .filter(|s| s.inbox.in_block || s.inbox.in_segment);
-        match &self.joint {
+        match &self.transaction.joint {
             Some(joint) if self.is_marked() => Some(joint.first),
             _ => working.next().map(|s| s.shard),
         }
@@ -68,7 +81,7 @@ impl Session {
 
     /// Whether the transaction is known to be one that must stay on its first shard.
     pub(super) fn must_stay(&self) -> bool {
-        let said = self.joint.as_ref().and_then(|joint| joint.said.as_ref());
+        let said = self.transaction.said();
         said.is_some_and(|said| said.serializable)
             && self.state.block == Block::Open
             && self.is_marked()
@@ -88,17 +101,17 @@ impl Session {
                 self.tell(at, &sql).await?;
             }
             // In a block of the client's what was said could be undone with a statement.
-            let known = self.implicit && self.is_weaker_by_default();
+            let known = self.transaction.implicit && self.is_weaker_by_default();
             if self.is_joint() && !known {
                 let said = self.said().await?;
-                let first = self.joint.as_ref().map(|joint| joint.first);
+                let first = self.transaction.began_on();
                 if said.serializable && first != Some(shard) {
                     return Err(over_shards().into());
                 }
             }
         }
         if self.must_stay() && self.is_joint() {
-            let first = self.joint.as_ref().map(|joint| joint.first);
+            let first = self.transaction.began_on();
             if first != Some(shard) {
                 return Err(over_shards().into());
             }
@@ -110,7 +123,7 @@ impl Session {
     pub(super) fn mark_of(&mut self, at: usize) -> String {
         let shard = self.servers[at].shard;
         let marked = self.is_marked();
-        let joint = match self.joint.take().filter(|_| marked) {
+        let joint = match self.transaction.joint.take().filter(|_| marked) {
             Some(joint) => joint,
             None => Box::new(Joint {
                 id: TransactionId::random(),
@@ -121,7 +134,7 @@ impl Session {
         let mark = Mark::of(joint.id);
         self.entry.mark.set(Some(mark));
         let asks = joint.first == shard && joint.said.is_none();
-        self.joint = Some(joint);
+        self.transaction.joint = Some(joint);
         let inbox = &mut self.servers[at].inbox;
         inbox.row = None;
         inbox.mark = Some(self.state.history.events().len());
@@ -133,18 +146,20 @@ impl Session {
 
     /// What the first server of the transaction says of it.
     pub(super) async fn said(&mut self) -> Result<Said, Halt> {
-        let first = self.joint.as_ref().map(|joint| joint.first);
+        let first = self.transaction.began_on();
         let at = self.servers.iter().position(|s| Some(s.shard) == first);
-        let (Some(joint), Some(at)) = (&self.joint, at) else {
+        let Some(at) = at else {
             return Err(unsaid().into());
         };
-        if let Some(said) = &joint.said {
+        if let Some(said) = self.transaction.said() {
             return Ok(said.clone());
         }
         self.settle(at).await?;
         self.hear_said();
-        let said = self.joint.as_ref().and_then(|joint| joint.said.clone());
-        said.ok_or_else(|| unsaid().into())
+        self.transaction
+            .said()
+            .cloned()
+            .ok_or_else(|| unsaid().into())
     }
 
     /// Takes what the first server of the transaction has said, if it has.
@@ -154,7 +169,12 @@ impl Session {
             return;
         }
         let by_default = self.is_by_default();
-        let Some(joint) = self.joint.as_mut().filter(|joint| joint.said.is_none()) else {
+        let Some(joint) = self
+            .transaction
+            .joint
+            .as_mut()
+            .filter(|joint| joint.said.is_none())
+        else {
             return;
         };
         let first = self.servers.iter_mut().find(|s| s.shard == joint.first);
@@ -176,7 +196,7 @@ impl Session {
     /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
     /// so again with the answer to the first statement, which need not be waited for: see [`Session::may_commit_joint`].
     fn is_weaker_by_default(&self) -> bool {
-        let first = self.joint.as_ref().map(|joint| joint.first);
+        let first = self.transaction.began_on();
         let first = self.servers.iter().find(|s| Some(s.shard) == first);
         let known = first.and_then(|first| first.lease.notes.serializable);
         known == Some(false) && self.is_by_default()
@@ -193,7 +213,7 @@ impl Session {
 
     /// The id by which the transaction is committed over several shards: that of its marks.
     pub(super) fn transaction_id(&self) -> TransactionId {
-        match &self.joint {
+        match &self.transaction.joint {
             Some(joint) if self.is_marked() => joint.id,
             _ => TransactionId::random(),
         }

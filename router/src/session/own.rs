@@ -46,6 +46,7 @@ impl Session {
     pub(super) async fn see_own_definitions(&mut self) -> Result<(), Halt> {
         let epoch = self.core.shared.schema_epoch.load(Ordering::SeqCst);
         let is_current = self
+            .known
             .model
             .as_ref()
             .is_some_and(|model| model.epoch >= epoch);
@@ -63,7 +64,7 @@ impl Session {
         epoch: u64,
         others: Others,
     ) -> Result<(), Halt> {
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             return Ok(());
         };
         let open = matches!(self.state.block, Block::Begun | Block::Open);

@@ -115,7 +115,7 @@ impl Session {
         if sql.len() <= LARGE || sql.len() > most {
             return;
         }
-        let (Some(model), Ok(sql)) = (self.model.clone(), std::str::from_utf8(sql)) else {
+        let (Some(model), Ok(sql)) = (self.known.model.clone(), std::str::from_utf8(sql)) else {
             return;
         };
         let context = self.context();
@@ -163,7 +163,7 @@ impl Session {
         let settings = Arc::clone(self.state.in_force());
         let temporary = self.temporary();
         let strings = self.standard_strings();
-        if let Some(kept) = &self.context
+        if let Some(kept) = &self.known.context
             && Arc::ptr_eq(&kept.settings, &settings)
             && (kept.unclear_path || kept.context.temporary == temporary)
             && kept.context.standard_conforming_strings == strings
@@ -197,7 +197,7 @@ impl Session {
             standard_conforming_strings: strings,
             gathers: preference::gathers(&settings),
         });
-        self.context = Some(KeptContext {
+        self.known.context = Some(KeptContext {
             settings,
             unclear_path,
             context: Rc::clone(&context),
@@ -243,7 +243,7 @@ impl Session {
         let who = &self.entry.who;
         let alone = self.state.marks.alone(self.state.pins);
         let alone = alone.map(|mark| (who.number, mark));
-        if let Some(kept) = &*self.kept_environment.borrow()
+        if let Some(kept) = &*self.known.kept_environment.borrow()
             && Arc::ptr_eq(&kept.in_force, in_force)
             && Arc::ptr_eq(&kept.lasting, lasting)
             && kept.alone == alone
@@ -253,12 +253,13 @@ impl Session {
         let owner = Owner {
             database: Arc::clone(&who.database),
             user: Arc::clone(&who.server_user),
-            begins: self.beginning.of,
+            begins: self.login.beginning.of,
             alone,
         };
-        let kept = &self.beginning.kept;
+        let kept = &self.login.beginning.kept;
         let environment = self.core.environments.of(owner, in_force, lasting, kept);
-        self.kept_environment
+        self.known
+            .kept_environment
             .replace(Some(Box::new(KeptEnvironment {
                 in_force: Arc::clone(in_force),
                 lasting: Arc::clone(lasting),

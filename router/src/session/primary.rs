@@ -129,7 +129,7 @@ impl Session {
 
     /// Has the server asked that has refused the write at hand: whether it is the primary, and takes writes.
     async fn confirm_refused(&mut self, shard: usize) -> Result<(), Halt> {
-        match self.refused {
+        match self.request.refused {
             Some(Refused::Write(server)) => {
                 let health = Arc::clone(&self.topology.health);
                 let confirmed = async { health.confirm(shard, server.into()).await };
@@ -141,7 +141,7 @@ impl Session {
 
     /// Whether this server has refused the write at hand, and says that it would refuse it again.
     fn is_read_only(&self, shard: usize, server: usize) -> bool {
-        matches!(self.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
+        matches!(self.request.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
             && self.topology.health.is_read_only(shard, server)
     }
 
@@ -164,7 +164,7 @@ impl Session {
 
     /// What the request at hand takes in memory, with all that the client has sent since.
     fn bytes_waiting(&self) -> usize {
-        self.client.input().len() + usize::from(self.at_hand) * BUFFER
+        self.client.input().len() + usize::from(self.request.buffers) * BUFFER
     }
 
     /// Waits for a while. Fails with `report` if the time is over.

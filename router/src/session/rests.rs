@@ -19,7 +19,7 @@ use tokio::time::Instant;
 impl Session {
     /// Notes how long it may rest by what holds now.
     pub(super) fn note_rests(&self) {
-        let begun = self.beginning.begins.as_ref();
+        let begun = self.login.beginning.begins.as_ref();
         let begun = begun.map(|begins| begins.rests()).unwrap_or_default();
         let said = self.state.in_force().rests();
         self.entry.pulse.set_rests(said.over(begun));
@@ -39,14 +39,10 @@ impl Session {
             return;
         }
         if self.entry.pulse.sets_timer() {
-            let until = Instant::now() + limit;
-            match &mut self.patience {
-                Some(timer) => timer.as_mut().reset(until),
-                none => *none = Some(Box::pin(tokio::time::sleep_until(until))),
-            }
+            self.fast.wake_at(Instant::now() + limit);
         }
-        let timer = self.patience.as_mut();
-        if timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+        let over = self.fast.poll_timer(cx);
+        if over.is_some_and(|over| over.is_ready()) {
             self.entry.pulse.end_rest();
             cx.waker().wake_by_ref();
         }

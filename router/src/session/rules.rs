@@ -210,7 +210,7 @@ impl Session {
 
     /// What is known of the database.
     pub(super) fn known_model(&self) -> Option<&Arc<DatabaseModel>> {
-        self.model.as_ref().or(self.rules.model.as_ref())
+        self.known.model.as_ref().or(self.rules.model.as_ref())
     }
 
     /// Works by newer knowledge from now on.
@@ -220,9 +220,9 @@ impl Session {
         }
         if self.topology.declared {
             self.rules.model = None;
-            self.model = Some(model);
+            self.known.model = Some(model);
         } else {
-            self.model = None;
+            self.known.model = None;
             self.rules.model = Some(model);
         }
     }
@@ -330,7 +330,7 @@ impl Session {
         if moment == RuleStage::Runs {
             self.entry.pulse.rule(outcome.timeout);
         }
-        let in_transaction = self.state.block != Block::None || self.implicit;
+        let in_transaction = self.state.block != Block::None || self.transaction.implicit;
         let works = (in_transaction && !self.servers.is_empty())
             || self.servers.iter().any(|server| server.inbox.in_segment);
         let set = Arc::clone(&self.rules.set);
@@ -498,7 +498,7 @@ impl Session {
     /// Without declared tables nothing is planned, but what a replica may serve must be
     /// proven all the same.
     fn prove(&mut self, statement: &Prepared) -> bool {
-        if self.model.is_some() || !self.rules.set.has_replicas() {
+        if self.known.model.is_some() || !self.rules.set.has_replicas() {
             return false;
         }
         let (Some(model), [step]) = (self.rules.model.clone(), statement.steps.as_slice()) else {
@@ -516,8 +516,8 @@ impl Session {
     pub(super) fn is_read_known(&self) -> bool {
         match &self.rules.outcome().servers {
             Servers::Primary => false,
-            Servers::Any => self.model.is_some(),
-            Servers::By(..) => self.model.is_some() || self.rules.is_proven(),
+            Servers::Any => self.known.model.is_some(),
+            Servers::By(..) => self.known.model.is_some() || self.rules.is_proven(),
         }
     }
 

@@ -70,10 +70,10 @@ impl Session {
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(message.bytes);
         self.client.consume(length);
-        self.again = Again::Never;
-        self.at_hand = primary::buffers(length);
+        self.request.again = Again::Never;
+        self.request.buffers = primary::buffers(length);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
-        self.at_hand = 0;
+        self.request.buffers = 0;
         self.keep_request(bytes);
         self.taken(result).await
     }
@@ -87,7 +87,7 @@ impl Session {
     /// PostgreSQL signals a backend and then its process group, so that the second signal may come when the request has
     /// ended. Its next request waits until the server has closed the connection of the cancel.
     async fn wait_for_cancels(&mut self) {
-        for attached in &self.servers {
+        for attached in self.servers.iter() {
             attached.lease.cancel.settled().await;
         }
     }
@@ -119,9 +119,9 @@ impl Session {
                 Err(unknown(message).into())
             };
         }
-        self.written = None;
+        self.request.written = None;
         if !matches!(message, tag::DESCRIBE | tag::FLUSH) {
-            self.taken_requests += 1;
+            self.request.taken += 1;
             self.state.worked |= self.state.block != Block::None;
         }
         if message != tag::SYNC {
@@ -149,7 +149,7 @@ impl Session {
         if !belongs_to_copy(message) {
             return Err(End::Told(unexpected_in_copy(message)));
         }
-        let Some(at) = self.active else {
+        let Some(at) = self.servers.active else {
             self.client.consume(length);
             return Ok(());
         };
@@ -220,7 +220,7 @@ impl Session {
             }
         }
         // A server that does not take COPY data holds the client back.
-        if let Some(at) = self.active
+        if let Some(at) = self.servers.active
             && let Some(server) = self.servers.get_mut(at)
             && server.lease.unsent() > copy_buffer
         {
@@ -237,7 +237,7 @@ impl Session {
         let hoards = doing == Doing::Unfinished && before >= HOARD as usize;
         let pressure = &self.core.shared.pressure;
         // It is held back until memory is measured, at most pressure::LOOK.
-        if std::mem::take(&mut self.yields) || hoards && pressure.holds_back() {
+        if std::mem::take(&mut self.request.yields) || hoards && pressure.holds_back() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -251,7 +251,7 @@ impl Session {
                     pressure.grew(n);
                 }
                 // Whoever sends faster than is read would have the core for as long as he sends.
-                self.yields = before / AT_ONCE != (before + n) / AT_ONCE;
+                self.request.yields = before / AT_ONCE != (before + n) / AT_ONCE;
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
@@ -379,7 +379,7 @@ impl Session {
     fn lose_transaction(&mut self) {
         if self.state.block != Block::None {
             self.state.end_block(Ended::Undone);
-            if !self.implicit {
+            if !self.transaction.implicit {
                 self.state.block = Block::Lost;
             }
             self.state.untold.set(self.state.phase == Phase::Idle);
@@ -389,7 +389,7 @@ impl Session {
         for mut other in self.servers.drain(..) {
             other.lease.doubt();
         }
-        self.implicit = false;
+        self.transaction.implicit = false;
         self.show_working();
         self.state.portals.close_all();
         // As with PostgreSQL itself: who listens there, or has a lock, would wait for nothing.
@@ -418,7 +418,7 @@ impl Session {
             true => self.report_lost(attached.shard, attached.server),
             false => self.report_broken(attached.shard, attached.server),
         }
-        self.active = None;
+        self.servers.active = None;
         // What it said to a question of the router's own, nobody else has heard.
         let was_told = attached.inbox.fatal && attached.inbox.router_error.is_none();
         let committing = attached.inbox.committing;
@@ -440,7 +440,7 @@ impl Session {
             server = %attached.lease.pool().opener().endpoint().address,
             error = %error,
             said = ?attached.lease.farewell(),
-            repeated = self.repeated,
+            repeated = self.request.repeated,
             "lost a server connection",
         );
         // Of a segment that is skipped to its Sync the client has heard already.
@@ -497,7 +497,7 @@ impl Session {
                 false => self.poll_server(cx, at).map(|()| false),
             });
             if gives_way.await {
-                self.met = AttemptOutcome::Others;
+                self.request.met = AttemptOutcome::Others;
                 return Err(Halt::Failed);
             }
         }
@@ -508,7 +508,7 @@ impl Session {
     pub(super) async fn raise(&mut self, report: Report) -> Result<(), End> {
         let phase = self.state.phase;
         if phase == Phase::Segment
-            && let Some(at) = self.active
+            && let Some(at) = self.servers.active
         {
             self.servers[at].lease.flush();
             match self.settle(at).await {
@@ -521,23 +521,23 @@ impl Session {
                 Err(Halt::Fail(_)) => unreachable_in_debug(),
             }
         }
-        self.held = None;
+        self.request.held = None;
         self.client.with_output(|out| report.put(out));
         self.state.note_report(&report);
-        if self.implicit && self.state.phase != Phase::Segment {
+        if self.transaction.implicit && self.state.phase != Phase::Segment {
             self.rollback_all().await;
-            self.implicit = false;
+            self.transaction.implicit = false;
             self.state.end_block(Ended::Undone);
         } else if self.servers.len() <= 1 || self.state.block == Block::None {
             self.fail_servers().await?;
         }
         match &self.state.block {
-            Block::Begun if !self.implicit && self.servers.is_empty() => {
+            Block::Begun if !self.transaction.implicit && self.servers.is_empty() => {
                 self.state.block = Block::Refused;
             }
             // A chained one, whose servers have not begun it yet.
-            Block::Begun if !self.implicit => self.state.block = Block::Failed,
-            Block::Open if self.implicit => {}
+            Block::Begun if !self.transaction.implicit => self.state.block = Block::Failed,
+            Block::Open if self.transaction.implicit => {}
             Block::Open if self.servers.is_empty() => self.state.block = Block::Lost,
             Block::Open => self.state.block = Block::Failed,
             _ => {}
@@ -658,7 +658,7 @@ impl Session {
     /// Writes an answer of the router's own, in its turn.
     pub(super) fn answer(&mut self, bytes: impl Into<Cow<'static, [u8]>>) {
         let bytes = bytes.into();
-        if let Some(at) = self.active
+        if let Some(at) = self.servers.active
             && !self.servers[at].lease.ledger().is_empty()
         {
             self.servers[at].lease.answer_in_turn(bytes);

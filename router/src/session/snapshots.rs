@@ -23,7 +23,8 @@ impl Session {
             !self.servers.iter().any(has)
         };
         let shards: Vec<usize> = (0..self.topology.postgres).filter(|s| lacks(*s)).collect();
-        let wanted = open && !self.implicit && many.legs.len() > 1 && !shards.is_empty();
+        let wanted =
+            open && !self.transaction.implicit && many.legs.len() > 1 && !shards.is_empty();
         if !wanted || !self.keeps_snapshot() {
             return Ok(());
         }
@@ -31,7 +32,7 @@ impl Session {
             return Err(locks_too_late().into());
         }
         self.settle_active().await?;
-        self.active = None;
+        self.servers.active = None;
         for shard in shards {
             match self.begin_on_shard(shard).await {
                 Ok(()) => {}

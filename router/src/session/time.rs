@@ -101,7 +101,7 @@ impl Session {
         sql: &[u8],
         at: usize,
     ) -> Result<Option<Many>, Halt> {
-        let Some(model) = self.model.clone().filter(|_| many.timed) else {
+        let Some(model) = self.known.model.clone().filter(|_| many.timed) else {
             return Ok(None);
         };
         let moments = match self.state.block {
@@ -169,7 +169,7 @@ impl Session {
         text: &'t str,
         writes: bool,
     ) -> Result<Cow<'t, str>, Halt> {
-        let Some(model) = self.model.clone().filter(|_| self.is_marked()) else {
+        let Some(model) = self.known.model.clone().filter(|_| self.is_marked()) else {
             return Ok(Cow::Borrowed(text));
         };
         let strings = self.standard_strings();
@@ -192,7 +192,7 @@ impl Session {
         at: usize,
         text: Cow<'t, str>,
     ) -> Result<Cow<'t, str>, Halt> {
-        let is_alone = self.state.block == Block::None || self.implicit;
+        let is_alone = self.state.block == Block::None || self.transaction.implicit;
         let strings = self.standard_strings();
         let asks = Uses::of(&text, strings).is_ok_and(|uses| uses.need_statement());
         if !is_alone || !asks || self.is_marked() {
@@ -216,7 +216,9 @@ impl Session {
         let first = self.servers.iter().position(|s| Some(s.shard) == first);
         let statement = match first {
             // A transaction of the router's own for one statement began with it.
-            Some(at) if needs && !self.implicit => self.time_on(at, "statement_timestamp").await?,
+            Some(at) if needs && !self.transaction.implicit => {
+                self.time_on(at, "statement_timestamp").await?
+            }
             _ => said.now.clone(),
         };
         Ok(Moments {

@@ -5,8 +5,10 @@
 //! decide; this file carries its statements to the servers and their answers back.
 
 use super::attach::give_back;
+use super::gather::{Bound, Conflict};
 use super::inbox::Inbox;
 use super::many::Merging;
+use super::marks::Joint;
 use super::state::{Block, Ended};
 use super::touched::WrittenParts;
 use super::{Attached, Halt, Session};
@@ -15,6 +17,8 @@ use crate::commit::finishing::{StillFinishing, UnderWay};
 use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Cause, Commit, End as Outcome, Reply, Step, Via};
+use crate::core::code::Behind;
+use crate::core::{Changing, Shared};
 use crate::statements::step::{Kind, Pins};
 use mothership_plan::Merge;
 use mothership_pool::health::{CommitClock, Scope};
@@ -28,12 +32,56 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+/// What a session knows of its transaction that no server tells: what the router has made of it, and what it may have
+/// changed. Whether a block is open is in [`State`](super::state::State).
+#[derive(Default)]
+pub(super) struct Transaction {
+    /// The transaction block is the router's own.
+    pub implicit: bool,
+    /// All its servers are being told to commit.
+    pub commits: bool,
+    /// What the open segment has bound.
+    pub bound: Bound,
+    /// What becomes of a conflict of the write that runs.
+    pub conflict: Conflict,
+    /// The shard that has what the COMMIT PREPARED at hand names. Small, as every session has room for it.
+    pub prepared_on: Option<u16>,
+    /// The transaction over several shards that the marks on servers name.
+    pub joint: Option<Box<Joint>>,
+    /// Definitions may be changed by what is under way.
+    pub changing: Option<Box<Changing>>,
+    /// CommandComplete of a write over several shards, which waits for the Sync that commits it.
+    #[allow(clippy::box_collection)]
+    // Nearly no session has one, and each keeps the place for it.
+    pub waiting_command: Option<Box<Vec<u8>>>,
+}
+
+impl Transaction {
+    /// Definitions may change from now on until the transaction ends, and with them the code behind names.
+    pub fn begin_change(&mut self, behind: Behind, shared: &Arc<Shared>) {
+        match &mut self.changing {
+            Some(changing) => changing.behind = changing.behind.and(behind),
+            None => self.changing = Some(Box::new(Changing::new(shared, behind))),
+        }
+    }
+
+    /// The same, by a statement.
+    pub fn begin_change_by(&mut self, step: &crate::statements::step::Step, shared: &Arc<Shared>) {
+        let judged = self.changing.is_some() && !step.changes_code;
+        let behind = match judged {
+            true => Behind::Same,
+            false => Behind::Changed,
+        };
+        self.begin_change(behind, shared);
+    }
+}
+
 impl Session {
     /// A transaction of the router's own begins, for a statement that changes several
     /// shards and that the client did not put into one.
     pub(super) fn begin_implicit(&mut self) {
         if self.state.block == Block::None {
-            self.implicit = true;
+            self.transaction.implicit = true;
             self.state.block = Block::Begun;
             self.state.chain(false);
             self.state.settings.begin();
@@ -85,7 +133,7 @@ impl Session {
     /// ends, it ends here.
     pub(super) async fn leave_segment(&mut self) -> Result<(), Halt> {
         self.settle_active().await?;
-        if self.state.block != Block::None || self.implicit {
+        if self.state.block != Block::None || self.transaction.implicit {
             return Ok(());
         }
         // What the pipeline has bound can be fetched by the query.
@@ -102,7 +150,7 @@ impl Session {
 
     /// Ends the transaction of the router's own as `result` says.
     pub(super) async fn end_implicit(&mut self, result: Result<(), Halt>) -> Result<(), Halt> {
-        if !self.implicit {
+        if !self.transaction.implicit {
             return result;
         }
         let ended = match result {
@@ -112,7 +160,7 @@ impl Session {
                 Err(halt)
             }
         };
-        self.implicit = false;
+        self.transaction.implicit = false;
         self.state.block = Block::None;
         self.tell_settings();
         ended
@@ -186,7 +234,7 @@ impl Session {
     fn after_block(&mut self, chain: bool, ended: Ended) {
         self.state.chain(chain);
         self.state.end_block(ended);
-        self.implicit = false;
+        self.transaction.implicit = false;
         if chain {
             self.state.block = Block::Begun;
             self.state.settings.begin();
@@ -220,7 +268,7 @@ impl Session {
         let done = self.state.as_done(kind);
         self.state.follow(&done, &command);
         let on_servers = self.state.on_servers(&done);
-        for attached in &mut self.servers {
+        for attached in self.servers.iter_mut() {
             attached.inbox.follow(&on_servers, &command);
             attached
                 .inbox
@@ -271,7 +319,7 @@ impl Session {
         if sets && self.postgres_here().is_none() && self.state.block != Block::Failed {
             self.attach(self.topology.home).await?;
         }
-        self.active = None;
+        self.servers.active = None;
         self.servers.sort_by_key(|s| s.shard >= apart);
         Ok(())
     }
@@ -280,7 +328,7 @@ impl Session {
     fn unpin_all(&mut self, unpins: Pins) {
         self.state.unpin(unpins);
         let stays = !self.state.pins.is_empty();
-        for attached in &mut self.servers {
+        for attached in self.servers.iter_mut() {
             attached.inbox.pinned &= stays;
         }
     }
@@ -288,7 +336,7 @@ impl Session {
     /// Gives back servers that were taken for the statement that failed and were not in its transaction yet, but none
     /// that keeps something of the session.
     fn leave_outsiders(&mut self) {
-        self.active = None;
+        self.servers.active = None;
         let session_mode = self.is_session_mode();
         let outsider = |s: &mut super::Attached| {
             let inbox = &s.inbox;
@@ -350,9 +398,9 @@ impl Session {
 
     /// Commits on every server, on all or on none. Fails with what the client is told.
     pub(super) async fn commit_all(&mut self) -> Result<(), Halt> {
-        self.commits = true;
+        self.transaction.commits = true;
         let result = self.commit_each().await;
-        self.commits = false;
+        self.transaction.commits = false;
         result
     }
 
@@ -473,7 +521,7 @@ impl Session {
         end: &Outcome,
         mut errors: HashMap<usize, Vec<u8>>,
     ) -> Result<(), Halt> {
-        for attached in &mut self.servers {
+        for attached in self.servers.iter_mut() {
             let carried = &mut attached.inbox.carried;
             match end {
                 Outcome::Committed { .. } => carried.commit(),
@@ -662,7 +710,7 @@ impl Session {
 
     /// Closes connections whose state is in doubt. A session that had something on one of them ends with it.
     pub(super) fn drop_doubtful(&mut self) {
-        self.active = None;
+        self.servers.active = None;
         let doubtful = |s: &super::Attached| s.lease.is_doubtful();
         if self.servers.iter().any(doubtful) {
             let mut dropped = self.servers.iter().filter(|s| doubtful(s));

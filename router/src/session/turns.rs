@@ -170,7 +170,7 @@ impl Session {
 
     /// A statement begins, of which no savepoint stands.
     pub(super) fn begin_saving(&mut self) {
-        for attached in &mut self.servers {
+        for attached in self.servers.iter_mut() {
             attached.inbox.saved_now = None;
         }
     }
@@ -236,7 +236,7 @@ impl Session {
         let in_segment = self.servers.iter().any(|s| s.inbox.in_segment);
         match self.state.block {
             Block::None => !in_segment,
-            Block::Begun => self.implicit && !begun && !in_segment,
+            Block::Begun => self.transaction.implicit && !begun && !in_segment,
             Block::Open | Block::Refused | Block::Failed | Block::Lost => false,
         }
     }
@@ -248,7 +248,7 @@ impl Session {
                 && !step.moves_sequence
                 && !step.calls.iter().any(|call| reaches(call))
         };
-        let Some(model) = &self.model else {
+        let Some(model) = &self.known.model else {
             return false;
         };
         let strings = self.standard_strings();
@@ -281,7 +281,7 @@ impl Session {
 
     /// Others were met by a statement with this text: what names its tables goes to its shards like this for a while.
     fn note_contention(&self, sql: &[u8], order: Order) {
-        let (Ok(sql), Some(model)) = (std::str::from_utf8(sql), &self.model) else {
+        let (Ok(sql), Some(model)) = (std::str::from_utf8(sql), &self.known.model) else {
             return;
         };
         let mut named = BTreeSet::new();
@@ -303,7 +303,7 @@ impl Session {
 
     /// An attempt begins. What is told of it is held back while it can be undone.
     pub(super) fn begin_attempt(&mut self, turns: Turns) {
-        self.met = AttemptOutcome::Nobody;
+        self.request.met = AttemptOutcome::Nobody;
         if turns.left > 0 {
             self.client.hold();
             self.entry.yielding.begin(|number| Attempt {
@@ -326,7 +326,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
-        if std::mem::take(&mut self.met) == AttemptOutcome::Nobody {
+        if std::mem::take(&mut self.request.met) == AttemptOutcome::Nobody {
             self.client.release();
             return Ok(false);
         }
@@ -363,7 +363,7 @@ impl Session {
         let is_all = attempt.is_some_and(|attempt| !attempt.is_part);
         let gives = deadlock && is_all && self.can_give_way();
         if gives {
-            self.met = AttemptOutcome::Others;
+            self.request.met = AttemptOutcome::Others;
         }
         gives
     }
@@ -391,7 +391,7 @@ impl Session {
         for at in 0..self.servers.len() {
             self.hear_out_attempt(at).await;
         }
-        self.active = None;
+        self.servers.active = None;
         self.state.skipping = false;
         self.entry.seen.deadlock.take();
         match ground {

@@ -23,10 +23,10 @@ impl Session {
         number: ClientNumber,
     ) -> Option<Box<Self>> {
         // What it begins with is what connections have that are opened from now on.
-        self.beginning.seen = self.core.see_altered();
+        self.login.beginning.seen = self.core.see_altered();
         let home = self.home_database();
         let altered = &self.core.shared.altered;
-        self.beginning.of = altered.last(&self.entry.who.server_user, &home);
+        self.login.beginning.of = altered.last(&self.entry.who.server_user, &home);
         let mut settings = Settings::clone(self.state.settings.startup());
         settings.remove("application_name");
         let key = WelcomeKey {
@@ -34,7 +34,7 @@ impl Session {
             user: Arc::clone(&self.entry.who.server_user),
             settings,
             epoch: self.epoch(),
-            altered: self.beginning.of,
+            altered: self.login.beginning.of,
         };
         // Boxed, because it is large, and few logins have to.
         let found = match self.core.welcomes.get(&key) {
@@ -151,7 +151,7 @@ impl Session {
     /// Notes what the session begins with. A role is set on every server, as if the startup packet had said so: SET ROLE
     /// NONE leaves it, and RESET ROLE and DISCARD ALL go back to it.
     fn begin_as(&mut self, begins: &Option<Arc<Begins>>) {
-        self.beginning.begins.clone_from(begins);
+        self.login.beginning.begins.clone_from(begins);
         let role = begins.as_ref().and_then(|begins| begins.role());
         if let Some(role) = role {
             let role = Value::Text(role.to_owned());

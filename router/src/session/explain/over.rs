@@ -116,7 +116,7 @@ impl Session {
         step: &Step,
         params: &Params<'_>,
     ) -> Result<Option<Explaining>, Halt> {
-        let (Some(inner), Some(model)) = (step.explains, self.model.clone()) else {
+        let (Some(inner), Some(model)) = (step.explains, self.known.model.clone()) else {
             return Ok(None);
         };
         let text: Box<[u8]> = step.span.of(&statement.sql).into();
@@ -262,7 +262,7 @@ impl Session {
             Over::Many(many) => self.explain_many(explaining, many, given, turns).await?,
             Over::Gather(work) => self.explain_gather(explaining, work, given, turns).await?,
         };
-        self.active = None;
+        self.servers.active = None;
         if let ([part], Over::Many(_)) = (&parts[..], &explaining.over) {
             return Ok(part.lines.clone());
         }

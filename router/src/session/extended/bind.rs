@@ -36,7 +36,7 @@ impl Session {
     pub(in crate::session) async fn on_bind(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.begin_segment().await?;
         self.await_earlier().await?;
-        self.check_unlocked()?;
+        self.transaction.bound.check_unlocked()?;
         let bind = Bind::read(body).map_err(malformed)?;
         let Some(statement) = self.state.names.get(bind.statement).cloned() else {
             self.flush_held().await?;
@@ -62,7 +62,7 @@ impl Session {
         let numbered = self.numbered_bind(&statement).await?;
         let statement = match &numbered {
             Some((numbered, written)) => {
-                self.written = Some(Rc::clone(written));
+                self.request.written = Some(Rc::clone(written));
                 Rc::clone(numbered)
             }
             None => statement,
@@ -71,7 +71,7 @@ impl Session {
         let filled = self.filled_bind(&bind, &statement).await?;
         let (statement, bind) = match &filled {
             Some((filled, body, written)) => {
-                self.written = Some(Rc::clone(written));
+                self.request.written = Some(Rc::clone(written));
                 (Rc::clone(filled), Bind::read(body).map_err(malformed)?)
             }
             None => (statement, bind),
@@ -79,7 +79,7 @@ impl Session {
         let signalled = self.signalled_bind(&bind, &statement).await?;
         let statement = signalled.unwrap_or(statement);
         if filled.is_none() && numbered.is_none() {
-            self.written = process::origin(&statement);
+            self.request.written = process::origin(&statement);
         }
         let mut parts = None;
         let place = if let Some(inner) = self.explained_by(&statement)? {
@@ -104,7 +104,7 @@ impl Session {
             progress: Progress::Ready,
         };
         self.state.portals.bind(bind.portal, portal);
-        self.has_bound();
+        self.transaction.bound.add();
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Session {
     /// Whether it is an INSERT that can only be divided when a server has said of which types its parameters are.
     fn lacks_types(&mut self, statement: &Rc<Prepared>) -> bool {
         let (Some(model), [step], Origin::Parse(_)) = (
-            self.model.clone(),
+            self.known.model.clone(),
             statement.steps.as_slice(),
             &statement.origin,
         ) else {
@@ -249,13 +249,13 @@ impl Session {
             // What follows for this segment finds it attached.
             self.attach_to(shard, wants).await?;
         }
-        match self.held.take() {
+        match self.request.held.take() {
             Some((name, held)) if *name == *bind.statement => {
                 let at = self.attach(shard).await?;
                 self.parse_on(at, &name, &held).await?
             }
             other => {
-                self.held = other;
+                self.request.held = other;
                 self.flush_held().await?;
             }
         }
@@ -281,7 +281,7 @@ impl Session {
         statement: &Rc<Prepared>,
         plan: Option<Rc<Plan>>,
     ) -> Result<Dispatch, Halt> {
-        if self.model.is_none() {
+        if self.known.model.is_none() {
             return self.dispatch(statement, 0, &Params::NONE);
         }
         let formats: SmallVec<[i16; FEW]> = bind.values().map(|(format, _)| format).collect();
@@ -332,7 +332,7 @@ impl Session {
         let (Kind::Execute(name), Some(span)) = (&step.kind, step.name_span) else {
             return Ok(None);
         };
-        if self.model.is_none() || self.explained_by(statement)?.is_some() {
+        if self.known.model.is_none() || self.explained_by(statement)?.is_some() {
             return Ok(None);
         }
         let whole = self.dispatch_execute(&own.sql, &runs.body);
@@ -379,7 +379,7 @@ impl Session {
             // What the shards get is another text: if something is wrong with this one, it is said of this one.
             self.flush_held().await?;
             self.settle_active().await?;
-        } else if let Some((_, _held)) = self.held.take() {
+        } else if let Some((_, _held)) = self.request.held.take() {
             // Each server gets it with its own Bind.
             self.answer(backend::PARSE_COMPLETE);
         }
@@ -411,7 +411,7 @@ impl Session {
                 self.settle(at).await?;
             }
         }
-        self.active = None;
+        self.servers.active = None;
         if turns.saves() {
             self.begin_saving();
             self.save(&many);
@@ -421,7 +421,7 @@ impl Session {
         self.client.send(backend::BIND_COMPLETE);
         let mut portal = ManyPortal::new(many, columns, shows);
         portal.turns.set(turns);
-        portal.bound_at = self.taken_requests;
+        portal.bound_at = self.request.taken;
         if turns.can_undo() {
             let names = [bind.portal, b"\0", bind.statement, b"\0"].concat();
             portal.bind = Some([&names, bind.rest].concat().into());
@@ -463,7 +463,7 @@ impl Session {
                 }
             }
         }
-        self.active = None;
+        self.servers.active = None;
         if let Some(body) = self.first_failure(many, sql, failed) {
             return Err(self.failed_in_segment(&body));
         }
@@ -542,10 +542,10 @@ impl Session {
             self.leave_ahead();
             self.attach_to(*shard, Wants::Primary).await?;
         }
-        self.active = None;
+        self.servers.active = None;
         self.bind_legs(&bind, statement, &portal.many, false)
             .await?;
-        self.active = None;
+        self.servers.active = None;
         Ok(())
     }
 
@@ -639,7 +639,7 @@ impl Session {
         if self.gives_way_to(body) {
             return Halt::Failed;
         }
-        let written = self.written.as_ref();
+        let written = self.request.written.as_ref();
         let moved = written.map(|written| written.moved(body, self.state.told.characters()));
         let body = moved.as_deref().unwrap_or(body);
         let named = named_as_client(body, &self.state.names);
@@ -648,7 +648,7 @@ impl Session {
             .with_output(|out| crate::statements::errors::put_as_error(out, body));
         self.state.note_failure();
         self.state.skipping = true;
-        if !self.implicit && self.state.block == Block::Open {
+        if !self.transaction.implicit && self.state.block == Block::Open {
             self.state.block = Block::Failed;
         }
         Halt::Failed

@@ -73,6 +73,7 @@ impl Session {
 
     fn close_nothing(&mut self) {
         if self
+            .servers
             .active
             .is_some_and(|at| !self.servers[at].lease.ledger().is_empty())
         {

@@ -45,7 +45,7 @@ impl Session {
             self.state.definitions = Definitions::Changed;
         }
         self.log_statement(&statement.sql);
-        if self.model.is_some() {
+        if self.known.model.is_some() {
             // The server that has it may not be the one that failed.
             self.check_failed(statement)?;
         }
@@ -200,7 +200,7 @@ impl Session {
         rows: i32,
     ) -> Result<(), Halt> {
         self.settle_active().await?;
-        self.active = None;
+        self.servers.active = None;
         if gathered.held.borrow().is_some() {
             self.put_held(rows, &gathered.held);
             return Ok(());
@@ -244,7 +244,7 @@ impl Session {
         bound: &Portal,
     ) -> Result<(), Halt> {
         self.settle_active().await?;
-        self.active = None;
+        self.servers.active = None;
         let many = &portal.many;
         let statement = &bound.statement;
         if portal.columns.is_none() {
@@ -254,7 +254,7 @@ impl Session {
             self.state.portals.done(name);
             let Prepared { sql, steps, .. } = &**statement;
             let done = self.query_many(sql, steps, many).await;
-            self.active = None;
+            self.servers.active = None;
             let command = done?;
             if let Some(step) = statement.step() {
                 self.state.note_definitions(step);
@@ -268,7 +268,7 @@ impl Session {
             return Ok(());
         }
         let mut turns = portal.turns.get();
-        if portal.bound_at + 1 != self.taken_requests {
+        if portal.bound_at + 1 != self.request.taken {
             // Something else may have been done since, which would be undone with it.
             turns = turns.without_undoing();
         }
@@ -476,8 +476,8 @@ impl Session {
     /// end is said after the commit: PostgreSQL sends both in one piece, and there are
     /// drivers that take CommandComplete for the end of it all.
     pub(in crate::session) fn command_before_sync(&mut self, command: Vec<u8>) {
-        if self.implicit {
-            self.waiting_command = Some(Box::new(command));
+        if self.transaction.implicit {
+            self.transaction.waiting_command = Some(Box::new(command));
         } else {
             self.put_command(&command);
         }
@@ -485,7 +485,7 @@ impl Session {
 
     /// Something else than a Sync follows: the client may wait for the command's end.
     pub(in crate::session) fn say_waiting_command(&mut self) {
-        if let Some(command) = self.waiting_command.take() {
+        if let Some(command) = self.transaction.waiting_command.take() {
             self.put_command(&command);
         }
     }
@@ -518,7 +518,7 @@ impl Session {
                 // Servers that only read so far must not commit it each for itself.
                 self.join_segment(None, true).await?;
             }
-            self.active = None;
+            self.servers.active = None;
             self.state.portals.done(name);
             return self.run_here(&step.kind, &statement.sql).await;
         }

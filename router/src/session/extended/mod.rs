@@ -49,7 +49,7 @@ impl Session {
     async fn begin_segment(&mut self) -> Result<(), Halt> {
         if self.state.phase == Phase::Idle {
             self.state.phase = Phase::Segment;
-            self.bound = Bound::Nothing;
+            self.transaction.bound = Bound::Nothing;
             self.state.marks.awaited = false;
             self.refresh_model().await?;
         }
@@ -70,7 +70,7 @@ impl Session {
 
     /// Everything before is answered, so that what is written now comes after it.
     pub(super) async fn settle_active(&mut self) -> Result<(), Halt> {
-        if let Some(at) = self.active
+        if let Some(at) = self.servers.active
             && !self.servers[at].lease.ledger().is_empty()
         {
             self.servers[at].lease.flush();

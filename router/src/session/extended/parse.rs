@@ -51,7 +51,7 @@ impl Session {
             return Ok(());
         }
         self.check_parsed(&statement.steps)?;
-        if self.model.is_some() || self.waits_for_bind(&statement) {
+        if self.known.model.is_some() || self.waits_for_bind(&statement) {
             if statement.steps.len() > 1 {
                 return Err(Report::error(
                     sqlstate::SYNTAX_ERROR,
@@ -60,11 +60,11 @@ impl Session {
                 .into());
             }
             if let Err(halt) = self.check_unbound(&statement).await {
-                self.written = process::origin(&statement);
+                self.request.written = process::origin(&statement);
                 return Err(self.judged(halt, &statement.sql, parse.types).await);
             }
             // Which server it goes to is known at Bind, which often follows at once.
-            self.held = Some((parse.name.into(), Rc::clone(&statement)));
+            self.request.held = Some((parse.name.into(), Rc::clone(&statement)));
             let context = self.context();
             self.state
                 .names
@@ -114,7 +114,7 @@ impl Session {
     /// one has parsed in this context already needs none: a client that only prepares must
     /// not take a connection, least of all the home shard's for a transaction elsewhere.
     pub(in crate::session) async fn flush_held(&mut self) -> Result<(), Halt> {
-        let Some((name, statement)) = self.held.take() else {
+        let Some((name, statement)) = self.request.held.take() else {
             return Ok(());
         };
         let context = self.context();

@@ -9,7 +9,7 @@ use mothership_proto::ledger::{Audience, Event};
 impl Session {
     pub(in crate::session) async fn on_flush(&mut self) -> Result<(), Halt> {
         self.flush_held().await?;
-        if let Some(at) = self.active {
+        if let Some(at) = self.servers.active {
             self.servers[at].lease.flush();
         }
         Ok(())
@@ -17,10 +17,10 @@ impl Session {
 
     /// Whatever becomes of the segment, its Sync is answered: the client waits for that and sends no other.
     pub(in crate::session) async fn on_sync(&mut self) -> Result<(), Halt> {
-        self.bound = Bound::Nothing;
+        self.transaction.bound = Bound::Nothing;
         let flushed = match self.state.skipping {
             true => {
-                self.held = None;
+                self.request.held = None;
                 Ok(())
             }
             false => self.flush_held().await,
@@ -34,7 +34,7 @@ impl Session {
         match self.end_segment().await {
             // A server was lost and the client told; all others were closed with it.
             Err(Halt::Failed) => {
-                self.waiting_command = None;
+                self.transaction.waiting_command = None;
                 self.state.ready_alone(&mut self.client);
                 Ok(())
             }
@@ -43,7 +43,7 @@ impl Session {
     }
 
     async fn end_segment(&mut self) -> Result<(), Halt> {
-        if self.implicit {
+        if self.transaction.implicit {
             return self.sync_implicit().await;
         }
         if self.state.skipping && self.state.block == Block::None {
@@ -52,6 +52,7 @@ impl Session {
         // Every server that took part in the segment must end it.
         let segment = self.state.phase == Phase::Segment;
         let last = self
+            .servers
             .active
             .filter(|_| segment)
             .or_else(|| self.servers.iter().rposition(|s| s.inbox.in_segment));
@@ -74,7 +75,7 @@ impl Session {
         }
         let lease = &mut self.servers[at].lease;
         lease.sync(Audience::Client);
-        self.active = Some(at);
+        self.servers.active = Some(at);
         self.state.phase = Phase::Syncing;
         self.state.skipping = false;
         Ok(())
@@ -135,7 +136,7 @@ impl Session {
         if matches!(ended, Ok(()) | Err(Halt::Fail(_))) {
             self.say_waiting_command();
         }
-        self.waiting_command = None;
+        self.transaction.waiting_command = None;
         match ended {
             Err(Halt::Fail(report)) => {
                 self.client.with_output(|out| report.put(out));

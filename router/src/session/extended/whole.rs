@@ -44,7 +44,7 @@ impl Session {
         };
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(&self.client.input()[..length]);
-        self.again = Again::Never;
+        self.request.again = Again::Never;
         let taken = match Segment::read(&bytes) {
             Some(segment) => self.on_segment(&segment, &bytes).await,
             None => Ok(false),
@@ -66,11 +66,11 @@ impl Session {
             && self.servers.is_empty()
             && self.state.pins.is_empty()
             && !self.is_session_mode()
-            && !self.implicit
+            && !self.transaction.implicit
             && !self.state.skipping
-            && self.held.is_none()
-            && self.waiting_command.is_none()
-            && self.changing.is_none()
+            && self.request.held.is_none()
+            && self.transaction.waiting_command.is_none()
+            && self.transaction.changing.is_none()
     }
 
     async fn on_segment(&mut self, segment: &Segment<'_>, bytes: &[u8]) -> Result<bool, Halt> {
@@ -85,7 +85,7 @@ impl Session {
         if let Some(parse) = &segment.parse {
             let length = up_to_bind - bind_length(segment);
             self.state.tally.took(tag::PARSE, length);
-            let context = self.model.is_some().then(|| self.context());
+            let context = self.known.model.is_some().then(|| self.context());
             let statement = Rc::clone(&way.statement);
             self.state.names.define(parse.name, statement, context);
         }
@@ -162,14 +162,14 @@ impl Session {
         segment: &Segment<'_>,
         way: &SegmentRoute,
     ) -> Result<usize, Halt> {
-        let wants = match (&self.model, &segment.parse) {
+        let wants = match (&self.known.model, &segment.parse) {
             // By itself its Parse would have gone ahead to the primary.
             (None, Some(_)) => Wants::Primary,
             _ => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
         };
         // A name that is given to it would be given twice.
         let named = segment.parse.as_ref().is_some_and(|p| !p.name.is_empty());
-        self.again = match named {
+        self.request.again = match named {
             true => Again::Never,
             false => Again::of(&wants, way.writes),
         };
@@ -225,7 +225,7 @@ impl Session {
             .outcomes
             .push_back(Outcome::Of(Rc::clone(statement), 0));
         self.state.tally.took_more(segment.tail.len());
-        self.active = Some(at);
+        self.servers.active = Some(at);
         self.state.phase = Phase::Syncing;
         Ok(())
     }

@@ -53,7 +53,7 @@ impl Session {
         self.state.names.drop_unnamed();
         self.entry.pulse.begin(Doing::Running);
         let merging = Merging::of(merge, legs.len());
-        self.fast = Some(Fast::Over(Box::new(Over {
+        self.fast.request = Some(Fast::Over(Box::new(Over {
             legs,
             answered: 0,
             merging,
@@ -90,10 +90,10 @@ impl Session {
         let Self {
             fast,
             client,
-            model,
+            known,
             ..
         } = self;
-        let Some(Fast::Over(over)) = fast else {
+        let Some(Fast::Over(over)) = &mut fast.request else {
             return Poll::Ready(Ended::Answered);
         };
         let Over {
@@ -102,7 +102,7 @@ impl Session {
             merging,
         } = &mut **over;
         while let Some(leg) = legs.get_mut(*answered) {
-            let oids = model.as_ref().and_then(|model| model.oids(leg.shard));
+            let oids = known.model.as_ref().and_then(|model| model.oids(leg.shard));
             let taken = leg.lease.poll_taking(cx, |frame| {
                 let translated = oids.and_then(|oids| oids.at_home(frame));
                 let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
@@ -114,7 +114,7 @@ impl Session {
                 Poll::Ready(Err(error)) => {
                     let at = *answered;
                     self.unfold();
-                    self.halfway = None;
+                    self.fast.halfway = None;
                     self.lost(at, &error);
                     return Poll::Ready(Ended::Unfolded);
                 }
@@ -137,7 +137,7 @@ impl Session {
 
     /// All have answered: the client gets the end of it, and their connections go back.
     fn answered_over(&mut self) -> Ended {
-        let Some(Fast::Over(over)) = &self.fast else {
+        let Some(Fast::Over(over)) = &self.fast.request else {
             return Ended::Answered;
         };
         let Ok(command) = over.merging.end(&mut self.client) else {
@@ -148,7 +148,7 @@ impl Session {
         self.state.tally.ready(TxStatus::Idle);
         self.client
             .with_output(|out| backend::put_ready(out, TxStatus::Idle));
-        if let Some(Fast::Over(over)) = self.fast.take() {
+        if let Some(Fast::Over(over)) = self.fast.request.take() {
             let ended = self.state.tally.ended();
             over.legs.into_iter().for_each(|leg| leg.end(ended));
         }
@@ -169,10 +169,10 @@ impl Session {
             attached.inbox.touched.add(None);
             self.servers.push(attached);
         }
-        self.active = self.servers.len().checked_sub(1);
+        self.servers.active = self.servers.len().checked_sub(1);
         self.state.phase = Phase::Query;
-        self.written = None;
-        self.halfway = Some(Box::new(Halfway { merging, answered }));
+        self.request.written = None;
+        self.fast.halfway = Some(Box::new(Halfway { merging, answered }));
     }
 }
 

@@ -114,7 +114,7 @@ impl Session {
         let leg = self.leg(shard, lease, sent);
         self.entry.pulse.begin(Doing::Running);
         let passed = false;
-        self.fast = Some(Fast::UnderWay(Box::new(UnderWay {
+        self.fast.request = Some(Fast::UnderWay(Box::new(UnderWay {
             leg,
             length,
             passed,
@@ -145,7 +145,7 @@ impl Session {
         lease.notes.lend(self.state.process);
         self.entry.working.borrow_mut().push(working_by(&lease));
         // What is known to be a single read says how busy the server is.
-        let measured = self.model.is_some();
+        let measured = self.known.model.is_some();
         let counted = self.topology.health.begin(shard, ALONE);
         let flight = counted.map(|counted| {
             let mut flight = Flight::new(counted, measured);

@@ -108,7 +108,7 @@ impl Session {
         {
             return None;
         }
-        let reach = match (&self.model, &context) {
+        let reach = match (&self.known.model, &context) {
             (Some(model), Some(context)) => {
                 let Known::Plan(known) = shaped.entry.plan(model.version, context, &[]) else {
                     return None;
@@ -178,7 +178,7 @@ impl Session {
         if !step.only_reads() || statement.runs.is_some() || self.runs_code_unseen(&statement) {
             return None;
         }
-        let shard = match (&self.model, &context) {
+        let shard = match (&self.known.model, &context) {
             (Some(model), Some(context)) => self.reader(&segment, &statement, model, context)?,
             _ => self.topology.home,
         };
@@ -205,7 +205,7 @@ impl Session {
 
     /// Which knowledge plans are made from.
     fn model_version(&self) -> Option<u64> {
-        self.model.as_ref().map(|model| model.version)
+        self.known.model.as_ref().map(|model| model.version)
     }
 
     /// Whether what a request was recognised by still holds.
@@ -229,7 +229,7 @@ impl Session {
 
     /// What plans depend on, if anything is planned.
     pub(super) fn planning_context(&mut self) -> Option<Rc<PlanContext>> {
-        self.model.is_some().then(|| self.context())
+        self.known.model.is_some().then(|| self.context())
     }
 
     /// The shard of a bound statement, if its plan is known and leads to one.

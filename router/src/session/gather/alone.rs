@@ -19,6 +19,23 @@ pub(in crate::session) enum Bound {
     Locks,
 }
 
+impl Bound {
+    /// Something is to be bound in the open segment, or run behind it.
+    pub fn check_unlocked(self) -> Result<(), Halt> {
+        match self {
+            Bound::Locks => Err(no_locks()),
+            Bound::Nothing | Bound::Something => Ok(()),
+        }
+    }
+
+    /// Something was bound.
+    pub fn add(&mut self) {
+        if *self == Bound::Nothing {
+            *self = Bound::Something;
+        }
+    }
+}
+
 impl Session {
     /// Whether a statement may lock documents here, if it does.
     pub(super) fn check_alone(&mut self, work: &GatherWork) -> Result<(), Halt> {
@@ -26,28 +43,14 @@ impl Session {
             return Ok(());
         }
         let segment = self.state.phase == Phase::Segment;
-        if self.state.block != Block::None || (segment && self.bound != Bound::Nothing) {
+        if self.state.block != Block::None || (segment && self.transaction.bound != Bound::Nothing)
+        {
             return Err(no_locks());
         }
         if segment {
-            self.bound = Bound::Locks;
+            self.transaction.bound = Bound::Locks;
         }
         Ok(())
-    }
-
-    /// Something is to be bound in the open segment, or run behind it.
-    pub(in crate::session) fn check_unlocked(&self) -> Result<(), Halt> {
-        match self.bound {
-            Bound::Locks => Err(no_locks()),
-            Bound::Nothing | Bound::Something => Ok(()),
-        }
-    }
-
-    /// Something was bound.
-    pub(in crate::session) fn has_bound(&mut self) {
-        if self.bound == Bound::Nothing {
-            self.bound = Bound::Something;
-        }
     }
 }
 

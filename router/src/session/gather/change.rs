@@ -223,8 +223,8 @@ impl Session {
             self.tell_run(at, (one, computed), run, &mut told).await?;
         }
         match told.failed {
-            Some(body) if self.conflict == Conflict::Repeats && is_conflict(&body) => {
-                self.conflict = Conflict::Met;
+            Some(body) if self.transaction.conflict == Conflict::Repeats && is_conflict(&body) => {
+                self.transaction.conflict = Conflict::Met;
                 Err(Halt::Failed)
             }
             Some(body) => {

@@ -211,7 +211,7 @@ impl Session {
             return Err(refused(&Refusal::about(Reason::GatherDiffers, detail)).into());
         }
         let settings = self.state.in_force();
-        let begins = self.beginning.begins.as_ref();
+        let begins = self.login.beginning.begins.as_ref();
         let changes = |name: &&&str| match settings.get(name) {
             Some(value) => !is_exact(name, value),
             // What a role, a database or the server's configuration says.

@@ -274,7 +274,7 @@ impl Session {
         }
         let residue = self.with_times(sql, &work.residue, false).await?;
         let residue = self.with_one_moment(at, residue).await?;
-        self.shows_rows();
+        self.transaction.conflict.shows_rows();
         let shown = match &copied {
             Some(copied) => Shown::copied(&copied.format),
             None => Shown::default(),
@@ -381,7 +381,7 @@ impl Session {
         let text = self
             .with_times(&statement.sql, &work.residue, false)
             .await?;
-        self.shows_rows();
+        self.transaction.conflict.shows_rows();
         self.query_residue(
             at,
             (work, &text),
@@ -471,8 +471,8 @@ impl Session {
         let text = self
             .with_times(&statement.sql, &work.residue, false)
             .await?;
-        self.shows_rows();
-        self.active = Some(at);
+        self.transaction.conflict.shows_rows();
+        self.servers.active = Some(at);
         self.bind_residue(at, bind, (work, &text), &values, (&arrays, &described))
             .await?;
         Ok(residue)
@@ -486,14 +486,14 @@ impl Session {
         shard: usize,
     ) -> Result<(usize, Described), Halt> {
         let ours = |name: &[u8]| *name == *bind.statement;
-        match self.held.take() {
+        match self.request.held.take() {
             Some((name, held)) if ours(&name) => {
                 let at = self.attach(shard).await?;
                 self.parse_on(at, &name, &held).await?;
                 self.settle_active().await?;
             }
             other => {
-                self.held = other;
+                self.request.held = other;
                 self.flush_held().await?;
                 self.settle_active().await?;
             }

@@ -124,7 +124,7 @@ impl Session {
             formats: bind.result_formats().collect(),
             attempts: Cell::new(attempts),
             turns: Cell::new(turns),
-            bound_at: self.taken_requests,
+            bound_at: self.request.taken,
             held: RefCell::default(),
         })
     }
@@ -143,13 +143,13 @@ impl Session {
             attempts = Attempts::default();
         }
         let alone = match turns.saves() {
-            true => portal.bound_at + 1 == self.taken_requests,
+            true => portal.bound_at + 1 == self.request.taken,
             false => !others,
         };
         if !alone {
             turns = turns.without_undoing();
         }
-        self.allow(&attempts);
+        self.transaction.conflict = attempts.allow();
         let shared = std::sync::Arc::clone(&self.core.shared);
         self.begin_attempts();
         loop {
@@ -470,7 +470,7 @@ impl Session {
             kept.check()?;
         }
         kept.pass(order, &mut merging, &mut self.client);
-        self.active = None;
+        self.servers.active = None;
         if let Some(body) = unlike {
             return Err(self.differs(work, &body));
         }

@@ -42,7 +42,7 @@ impl Session {
         self.make_room(at);
         let text = prepared.definition();
         if !prepared.is_given() {
-            self.written = Some(renaming(&prepared, span, &prepared));
+            self.request.written = Some(renaming(&prepared, span, &prepared));
         }
         self.send_query(
             at,
@@ -121,7 +121,7 @@ impl Session {
         }
         self.make_known(at, &prepared).await?;
         let text = renamed(sql, span, prepared.server_name());
-        self.written = Some(renaming(statement, span, &prepared));
+        self.request.written = Some(renaming(statement, span, &prepared));
         self.send_query(
             at,
             &text,
@@ -190,7 +190,7 @@ impl Session {
         sql: &[u8],
         prepared: &Rc<Prepared>,
     ) -> Result<Option<Dispatch>, Halt> {
-        if self.model.is_none() {
+        if self.known.model.is_none() {
             return Ok(Some(Dispatch::One {
                 shard: self.shard_unplanned(prepared, 0)?,
                 writes: true,
@@ -293,7 +293,7 @@ impl Session {
             self.make_known(at, prepared).await?;
         }
         let text = renamed(&statement.sql, span, prepared.server_name());
-        self.written = Some(renaming(statement, span, prepared));
+        self.request.written = Some(renaming(statement, span, prepared));
         self.run_in_turns((&text, &prepared.sql), &[], &many, None, turns)
             .await
     }

@@ -76,7 +76,7 @@ impl Session {
         statement: &Rc<Prepared>,
         at: usize,
     ) -> Result<(), Halt> {
-        self.written = Some(Rc::new(Written::part(statement, step.span)));
+        self.request.written = Some(Rc::new(Written::part(statement, step.span)));
         if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
             let answer = self.explain_query_over(&explaining).await?;
             self.client.send(&answer);
@@ -85,7 +85,7 @@ impl Session {
         }
         let filled = self.filled_query(statement, at).await?;
         if let Some((_, written)) = &filled {
-            self.written = Some(Rc::clone(written));
+            self.request.written = Some(Rc::clone(written));
         }
         let (place, count) = (at, statement.steps.len());
         let (statement, at, text) = match &filled {
@@ -121,7 +121,7 @@ impl Session {
         let steps = std::slice::from_ref(step);
         let command = self.query_many(text, steps, &many).await?;
         self.put_command_of(place, count, command.clone());
-        match self.active {
+        match self.servers.active {
             Some(at) => {
                 let inbox = &mut self.servers[at].inbox;
                 self.state.ended_well(step, &command, inbox);
