@@ -3,16 +3,22 @@
 
 use super::dispatch::Many;
 use super::state::Block;
-use super::{Halt, Session};
+use super::{Halt, Servers, Session};
 use crate::config::PoolMode;
 use crate::statements::step::{Kind, Step, currval_refused};
+use crate::topology::Topology;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::effect::Pin;
 
-impl Session {
+impl Servers {
     /// What one transaction writes on MongoDB is on one replica set: of two, neither can be prepared.
-    pub(super) fn check_second_set(&self, shard: usize, writes: bool) -> Result<(), Halt> {
-        let apart = self.topology.postgres;
+    pub(super) fn check_second_set(
+        &self,
+        topology: &Topology,
+        shard: usize,
+        writes: bool,
+    ) -> Result<(), Halt> {
+        let apart = topology.postgres;
         if !writes || shard < apart {
             return Ok(());
         }
@@ -23,10 +29,10 @@ impl Session {
                 && inbox.wrote
                 && (inbox.in_block || inbox.in_segment)
         };
-        let Some(first) = self.servers.iter().find(wrote) else {
+        let Some(first) = self.iter().find(wrote) else {
             return Ok(());
         };
-        let name = |shard: usize| &self.topology.shards[shard].name;
+        let name = |shard: usize| &topology.shards[shard].name;
         let report = Report::error(
             sqlstate::FEATURE_NOT_SUPPORTED,
             "transaction writes on more than one replica set of MongoDB",
@@ -39,11 +45,16 @@ impl Session {
         .hint("Commit in between.");
         Err(report.into())
     }
+}
 
+impl Session {
     /// The same of a statement with several legs, or one.
     pub(super) fn check_second_set_of(&self, many: &Many) -> Result<(), Halt> {
         let mut shards = many.legs.iter().map(|(shard, _)| *shard);
-        shards.try_for_each(|shard| self.check_second_set(shard, many.writes))
+        shards.try_for_each(|shard| {
+            self.servers
+                .check_second_set(&self.topology, shard, many.writes)
+        })
     }
 
     /// What may not run at all, whatever the server would say.
@@ -53,7 +64,7 @@ impl Session {
             return Ok(());
         }
         let asks = |pin| steps.iter().any(|step| step.pins.has(pin));
-        if asks(Pin::SequenceState) && !self.may_ask_numbers() {
+        if asks(Pin::SequenceState) && !self.state.may_ask_numbers() {
             return Err(currval_refused().into());
         }
         match asks(Pin::Prepared) && !self.gives_names() {
@@ -73,7 +84,8 @@ impl Session {
         if (failed && !ends) || matches!(self.state.block, Block::Refused | Block::Lost) {
             return Err(failed_transaction().into());
         }
-        self.check_growth(steps.iter().map(|step| &step.kind))?;
+        self.state
+            .check_growth(&self.topology, steps.iter().map(|step| &step.kind))?;
         for step in steps {
             if self.login.pool_mode == PoolMode::Statement && matches!(step.kind, Kind::Begin(_)) {
                 return Err(Report::error(

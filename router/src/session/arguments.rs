@@ -120,7 +120,7 @@ impl Session {
         }
         if !alone {
             // What a function changes holds with what the body does, and the time is one.
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let (formats, values) = self.computed((sql, span), (given, changes), types).await?;
         Ok(Bound {
@@ -304,7 +304,12 @@ impl Session {
     /// Fails for arguments that ask for the time in a transaction that has begun elsewhere: it would be another one.
     async fn check_time(&mut self, given: &[u8]) -> Result<(), Halt> {
         let home = self.topology.home;
-        if self.state.block == Block::None || self.first_shard().is_none_or(|first| first == home) {
+        if self.state.block == Block::None
+            || self
+                .transaction
+                .first_shard(&self.servers)
+                .is_none_or(|first| first == home)
+        {
             return Ok(());
         }
         let asked = [b"SELECT ", given].concat();

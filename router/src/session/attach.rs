@@ -4,9 +4,10 @@
 use super::choose::{Chosen, Wants};
 use super::history::TransactionEvent;
 use super::inbox::Inbox;
+use super::knowledge::Knowledge;
 use super::repeat::MAX_REPEATS;
 use super::state::{Block, Phase, Unfollowed};
-use super::{Attached, End, Halt, Session};
+use super::{Attached, End, Halt, Servers, Session};
 use crate::config::Role;
 use crate::core::notes::Remembers;
 use crate::core::{Core, Notifier};
@@ -26,6 +27,36 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
+
+impl Servers {
+    /// Lets a server forget the numbers of others. That cannot fail, so the statement follows it at once.
+    fn forget_ahead(&mut self, at: usize) {
+        let attached = &mut self[at];
+        attached.inbox.ahead += 1;
+        attached.lease.query(b"DISCARD SEQUENCES", Audience::Router);
+        attached.lease.notes.numbers = Remembers::Nothing;
+    }
+
+    /// The server that got the message before is not waited for if it owes nothing to the client, but only what went ahead
+    /// of a statement that will follow.
+    pub(super) fn leave_ahead(&mut self) {
+        let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger().len();
+        if self
+            .active
+            .and_then(|at| self.get(at))
+            .is_some_and(owes_ahead)
+        {
+            self.active = None;
+        }
+    }
+}
+
+impl Knowledge {
+    /// How the object ids of a shard differ from those that clients are told.
+    pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
+        self.model.as_ref()?.oids(shard)
+    }
+}
 
 impl Session {
     /// The place of the server that serves `shard`, ready for a statement.
@@ -66,7 +97,7 @@ impl Session {
             self.join_segment(Some(shard), false).await?;
         }
         self.servers.active = Some(at);
-        self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
+        self.servers[at].inbox.oids = self.known.oids(shard).map(Arc::clone);
         let begins = matches!(self.state.block, Block::Begun | Block::Open) && {
             let inbox = &self.servers[at].inbox;
             !(inbox.in_block || inbox.in_segment)
@@ -77,20 +108,6 @@ impl Session {
         self.note_use(at);
         self.bring_settings(at).await?;
         Ok(at)
-    }
-
-    /// The server that got the message before is not waited for if it owes nothing to the client, but only what went ahead
-    /// of a statement that will follow.
-    pub(super) fn leave_ahead(&mut self) {
-        let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger().len();
-        if self
-            .servers
-            .active
-            .and_then(|at| self.servers.get(at))
-            .is_some_and(owes_ahead)
-        {
-            self.servers.active = None;
-        }
     }
 
     /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
@@ -108,7 +125,7 @@ impl Session {
             Block::None => told_all,
             Block::Refused | Block::Failed | Block::Lost => true,
         };
-        let same_oids = match (self.oids(shard), &inbox.oids) {
+        let same_oids = match (self.known.oids(shard), &inbox.oids) {
             (None, None) => true,
             (Some(now), Some(then)) => Arc::ptr_eq(now, then),
             _ => false,
@@ -151,11 +168,6 @@ impl Session {
         self.state.tally.uses(attached.shard, role.into());
     }
 
-    /// How the object ids of a shard differ from those that clients are told.
-    pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
-        self.known.model.as_ref()?.oids(shard)
-    }
-
     /// Leases a connection, with the settings that hold outside of the transaction. One that is lost before it has got
     /// anything of the client's is replaced by another.
     pub(super) async fn join(&mut self, shard: usize, mut wants: Wants) -> Result<usize, Halt> {
@@ -172,7 +184,7 @@ impl Session {
                 is_primary,
                 flight,
             } = match self.choose(shard, &wants).await {
-                Err(Halt::Fail(report)) => return Err(self.named(shard, report).into()),
+                Err(Halt::Fail(report)) => return Err(self.topology.named(shard, report).into()),
                 chosen => chosen?,
             };
             lease.standing.set_borrower(self.entry.who.number);
@@ -210,7 +222,7 @@ impl Session {
             }
             prepared?;
             if self.must_forget_numbers(at) {
-                self.forget_ahead(at);
+                self.servers.forget_ahead(at);
             }
             let attached = &mut self.servers[at];
             attached.unused = false;
@@ -255,14 +267,6 @@ impl Session {
             other => other,
         };
         (prepared, untold)
-    }
-
-    /// Lets a server forget the numbers of others. That cannot fail, so the statement follows it at once.
-    fn forget_ahead(&mut self, at: usize) {
-        let attached = &mut self.servers[at];
-        attached.inbox.ahead += 1;
-        attached.lease.query(b"DISCARD SEQUENCES", Audience::Router);
-        attached.lease.notes.numbers = Remembers::Nothing;
     }
 
     /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
@@ -440,7 +444,7 @@ impl Session {
 
     /// The next row of a server is the answer to what it is asked next. What it says of the transaction came ahead of it.
     pub(super) async fn ready_for_row(&mut self, at: usize) -> Result<(), Halt> {
-        if self.is_marked() {
+        if self.servers.is_marked() {
             if self.state.phase == Phase::Segment {
                 self.servers[at].lease.flush();
             }

@@ -7,7 +7,7 @@
 use super::bystanders::is_told_to_all;
 use super::dispatch::Many;
 use super::repeat::Refused;
-use super::state::Block;
+use super::state::{Block, State};
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::commit::steps::Reply;
@@ -164,6 +164,54 @@ impl KnownPools {
 /// Servers that one read tries before it goes to the primary.
 const TRIES: usize = 3;
 
+impl State {
+    /// Statements outside of blocks are SERIALIZABLE, which replicas do not have.
+    fn is_serializable(&self) -> bool {
+        self.default_isolation() == Some(true)
+    }
+
+    /// Whether they are, if the client has said so; it may have said something that is not known.
+    pub(super) fn default_isolation(&self) -> Option<bool> {
+        let settings = self.settings.current();
+        let named = |name: &str| settings.get(name).map(super::planning::values);
+        let known = ["read committed", "read uncommitted", "repeatable read"];
+        let weaker = |values: Vec<String>| {
+            let value = values.join(" ").to_ascii_lowercase();
+            known.contains(&&*value)
+        };
+        named("default_transaction_isolation").map(|values| !weaker(values))
+    }
+}
+
+impl Topology {
+    /// Tells what a failed attempt says about the server. False if it says nothing.
+    pub(super) fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
+        let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
+            return false;
+        };
+        let Some(failure) = Failure::of_opening(cause) else {
+            return false;
+        };
+        if matches!(error, LeaseError::Resting(_)) {
+            // It was told when it happened; nothing is known of now.
+            return true;
+        }
+        let health = &self.health;
+        health.report_connect_failure(shard, server, failure);
+        true
+    }
+
+    /// A connection was lost that a request worked with, or that did not answer it.
+    pub(super) fn report_broken(&self, shard: usize, server: usize) {
+        self.health.report_broken(shard, server);
+    }
+
+    /// The server said that it is read-only, or a connection to it was lost, which is no fault of the server.
+    pub(super) fn report_lost(&self, shard: usize, server: usize) {
+        self.health.report_lost(shard, server);
+    }
+}
+
 impl Session {
     /// What a statement asks of its server. A replica may serve what is proven to read
     /// only what replicas have, alone and outside of any transaction of the client.
@@ -181,7 +229,7 @@ impl Session {
         };
         // Without a catalog nothing is known of functions and relations.
         let reads = !writes && step.reads_only && step.pins.is_empty() && self.is_read_known();
-        if alone && reads && !self.is_serializable() {
+        if alone && reads && !self.state.is_serializable() {
             Wants::FreshRead(parts.cloned())
         } else {
             Wants::Primary
@@ -220,23 +268,6 @@ impl Session {
         false
     }
 
-    /// Statements outside of blocks are SERIALIZABLE, which replicas do not have.
-    fn is_serializable(&self) -> bool {
-        self.default_isolation() == Some(true)
-    }
-
-    /// Whether they are, if the client has said so; it may have said something that is not known.
-    pub(super) fn default_isolation(&self) -> Option<bool> {
-        let settings = self.state.settings.current();
-        let named = |name: &str| settings.get(name).map(super::planning::values);
-        let known = ["read committed", "read uncommitted", "repeatable read"];
-        let weaker = |values: Vec<String>| {
-            let value = values.join(" ").to_ascii_lowercase();
-            known.contains(&&*value)
-        };
-        named("default_transaction_isolation").map(|values| !weaker(values))
-    }
-
     /// Leases a connection to a server that does.
     pub(super) async fn choose(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
         // A server that is alone is nobody's replica.
@@ -247,8 +278,10 @@ impl Session {
         {
             return Ok(chosen);
         }
-        if matches!(wants, Wants::FreshRead(_)) && self.ruled_reads(shard).0 == Reads::Replicas {
-            return Err(Halt::Fail(self.no_replica(shard)));
+        if matches!(wants, Wants::FreshRead(_))
+            && self.rules.ruled_reads(&self.topology, shard).0 == Reads::Replicas
+        {
+            return Err(Halt::Fail(self.topology.no_replica(shard)));
         }
         self.choose_primary(shard, wants).await
     }
@@ -268,7 +301,7 @@ impl Session {
         let freshness = self
             .topology
             .freshness(shard, told, needed, is_alone, level);
-        let (reads, mut among) = self.ruled_reads(shard);
+        let (reads, mut among) = self.rules.ruled_reads(&self.topology, shard);
         for _ in 0..TRIES {
             let need = Need::Read(Read {
                 freshness,
@@ -291,7 +324,7 @@ impl Session {
                     }
                 }
                 Err(error) => {
-                    self.report_failed(shard, choice.server, &error);
+                    self.topology.report_failed(shard, choice.server, &error);
                     tracing::debug!(error = %crate::log::Chain(&error), "a read goes elsewhere");
                     among = among.without(choice.server);
                 }
@@ -326,29 +359,13 @@ impl Session {
         let lease = &mut self.servers[at].lease;
         let Ok((Reply::Done { row: Some(row), .. }, _)) = asked else {
             lease.doubt();
-            self.report_broken(self.servers[at].shard, self.servers[at].server);
+            self.topology
+                .report_broken(self.servers[at].shard, self.servers[at].server);
             return false;
         };
         let serializable = row == "serializable";
         lease.notes.serializable = Some(serializable);
         !serializable
-    }
-
-    /// Tells what a failed attempt says about the server. False if it says nothing.
-    pub(super) fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
-        let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
-            return false;
-        };
-        let Some(failure) = Failure::of_opening(cause) else {
-            return false;
-        };
-        if matches!(error, LeaseError::Resting(_)) {
-            // It was told when it happened; nothing is known of now.
-            return true;
-        }
-        let health = &self.topology.health;
-        health.report_connect_failure(shard, server, failure);
-        true
     }
 
     /// A connection to one server of a shard.
@@ -460,15 +477,5 @@ impl Session {
             let report = Report::error(sqlstate::TOO_MANY_CONNECTIONS, message);
             report.hint("The setting is limits.pools.")
         })
-    }
-
-    /// The server said that it is read-only, or a connection to it was lost, which is no fault of the server.
-    pub(super) fn report_lost(&self, shard: usize, server: usize) {
-        self.topology.health.report_lost(shard, server);
-    }
-
-    /// A connection was lost that a request worked with, or that did not answer it.
-    pub(super) fn report_broken(&self, shard: usize, server: usize) {
-        self.topology.health.report_broken(shard, server);
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a statement runs code that may leave something in its session, and what becomes of its connection then.
 
-use super::state::{Block, Phase, Unfollowed};
+use super::state::{Block, Phase, State, Unfollowed};
 use super::{Halt, Session};
 use crate::core::code::{Behind, Code};
 use crate::statements::names::Prepared;
@@ -15,6 +15,22 @@ use std::time::Duration;
 
 /// So many names of settings of the application's own that stood in statements are kept for all sessions of a core.
 const MAX_NAMES: usize = 500;
+
+impl State {
+    /// Whether a statement says that it notifies others.
+    fn notifies(&self, statement: &Prepared) -> bool {
+        let says = |statement: &Prepared| statement.steps.iter().any(|step| step.notifies);
+        let body_says = || {
+            statement.steps.iter().any(|step| match &step.kind {
+                Kind::Execute(name) => self.names.get(name).is_some_and(|body| says(body)),
+                _ => false,
+            })
+        };
+        says(statement)
+            || body_says()
+            || statement.runs.as_ref().is_some_and(|runs| says(&runs.body))
+    }
+}
 
 impl Session {
     /// Takes over what is known of the database's code. True if nothing newer has to be read.
@@ -185,24 +201,10 @@ impl Session {
         self.state.run_unfollowed();
     }
 
-    /// Whether a statement says that it notifies others.
-    fn notifies(&self, statement: &Prepared) -> bool {
-        let says = |statement: &Prepared| statement.steps.iter().any(|step| step.notifies);
-        let body_says = || {
-            statement.steps.iter().any(|step| match &step.kind {
-                Kind::Execute(name) => self.state.names.get(name).is_some_and(|body| says(body)),
-                _ => false,
-            })
-        };
-        says(statement)
-            || body_says()
-            || statement.runs.as_ref().is_some_and(|runs| says(&runs.body))
-    }
-
     /// A statement is about to run: what it may leave stays with its session.
     pub(super) fn mind_code(&mut self, statement: &Prepared) {
-        self.mind_numbers(statement);
-        self.state.notifies |= self.notifies(statement);
+        self.state.mind_numbers(statement);
+        self.state.notifies |= self.state.notifies(statement);
         let unseen = self.runs_code_unseen(statement);
         if unseen {
             self.state.run_unseen();

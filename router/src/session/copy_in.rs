@@ -1,8 +1,9 @@
 //! COPY FROM STDIN over several shards: the client's rows divided by their key.
 
 use super::dispatch::Many;
+use super::knowledge::Knowledge;
 use super::many::Merging;
-use super::{End, Halt, Session, too_long, unexpected_in_copy, violation};
+use super::{End, Halt, Servers, Session, too_long, unexpected_in_copy, violation};
 use crate::statements::errors::put_changed;
 use mothership_copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
 use mothership_plan::{Refusal, Split, SplitRows};
@@ -14,6 +15,31 @@ use mothership_shardmap::ShardId;
 
 /// Lines remembered for each shard, to turn its line numbers into the client's.
 const LINES: u32 = 1024;
+
+impl Servers {
+    fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
+        for &at in places {
+            let lease = &mut self[at].lease;
+            if !lease.ledger().is_copy_in() {
+                continue;
+            }
+            lease.end_copy(failed);
+        }
+    }
+}
+
+impl Knowledge {
+    /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
+    fn refuses_null(&self, split: &Split) -> bool {
+        let model = self.model.as_ref();
+        let relation = model.and_then(|model| model.catalog().relation(&split.table));
+        relation.is_some_and(|relation| {
+            let mut key = split.sharded.0.columns.iter();
+            let required = |name: &str| relation.column(name).is_some_and(|(_, c)| c.not_null);
+            relation.triggers.is_empty() && key.all(|(name, _)| required(name))
+        })
+    }
+}
 
 impl Session {
     /// The COPY was sent to the servers at `places`, in the order of their shards.
@@ -43,14 +69,16 @@ impl Session {
         }
         if started < places.len() {
             // Some shard refused: the others are told to stop.
-            self.end_copy(places, Some(b"COPY failed on another shard"));
+            self.servers
+                .end_copy(places, Some(b"COPY failed on another shard"));
             return self.copy_results(places, merging, None, None).await;
         }
         let outcome = self.divide(sql, split, places).await;
         match &outcome {
-            Ok((_, None)) => self.end_copy(places, None),
+            Ok((_, None)) => self.servers.end_copy(places, None),
             Ok((_, Some(report))) | Err(Halt::Fail(report)) => {
-                self.end_copy(places, Some(report.message.as_bytes()));
+                self.servers
+                    .end_copy(places, Some(report.message.as_bytes()));
             }
             Err(_) => return outcome.map(|_| Vec::new()),
         }
@@ -68,16 +96,6 @@ impl Session {
                 }
                 Err(halt)
             }
-        }
-    }
-
-    fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
-        for &at in places {
-            let lease = &mut self.servers[at].lease;
-            if !lease.ledger().is_copy_in() {
-                continue;
-            }
-            lease.end_copy(failed);
         }
     }
 
@@ -136,7 +154,7 @@ impl Session {
         };
         let mut given_up = None;
         let mut rows = Rows::new(places.len());
-        rows.refuses_null = split.is_some_and(|split| self.refuses_null(split));
+        rows.refuses_null = split.is_some_and(|split| self.known.refuses_null(split));
         let limit = self.topology.config.limits.client_message.bytes();
         let buffer = self.topology.config.limits.copy_buffer.bytes();
         loop {
@@ -217,17 +235,6 @@ impl Session {
         well
     }
 
-    /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
-    fn refuses_null(&self, split: &Split) -> bool {
-        let model = self.known.model.as_ref();
-        let relation = model.and_then(|model| model.catalog().relation(&split.table));
-        relation.is_some_and(|relation| {
-            let mut key = split.sharded.0.columns.iter();
-            let required = |name: &str| relation.column(name).is_some_and(|(_, c)| c.not_null);
-            relation.triggers.is_empty() && key.all(|(name, _)| required(name))
-        })
-    }
-
     fn splitter(&self, sql: &[u8], split: &Split) -> Result<Splitter, Report> {
         let SplitRows::Copy {
             key_positions,
@@ -264,7 +271,7 @@ impl Session {
         let rules = Rules {
             columns: *columns,
             key: key.collect(),
-            context: self.text_context(),
+            context: self.state.text_context(),
             major_version: (version / 10_000) as u16,
             row_limit: self.topology.config.limits.copy_row.bytes(),
         };

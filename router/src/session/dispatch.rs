@@ -7,15 +7,17 @@
 use super::allowed::prepared_refused;
 use super::gather::GatherWork;
 use super::here::is_common;
+use super::knowledge::Knowledge;
 use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
-use super::state::Block;
+use super::state::{Block, State};
 use super::touched::Parts;
-use super::{Halt, Session};
+use super::{Halt, Servers, Session};
 use crate::metrics::latency::PlanKind;
 use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Pins, Step};
+use crate::topology::Topology;
 use mothership_plan::gather::{Ending, Holders};
 use mothership_plan::{
     Course, Literals, LockScope, Merge, NoRoute, Params, Pin, Plan, Reason, Refusal, Role, Route,
@@ -166,6 +168,97 @@ impl Many {
     }
 }
 
+impl Knowledge {
+    /// Whether the loss of these statements leaves their outcome unknown: they write, or
+    /// call what may write as far as is known.
+    pub(super) fn may_write(&self, steps: &[Step]) -> bool {
+        let calls = |name: &str| match &self.model {
+            None => true,
+            Some(model) => model.catalog().may_write(name),
+        };
+        let unknown = |step: &Step| step.calls.iter().any(|name| calls(name));
+        steps.iter().any(|step| step.writes || unknown(step))
+    }
+
+    /// The shards of a route in the order in which they are asked, each with its text.
+    fn legs(
+        &self,
+        topology: &Topology,
+        sql: &str,
+        plan: &Plan,
+        route: &Route,
+    ) -> Result<Vec<ShardText>, Halt> {
+        let sorted: Option<Rc<[u8]>> = match &route.merge {
+            Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
+            _ => None,
+        };
+        let mut legs = Vec::new();
+        for shard in route.shards.iter() {
+            let text = match plan {
+                Plan::Split(split) => part(sql, split, route, shard)?,
+                Plan::Ddl(ddl) if usize::from(shard.0) != topology.home => {
+                    let text = ddl.elsewhere.as_ref();
+                    text.map(|text| Rc::from(text.as_bytes()))
+                }
+                _ => sorted.clone(),
+            };
+            legs.push((usize::from(shard.0), text));
+        }
+        if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.model)
+            && ddl.place == mothership_plan::DdlPlace::OncePerCluster
+        {
+            let mut seen = Vec::new();
+            legs.retain(|(shard, _)| {
+                let cluster = model.cluster(*shard);
+                let new = !seen.contains(&cluster);
+                seen.push(cluster);
+                new
+            });
+        }
+        if matches!(plan, Plan::Ddl(ddl) if ddl.course == Course::DropsIndex) {
+            legs.sort_by_key(|(shard, _)| *shard == topology.home);
+        }
+        Ok(legs)
+    }
+}
+
+impl Servers {
+    /// The first shard of PostgreSQL that works for the transaction.
+    pub(super) fn postgres_here(&self, topology: &Topology) -> Option<usize> {
+        let shards = self.iter().map(|attached| attached.shard);
+        let mut postgres = shards.filter(|shard| *shard < topology.postgres);
+        postgres.next()
+    }
+}
+
+impl State {
+    /// What was defined in the open transaction, and could not be read since, is not in the catalog. A statement
+    /// that would go to the home shard because nothing is known of its tables may belong
+    /// elsewhere.
+    pub(super) fn check_defined(
+        &self,
+        topology: &Topology,
+        step: &Step,
+        plan: &Plan,
+    ) -> Result<(), Halt> {
+        let auto = topology.config.tables.default == crate::config::DefaultTable::Auto;
+        let more = self.defined_in_block == crate::statements::step::Defines::More;
+        let hidden = self.definitions == Definitions::Changed && (auto || more);
+        let at_home = match plan {
+            Plan::Single(single) => {
+                single.target == mothership_plan::Target::Home && step.names_rows
+            }
+            Plan::Ddl(ddl) => ddl.place == mothership_plan::DdlPlace::Home,
+            _ => false,
+        };
+        if hidden && at_home {
+            let why = "the statement may concern what the transaction has created or changed";
+            return Err(unknown_definitions(why).into());
+        }
+        Ok(())
+    }
+}
+
 impl Session {
     /// Where the `at`-th statement of `statement` goes with these parameters.
     pub(super) fn dispatch(
@@ -193,7 +286,7 @@ impl Session {
             self.state.tally.planned(PlanKind::Single);
             return Ok(Dispatch::One {
                 shard: self.shard_unplanned(statement, at)?,
-                writes: step.is_none_or(|s| s.writes) || self.may_write_unseen(),
+                writes: step.is_none_or(|s| s.writes) || self.rules.may_write_unseen(),
                 parts: None,
             });
         };
@@ -209,9 +302,9 @@ impl Session {
             Some(plan) => plan,
             None => self.plan(statement, at, sql, &model)?,
         };
-        plan = self.allowed(plan, sql)?;
+        plan = self.known.allowed(plan, sql)?;
         if let Some(step) = step {
-            self.check_defined(step, &plan)?;
+            self.state.check_defined(&self.topology, step, &plan)?;
         }
         let params = &Params {
             literals: statement.literals(),
@@ -222,7 +315,7 @@ impl Session {
         if statement.shaped.is_some() && !route.rows.is_empty() {
             // Where the rows stand is known of this very text only.
             plan = self.own_plan(statement, at, sql, &model)?;
-            plan = self.allowed(plan, sql)?;
+            plan = self.known.allowed(plan, sql)?;
         }
         if matches!(route.role, Role::Primary(_)) && model.directories().may_be_named_in(sql) {
             // What is read of the map from now on must be what this has written.
@@ -240,7 +333,7 @@ impl Session {
                 many.step = step.map_or_else(|| whole(&statement.sql), |step| step.span);
             }
             Dispatch::One { shard, parts, .. } => {
-                let context = self.text_context();
+                let context = self.state.text_context();
                 *parts = self.parts(*shard, &model, || touched(&plan, &route, params, &context));
             }
             Dispatch::Gather(_) => {}
@@ -269,7 +362,10 @@ impl Session {
         let of_settings = matches!(step.kind, Kind::LocalConfig(_) | Kind::Settings(_));
         if let Some(first) = self.servers.first() {
             if of_settings {
-                let shard = self.postgres_here().unwrap_or(self.topology.home);
+                let shard = self
+                    .servers
+                    .postgres_here(&self.topology)
+                    .unwrap_or(self.topology.home);
                 return Ok(Some(to(shard, false)));
             }
             // What concerns the transaction goes to the server that holds it. With several it is done on all, and does not
@@ -278,8 +374,8 @@ impl Session {
                 return Ok(Some(to(first.shard, false)));
             }
         }
-        if let Some(shard) = self.cursor_shard(&step.kind)? {
-            return Ok(Some(to(shard, !self.is_kept(&step.kind))));
+        if let Some(shard) = self.state.cursor_shard(&step.kind)? {
+            return Ok(Some(to(shard, !self.state.is_kept(&step.kind))));
         }
         let finishes = matches!(step.kind, Kind::FinishPrepared(_));
         let prepared = prepared_on.filter(|_| finishes);
@@ -294,7 +390,7 @@ impl Session {
         model: &Arc<DatabaseModel>,
         pin: Option<&Pin>,
     ) -> Result<Route, Halt> {
-        let routed = route(plan, params, model.map(), &self.text_context(), pin);
+        let routed = route(plan, params, model.map(), &self.state.text_context(), pin);
         let mut route = routed.map_err(|no_route| match no_route {
             NoRoute::Refused(refusal) => {
                 self.doubt_directories(&refusal, model);
@@ -343,7 +439,7 @@ impl Session {
         (route, literals): (&Route, &Literals<'_>),
     ) -> Result<Dispatch, Halt> {
         if route.gathered.is_some() {
-            return self.gather_work(plan, route, literals);
+            return dispatch_gather(&self.topology, plan, route, literals);
         }
         let work = self.work(sql, plan, route)?;
         Ok(match work {
@@ -381,7 +477,7 @@ impl Session {
         };
         let sql = std::str::from_utf8(step.span.of(&body.sql)).map_err(|_| not_utf8())?;
         let plan = self.plan(body, 0, sql, &model)?;
-        let plan = self.allowed(plan, sql)?;
+        let plan = self.known.allowed(plan, sql)?;
         let plan = match &*plan {
             Plan::Scatter(Scatter {
                 merge: Merge::Sorted(sorted),
@@ -408,94 +504,6 @@ impl Session {
         Some(Parts::new(touched()?, model, &self.core.shared))
     }
 
-    /// Whether the loss of these statements leaves their outcome unknown: they write, or
-    /// call what may write as far as is known.
-    pub(super) fn may_write(&self, steps: &[Step]) -> bool {
-        let calls = |name: &str| match &self.known.model {
-            None => true,
-            Some(model) => model.catalog().may_write(name),
-        };
-        let unknown = |step: &Step| step.calls.iter().any(|name| calls(name));
-        steps.iter().any(|step| step.writes || unknown(step))
-    }
-
-    /// What was defined in the open transaction, and could not be read since, is not in the catalog. A statement
-    /// that would go to the home shard because nothing is known of its tables may belong
-    /// elsewhere.
-    pub(super) fn check_defined(&self, step: &Step, plan: &Plan) -> Result<(), Halt> {
-        let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
-        let more = self.state.defined_in_block == crate::statements::step::Defines::More;
-        let hidden = self.state.definitions == Definitions::Changed && (auto || more);
-        let at_home = match plan {
-            Plan::Single(single) => {
-                single.target == mothership_plan::Target::Home && step.names_rows
-            }
-            Plan::Ddl(ddl) => ddl.place == mothership_plan::DdlPlace::Home,
-            _ => false,
-        };
-        if hidden && at_home {
-            let why = "the statement may concern what the transaction has created or changed";
-            return Err(unknown_definitions(why).into());
-        }
-        Ok(())
-    }
-
-    /// The first shard of PostgreSQL that works for the transaction.
-    pub(super) fn postgres_here(&self) -> Option<usize> {
-        let shards = self.servers.iter().map(|attached| attached.shard);
-        let mut postgres = shards.filter(|shard| *shard < self.topology.postgres);
-        postgres.next()
-    }
-
-    /// The shards of a route in the order in which they are asked, each with its text.
-    fn legs(&self, sql: &str, plan: &Plan, route: &Route) -> Result<Vec<ShardText>, Halt> {
-        let sorted: Option<Rc<[u8]>> = match &route.merge {
-            Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
-            _ => None,
-        };
-        let mut legs = Vec::new();
-        for shard in route.shards.iter() {
-            let text = match plan {
-                Plan::Split(split) => part(sql, split, route, shard)?,
-                Plan::Ddl(ddl) if usize::from(shard.0) != self.topology.home => {
-                    let text = ddl.elsewhere.as_ref();
-                    text.map(|text| Rc::from(text.as_bytes()))
-                }
-                _ => sorted.clone(),
-            };
-            legs.push((usize::from(shard.0), text));
-        }
-        if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.known.model)
-            && ddl.place == mothership_plan::DdlPlace::OncePerCluster
-        {
-            let mut seen = Vec::new();
-            legs.retain(|(shard, _)| {
-                let cluster = model.cluster(*shard);
-                let new = !seen.contains(&cluster);
-                seen.push(cluster);
-                new
-            });
-        }
-        if matches!(plan, Plan::Ddl(ddl) if ddl.course == Course::DropsIndex) {
-            legs.sort_by_key(|(shard, _)| *shard == self.topology.home);
-        }
-        Ok(legs)
-    }
-
-    /// The texts and shards of a run that gathers.
-    fn gather_work(
-        &self,
-        plan: &Plan,
-        route: &Route,
-        literals: &Literals<'_>,
-    ) -> Result<Dispatch, Halt> {
-        if !self.topology.config.has_postgres() {
-            return Err(refused(&Refusal::new(Reason::WithoutPostgresql)).into());
-        }
-        let work = gather_work(plan, route, literals)?;
-        Ok(Dispatch::Gather(Box::new(work)))
-    }
-
     /// A route that does not gather, as work. With one shard the client's bytes pass untouched.
     fn work(&self, sql: &str, plan: &Rc<Plan>, route: &Route) -> Result<Dispatch, Halt> {
         let writes = matches!(route.role, Role::Primary(_));
@@ -508,7 +516,7 @@ impl Session {
         if copy.is_none()
             && let Some(shard) = route.shards.single()
         {
-            let shard = match self.postgres_here() {
+            let shard = match self.servers.postgres_here(&self.topology) {
                 // Any shard will do: the one that works for the transaction already.
                 Some(shard) if route.anywhere => shard,
                 _ => usize::from(shard.0),
@@ -519,7 +527,7 @@ impl Session {
                 parts: None,
             });
         }
-        let legs = self.legs(sql, plan, route)?;
+        let legs = self.known.legs(&self.topology, sql, plan, route)?;
         let defaults =
             matches!(&**plan, Plan::Ddl(ddl) if !ddl.times.is_empty()).then(|| Rc::clone(plan));
         let course = match &**plan {
@@ -681,4 +689,18 @@ pub(super) fn not_utf8() -> Report {
         "statement is not in UTF-8, so it cannot be routed to shards",
     )
     .hint("Use client_encoding UTF8.")
+}
+
+/// The texts and shards of a run that gathers.
+fn dispatch_gather(
+    topology: &Topology,
+    plan: &Plan,
+    route: &Route,
+    literals: &Literals<'_>,
+) -> Result<Dispatch, Halt> {
+    if !topology.config.has_postgres() {
+        return Err(refused(&Refusal::new(Reason::WithoutPostgresql)).into());
+    }
+    let work = gather_work(plan, route, literals)?;
+    Ok(Dispatch::Gather(Box::new(work)))
 }

@@ -61,7 +61,7 @@ impl Session {
     pub(super) async fn refresh_model(&mut self) -> Result<(), Halt> {
         self.refresh_code().await?;
         self.see_session().await?;
-        if self.has_own_definitions() {
+        if self.state.has_own_definitions(&self.topology) {
             return self.see_own_definitions().await;
         }
         // It also takes over a new configuration.
@@ -339,10 +339,11 @@ impl Session {
             return Ok(None);
         };
         // What the transaction has defined itself, and could not be read of it, would not be found.
-        let refused = statement
-            .steps
-            .get(at)
-            .is_some_and(|step| self.check_defined(step, &plan).is_err());
+        let refused = statement.steps.get(at).is_some_and(|step| {
+            self.state
+                .check_defined(&self.topology, step, &plan)
+                .is_err()
+        });
         let seen = model.read.elapsed() < SEEN_JUST_NOW || matches!(*plan, Plan::Ddl(_));
         if refused || seen && !self.is_behind(&model, &statement.sql).await {
             return Ok(Some(plan));
@@ -398,7 +399,7 @@ impl Session {
         &mut self,
         will_do: impl Fn(&DatabaseModel) -> bool,
     ) -> Result<(), Halt> {
-        if self.has_own_definitions() {
+        if self.state.has_own_definitions(&self.topology) {
             return self
                 .read_own_definitions(self.epoch(), Others::AreRead)
                 .await;

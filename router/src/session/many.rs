@@ -12,10 +12,11 @@ use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase, State};
 use super::turns::{AttemptOutcome, Order, Turns, patiently};
-use super::{End, Halt, Session};
+use super::{End, Halt, Servers, Session};
 use crate::core::clock::Doing;
 use crate::statements::errors::{Written, place_of, placed, placed_notice};
 use crate::statements::step::Step;
+use crate::topology::Topology;
 use mothership_copy::{CopyOptions, CopyOut};
 use mothership_merge::{Aggregates, CommandTag, reconcile};
 use mothership_plan::{Course, Merge};
@@ -450,6 +451,58 @@ impl Hold {
     }
 }
 
+impl Servers {
+    /// Sends a statement over several shards to one of them. `rank` says whose notices are shown.
+    fn send_leg(
+        &mut self,
+        many: &Many,
+        (at, text): (usize, &[u8]),
+        rank: usize,
+        bound: Option<ParameterValues<'_>>,
+    ) {
+        self[at].inbox.notices = Notices::of(rank, &many.merge);
+        if many.locks_copies() && !many.copy_in {
+            self.lock_copy(at);
+        }
+        match bound {
+            None => self.send_router_query(at, text, many.writes),
+            Some(given) => self.send_router_bound(at, text, given, many.writes),
+        }
+    }
+
+    pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
+        let attached = &mut self[at];
+        // Outside of a block it ends with its own end, and a segment that was open there ends with it.
+        attached.inbox.in_segment &= attached.inbox.in_block;
+        attached.inbox.wrote |= writes;
+        attached.inbox.touched.add(None);
+        attached.lease.query(sql, Audience::Router);
+    }
+
+    /// The same of a text with parameters; it is answered as a simple query is, with texts. The columns are those of the
+    /// statement, as EXECUTE tells them: what planning makes of an expression may have another type modifier.
+    fn send_router_bound(
+        &mut self,
+        at: usize,
+        sql: &[u8],
+        (types, values): ParameterValues<'_>,
+        writes: bool,
+    ) {
+        let super::Attached { lease, inbox, .. } = &mut self[at];
+        inbox.wrote |= writes;
+        inbox.touched.add(None);
+        let types = inbox.types_on_shard(types);
+        lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.bind((PORTAL, b""), values.iter().copied(), &[0]);
+            send.describe(Target::Statement, b"");
+            send.execute(PORTAL, 0);
+            send.close(Target::Portal, PORTAL);
+            send.sync();
+        });
+    }
+}
+
 impl Session {
     /// Writes CommandComplete, or what stands for it when there was no statement.
     pub(super) fn put_command(&mut self, command: &[u8]) {
@@ -499,7 +552,7 @@ impl Session {
     ) -> Result<Vec<u8>, Halt> {
         let shared = std::sync::Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             self.begin_attempt(turns);
             let attempt = self.attempt_many(sql, steps, many, bound, turns);
@@ -530,7 +583,7 @@ impl Session {
             }
             None => {
                 if many.writes {
-                    self.begin_implicit();
+                    self.transaction.begin_implicit(&mut self.state);
                 }
                 many
             }
@@ -586,7 +639,7 @@ impl Session {
             Merge::First => places.iter().position(at_home).unwrap_or(0),
             _ => 0,
         };
-        let batches = self.batches(many, order);
+        let batches = self.topology.batches(many, order);
         let several = batches.len() > 1;
         let mut kept = WaitingRows::new(
             many.order.is_some(),
@@ -600,7 +653,7 @@ impl Session {
                     leg if leg == speaker => 0,
                     leg => leg.max(1),
                 };
-                self.send_leg(many, places[leg], rank, bound);
+                self.servers.send_leg(many, places[leg], rank, bound);
             }
             if many.copy_in {
                 return self.copy_many(sql, many, &at).await;
@@ -623,30 +676,12 @@ impl Session {
         self.finish_many(merging)
     }
 
-    /// Sends a statement over several shards to one of them. `rank` says whose notices are shown.
-    fn send_leg(
-        &mut self,
-        many: &Many,
-        (at, text): (usize, &[u8]),
-        rank: usize,
-        bound: Option<ParameterValues<'_>>,
-    ) {
-        self.servers[at].inbox.notices = Notices::of(rank, &many.merge);
-        if many.locks_copies() && !many.copy_in {
-            self.lock_copy(at);
-        }
-        match bound {
-            None => self.send_router_query(at, text, many.writes),
-            Some(given) => self.send_router_bound(at, text, given, many.writes),
-        }
-    }
-
     /// Attaches the servers of a statement over several shards, in the order of its legs.
     async fn attach_all(&mut self, many: &Many, wants: &Wants) -> Result<Vec<usize>, Halt> {
         let mut servers = Vec::new();
         for (shard, _) in &many.legs {
             if !many.password {
-                self.leave_ahead();
+                self.servers.leave_ahead();
             }
             let at = self.attach_to(*shard, wants.clone()).await?;
             self.check_isolation(at, many.legs.len()).await?;
@@ -749,38 +784,6 @@ impl Session {
         self.put_command(&command);
         self.state.ready_alone(&mut self.client);
         Ok(())
-    }
-
-    pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
-        let attached = &mut self.servers[at];
-        // Outside of a block it ends with its own end, and a segment that was open there ends with it.
-        attached.inbox.in_segment &= attached.inbox.in_block;
-        attached.inbox.wrote |= writes;
-        attached.inbox.touched.add(None);
-        attached.lease.query(sql, Audience::Router);
-    }
-
-    /// The same of a text with parameters; it is answered as a simple query is, with texts. The columns are those of the
-    /// statement, as EXECUTE tells them: what planning makes of an expression may have another type modifier.
-    fn send_router_bound(
-        &mut self,
-        at: usize,
-        sql: &[u8],
-        (types, values): ParameterValues<'_>,
-        writes: bool,
-    ) {
-        let super::Attached { lease, inbox, .. } = &mut self.servers[at];
-        inbox.wrote |= writes;
-        inbox.touched.add(None);
-        let types = inbox.types_on_shard(types);
-        lease.request(Audience::Router, |send| {
-            send.parse(sql, &types);
-            send.bind((PORTAL, b""), values.iter().copied(), &[0]);
-            send.describe(Target::Statement, b"");
-            send.execute(PORTAL, 0);
-            send.close(Target::Portal, PORTAL);
-            send.sync();
-        });
     }
 
     /// Takes the answer of one shard up to its end.
@@ -927,7 +930,7 @@ impl Session {
             // Behind the tag and the length.
             merging.error = Some(message.split_off(5));
         }
-        if let Some(report) = self.found_at_home_only(&merging) {
+        if let Some(report) = found_at_home_only(&self.topology, &merging) {
             merging.error = None;
             merging.wrong = Some(report);
         }
@@ -947,36 +950,6 @@ impl Session {
         result
     }
 
-    /// The refusal of a definition that the home shard has made and another one could not, because it names what lives at
-    /// home.
-    fn found_at_home_only(&self, merging: &Merging) -> Option<Report> {
-        let (error, failed) = (merging.error.as_ref()?, merging.failed?);
-        let home = self.topology.home;
-        let of_all = merging.merge == Merge::First && merging.shards == self.topology.postgres;
-        let fields = Fields::read(error);
-        let undefined = [
-            sqlstate::UNDEFINED_TABLE,
-            sqlstate::UNDEFINED_OBJECT,
-            sqlstate::UNDEFINED_FUNCTION,
-        ];
-        let code = str::from_utf8(fields.code?).ok()?;
-        if !of_all || !merging.completed.contains(&home) || !undefined.contains(&code) {
-            return None;
-        }
-        let name = |shard: usize| &self.topology.shards[shard].name;
-        let said = String::from_utf8_lossy(fields.message?).into_owned();
-        let report = Report::error(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            format!(
-                "this definition is the same on all shards, and it names what only shard {} has",
-                name(home)
-            ),
-        )
-        .detail(format!("Shard {}: {said}", name(failed)))
-        .hint("A function in PL/pgSQL looks up what its body names when it runs.");
-        Some(report)
-    }
-
     /// What PostgreSQL refuses in a transaction block runs on one shard after the other. Where it stopped is said, but for
     /// an index, which is dropped again. In a block the first shard refuses it. What it does not refuse is part of the
     /// block, on all shards.
@@ -986,7 +959,7 @@ impl Session {
             for (leg, (shard, _)) in many.legs.iter().enumerate() {
                 let at = self.attach(*shard).await?;
                 self.servers[at].inbox.notices = Notices::of_same(leg);
-                self.send_router_query(at, sql, true);
+                self.servers.send_router_query(at, sql, true);
                 self.collect(leg, at, &mut merging).await?;
                 if merging.is_wrong() {
                     break;
@@ -1031,7 +1004,7 @@ impl Session {
     ) -> Result<(), Halt> {
         let at = self.attach(shard).await?;
         self.servers[at].inbox.notices = Notices::of_same(leg);
-        self.send_router_query(at, sql, true);
+        self.servers.send_router_query(at, sql, true);
         self.collect(leg, at, merging).await?;
         if let Some(attached) = self.servers.get(at) {
             self.state.acknowledge(&attached.inbox);
@@ -1046,17 +1019,12 @@ impl Session {
             self.topology.shards[failed].name
         );
         let report = Report::warning("01000", message)
-            .detail(format!("Done before on: {}.", self.names_of(done)))
+            .detail(format!("Done before on: {}.", names_of(&self.topology, done)))
             .hint(match course {
                 Course::DropsIndex => "Repeat it after mending the cause.",
                 _ => "Repeat it after mending the cause; shards that have it already may have to be left out.",
             });
         self.client.with_output(|out| report.put(out));
-    }
-
-    fn names_of(&self, shards: &[usize]) -> String {
-        let name = |shard: &usize| self.topology.shards[*shard].name.as_str();
-        shards.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
     /// Drops an index where it was made, and what is left of it on the shard that failed. The client is told of what stays.
@@ -1083,7 +1051,10 @@ impl Session {
             return;
         }
         let report = Report::warning("01000", format!("index {index} could not be dropped again"))
-            .detail(format!("It is still on: {}.", self.names_of(&stays)))
+            .detail(format!(
+                "It is still on: {}.",
+                names_of(&self.topology, &stays)
+            ))
             .hint(format!(
                 "{drop} on these shards, then the statement can be repeated."
             ));
@@ -1110,4 +1081,39 @@ impl Session {
             Some(error) => Err(Halt::Fail(Report::of_server(&error))),
         }
     }
+}
+
+fn names_of(topology: &Topology, shards: &[usize]) -> String {
+    let name = |shard: &usize| topology.shards[*shard].name.as_str();
+    shards.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// The refusal of a definition that the home shard has made and another one could not, because it names what lives at
+/// home.
+fn found_at_home_only(topology: &Topology, merging: &Merging) -> Option<Report> {
+    let (error, failed) = (merging.error.as_ref()?, merging.failed?);
+    let home = topology.home;
+    let of_all = merging.merge == Merge::First && merging.shards == topology.postgres;
+    let fields = Fields::read(error);
+    let undefined = [
+        sqlstate::UNDEFINED_TABLE,
+        sqlstate::UNDEFINED_OBJECT,
+        sqlstate::UNDEFINED_FUNCTION,
+    ];
+    let code = str::from_utf8(fields.code?).ok()?;
+    if !of_all || !merging.completed.contains(&home) || !undefined.contains(&code) {
+        return None;
+    }
+    let name = |shard: usize| &topology.shards[shard].name;
+    let said = String::from_utf8_lossy(fields.message?).into_owned();
+    let report = Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!(
+            "this definition is the same on all shards, and it names what only shard {} has",
+            name(home)
+        ),
+    )
+    .detail(format!("Shard {}: {said}", name(failed)))
+    .hint("A function in PL/pgSQL looks up what its body names when it runs.");
+    Some(report)
 }

@@ -11,9 +11,9 @@
 //! transaction is isolated, by whatever default, and when it began.
 
 use super::inbox::Inbox;
-use super::state::Block;
+use super::state::{Block, State};
 use super::transact::Transaction;
-use super::{Attached, Halt, Session};
+use super::{Attached, Halt, Servers, Session};
 use crate::commit::gid::TransactionId;
 use crate::commit::mark::Mark;
 use crate::commit::said::Said;
@@ -41,6 +41,46 @@ impl Transaction {
     fn said(&self) -> Option<&Said> {
         self.joint.as_ref()?.said.as_ref()
     }
+
+    /// The shard on which the open transaction began, if it works on one.
+    pub(super) fn first_shard(&self, servers: &Servers) -> Option<usize> {
+        let mut working = servers
+            .iter()
+            .filter(|s| s.inbox.in_block || s.inbox.in_segment);
+        match &self.joint {
+            Some(joint) if servers.is_marked() => Some(joint.first),
+            _ => working.next().map(|s| s.shard),
+        }
+    }
+
+    /// The id by which the transaction is committed over several shards: that of its marks.
+    pub(super) fn transaction_id(&self, servers: &Servers) -> TransactionId {
+        match &self.joint {
+            Some(joint) if servers.is_marked() => joint.id,
+            _ => TransactionId::random(),
+        }
+    }
+}
+
+impl Servers {
+    /// Whether what is known of a transaction over several shards is about the one that is open, and not about the last.
+    pub(super) fn is_marked(&self) -> bool {
+        self.iter().any(|s| s.inbox.mark.is_some())
+    }
+
+    /// The transaction is open on several servers.
+    pub(super) fn is_joint(&self) -> bool {
+        let takes_part = |s: &&Attached| s.inbox.in_block && !s.inbox.stands_by;
+        self.iter().filter(takes_part).count() > 1
+    }
+}
+
+impl State {
+    /// Whether neither the client nor the transaction has said anything of its isolation.
+    fn is_by_default(&self) -> bool {
+        let silent = self.modes.is_empty() && self.history.events().is_empty();
+        silent && self.default_isolation().is_none()
+    }
 }
 
 impl Session {
@@ -50,33 +90,10 @@ impl Session {
             return None;
         }
         // The router has transactions of its own for statements on several shards only.
-        let several = self.transaction.implicit || self.is_joint();
+        let several = self.transaction.implicit || self.servers.is_joint();
         let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
         let wanted = several && self.state.block == Block::Open;
         wanted.then(|| self.servers.iter().position(lacks))?
-    }
-
-    /// The shard on which the open transaction began, if it works on one.
-    pub(super) fn first_shard(&self) -> Option<usize> {
-        let mut working = self
-            .servers
-            .iter()
-            .filter(|s| s.inbox.in_block || s.inbox.in_segment);
-        match &self.transaction.joint {
-            Some(joint) if self.is_marked() => Some(joint.first),
-            _ => working.next().map(|s| s.shard),
-        }
-    }
-
-    /// Whether what is known of a transaction over several shards is about the one that is open, and not about the last.
-    pub(super) fn is_marked(&self) -> bool {
-        self.servers.iter().any(|s| s.inbox.mark.is_some())
-    }
-
-    /// The transaction is open on several servers.
-    pub(super) fn is_joint(&self) -> bool {
-        let takes_part = |s: &&Attached| s.inbox.in_block && !s.inbox.stands_by;
-        self.servers.iter().filter(takes_part).count() > 1
     }
 
     /// Whether the transaction is known to be one that must stay on its first shard.
@@ -84,7 +101,7 @@ impl Session {
         let said = self.transaction.said();
         said.is_some_and(|said| said.serializable)
             && self.state.block == Block::Open
-            && self.is_marked()
+            && self.servers.is_marked()
     }
 
     /// Sees to it that every server of a transaction over several carries its mark, and that it may work on `shard`.
@@ -102,7 +119,7 @@ impl Session {
             }
             // In a block of the client's what was said could be undone with a statement.
             let known = self.transaction.implicit && self.is_weaker_by_default();
-            if self.is_joint() && !known {
+            if self.servers.is_joint() && !known {
                 let said = self.said().await?;
                 let first = self.transaction.began_on();
                 if said.serializable && first != Some(shard) {
@@ -110,7 +127,7 @@ impl Session {
                 }
             }
         }
-        if self.must_stay() && self.is_joint() {
+        if self.must_stay() && self.servers.is_joint() {
             let first = self.transaction.began_on();
             if first != Some(shard) {
                 return Err(over_shards().into());
@@ -122,7 +139,7 @@ impl Session {
     /// The statement by which a server takes the mark, counted as taken. The first one begins a transaction over several.
     pub(super) fn mark_of(&mut self, at: usize) -> String {
         let shard = self.servers[at].shard;
-        let marked = self.is_marked();
+        let marked = self.servers.is_marked();
         let joint = match self.transaction.joint.take().filter(|_| marked) {
             Some(joint) => joint,
             None => Box::new(Joint {
@@ -164,11 +181,11 @@ impl Session {
 
     /// Takes what the first server of the transaction has said, if it has.
     pub(super) fn hear_said(&mut self) {
-        if !self.is_marked() {
+        if !self.servers.is_marked() {
             // What is known is of the last transaction.
             return;
         }
-        let by_default = self.is_by_default();
+        let by_default = self.state.is_by_default();
         let Some(joint) = self
             .transaction
             .joint
@@ -187,35 +204,21 @@ impl Session {
         }
     }
 
-    /// Whether neither the client nor the transaction has said anything of its isolation.
-    fn is_by_default(&self) -> bool {
-        let silent = self.state.modes.is_empty() && self.state.history.events().is_empty();
-        silent && self.default_isolation().is_none()
-    }
-
     /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
     /// so again with the answer to the first statement, which need not be waited for: see [`Session::may_commit_joint`].
     fn is_weaker_by_default(&self) -> bool {
         let first = self.transaction.began_on();
         let first = self.servers.iter().find(|s| Some(s.shard) == first);
         let known = first.and_then(|first| first.lease.notes.serializable);
-        known == Some(false) && self.is_by_default()
+        known == Some(false) && self.state.is_by_default()
     }
 
     /// Refuses to commit on several shards what turns out to be SERIALIZABLE: the default may have become another one.
     pub(super) fn may_commit_joint(&mut self) -> Result<(), Halt> {
         self.hear_said();
-        match self.is_joint() && self.must_stay() {
+        match self.servers.is_joint() && self.must_stay() {
             true => Err(over_shards().into()),
             false => Ok(()),
-        }
-    }
-
-    /// The id by which the transaction is committed over several shards: that of its marks.
-    pub(super) fn transaction_id(&self) -> TransactionId {
-        match &self.transaction.joint {
-            Some(joint) if self.is_marked() => joint.id,
-            _ => TransactionId::random(),
         }
     }
 
@@ -226,7 +229,7 @@ impl Session {
             return Ok(());
         }
         let serializable = match (
-            self.default_isolation(),
+            self.state.default_isolation(),
             self.servers[at].lease.notes.serializable,
         ) {
             (Some(said), _) => said,

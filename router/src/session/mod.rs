@@ -244,6 +244,27 @@ pub struct Client {
     pub settings: Settings,
 }
 
+impl Servers {
+    /// A server keeps its replies until it is asked for them, and the client may ask
+    /// only at its end: without this neither would go on.
+    fn flush_pipeline(&mut self) {
+        if let Some(at) = self.active {
+            self[at].lease.flush();
+        }
+    }
+
+    /// Whether nobody could say what became of the request at hand if its servers were left now: what they do in a block
+    /// is undone then, anything else may be done all the same.
+    fn is_outcome_unknown(&self) -> bool {
+        let unknown = |s: &Attached| {
+            let writes = s.inbox.may_write || s.inbox.wrote;
+            s.inbox.committing || (writes && !s.inbox.in_block)
+        };
+        let mut working = self.iter().filter(|s| !s.lease.ledger().is_empty());
+        working.any(unknown)
+    }
+}
+
 impl Session {
     /// The session of a client that has logged in; it has heard nothing from a server yet.
     pub fn new(core: Rc<Core>, topology: Arc<Topology>, client: Client) -> Session {
@@ -317,7 +338,7 @@ impl Session {
     /// The session has done the same for too long.
     fn too_late(&mut self, overdue: Overdue) -> End {
         self.unfold();
-        let unknown = self.is_outcome_unknown();
+        let unknown = self.servers.is_outcome_unknown();
         for attached in self.servers.iter_mut() {
             attached.lease.doubt();
         }
@@ -378,17 +399,6 @@ impl Session {
         End::Told(report)
     }
 
-    /// Whether nobody could say what became of the request at hand if its servers were left now: what they do in a block
-    /// is undone then, anything else may be done all the same.
-    fn is_outcome_unknown(&self) -> bool {
-        let unknown = |s: &Attached| {
-            let writes = s.inbox.may_write || s.inbox.wrote;
-            s.inbox.committing || (writes && !s.inbox.in_block)
-        };
-        let mut working = self.servers.iter().filter(|s| !s.lease.ledger().is_empty());
-        working.any(unknown)
-    }
-
     /// Takes what the client has sent, then waits for more from either side.
     async fn turn(&mut self) -> Result<(), End> {
         let mut took = false;
@@ -405,7 +415,7 @@ impl Session {
             took = true;
         }
         if took && self.is_pipeline_full() {
-            self.flush_pipeline();
+            self.servers.flush_pipeline();
         }
         self.free_failed().await?;
         self.wait().await?;
@@ -431,14 +441,6 @@ impl Session {
         let active = self.servers.active.and_then(|at| self.servers.get(at));
         self.state.phase == Phase::Segment
             && active.is_some_and(|server| server.lease.ledger().len() >= most)
-    }
-
-    /// A server keeps its replies until it is asked for them, and the client may ask
-    /// only at its end: without this neither would go on.
-    fn flush_pipeline(&mut self) {
-        if let Some(at) = self.servers.active {
-            self.servers[at].lease.flush();
-        }
     }
 
     /// Tells everybody that definitions are others now.

@@ -6,6 +6,7 @@ use super::choose::{Chosen, Use, Wants};
 use super::repeat::Refused;
 use super::{Halt, Session};
 use crate::core::{Full, Holding};
+use crate::topology::Topology;
 use mothership_pool::health::{Failure, WhyNot};
 use mothership_pool::pool::LeaseError;
 use mothership_proto::report::{Report, sqlstate};
@@ -48,6 +49,17 @@ impl Wait {
     }
 }
 
+impl Topology {
+    /// Nobody serves a read that only replicas may serve.
+    pub(super) fn no_replica(&self, shard: usize) -> Report {
+        let name = &self.shards[shard].name;
+        let message = format!("shard \"{name}\" has no replica that may serve this read");
+        Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
+            .detail("its reads go to replicas only, and none is up, fresh enough and of the label that is asked for")
+            .hint("SHOW ENDPOINTS in the console says what is known of each server. With reads = \"prefer-replicas\" the primary serves such reads.")
+    }
+}
+
 impl Session {
     /// A connection to the primary. Waits for one to be known and to take connections as `failover` allows.
     pub(super) async fn choose_primary(
@@ -67,7 +79,7 @@ impl Session {
             let report = match self.topology.writer(shard) {
                 // In the end the client hears it from the server itself.
                 Ok(server) if !over && self.is_read_only(shard, server) => {
-                    self.no_server(shard, WhyNot::NoneFit)
+                    no_server(&self.topology, shard, WhyNot::NoneFit)
                 }
                 Ok(server) => {
                     // A server that never was a primary has not failed over: more likely its address is wrong.
@@ -83,7 +95,7 @@ impl Session {
                             return Ok(chosen);
                         }
                         Err(error) => {
-                            let is_down = self.report_failed(shard, server, &error);
+                            let is_down = self.topology.report_failed(shard, server, &error);
                             late += u32::from(is_late(&error));
                             if !is_down
                                 || !is_primary
@@ -97,7 +109,7 @@ impl Session {
                 }
                 // That does not change. A primary that was disabled may be enabled, or another may take its place.
                 Err(why @ WhyNot::NoGroup) => {
-                    return Err(Halt::Fail(self.no_server(shard, why)));
+                    return Err(Halt::Fail(no_server(&self.topology, shard, why)));
                 }
                 Err(why) => {
                     // The next one may be another server.
@@ -109,7 +121,7 @@ impl Session {
                     {
                         return Ok(chosen);
                     }
-                    self.no_server(shard, why)
+                    no_server(&self.topology, shard, why)
                 }
             };
             let so_far = match wait.take() {
@@ -149,7 +161,8 @@ impl Session {
         let config = &self.topology.config;
         let held = &self.core.shared.held;
         let held = held.hold(self.bytes_waiting(), &config.failover);
-        let holding = held.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
+        let holding =
+            held.map_err(|full| Halt::Fail(too_many_wait(&self.topology, shard, full)))?;
         // What it holds on other shards, others may wait for.
         let limit = match self.servers.is_empty() {
             true => config.failover.window,
@@ -190,7 +203,7 @@ impl Session {
         }
         let limits = &self.topology.config.failover;
         let grown = wait.holding.holds(self.bytes_waiting(), limits);
-        grown.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
+        grown.map_err(|full| Halt::Fail(too_many_wait(&self.topology, shard, full)))?;
         self.take_over_configuration(shard)?;
         Ok(wait)
     }
@@ -214,36 +227,27 @@ impl Session {
         self.topology = topology;
         Ok(())
     }
+}
 
-    fn too_many_wait(&self, shard: usize, full: Full) -> Report {
-        let name = &self.topology.shards[shard].name;
-        let Full { requests, bytes } = full;
-        Report::error(
-            sqlstate::TOO_MANY_CONNECTIONS,
-            format!("shard \"{name}\" has no primary, and too many requests wait for one"),
-        )
-        .detail(format!(
-            "{requests} requests with {bytes} bytes wait already."
-        ))
-        .hint("The settings are failover.requests and failover.size.")
-    }
+fn no_server(topology: &Topology, shard: usize, why: WhyNot) -> Report {
+    let name = &topology.shards[shard].name;
+    Report::error(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!("shard \"{name}\" has no server for this statement"),
+    )
+    .detail(topology.in_words(shard, why))
+    .hint("SHOW ENDPOINTS in the console says what is known of each server.")
+}
 
-    /// Nobody serves a read that only replicas may serve.
-    pub(super) fn no_replica(&self, shard: usize) -> Report {
-        let name = &self.topology.shards[shard].name;
-        let message = format!("shard \"{name}\" has no replica that may serve this read");
-        Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
-            .detail("its reads go to replicas only, and none is up, fresh enough and of the label that is asked for")
-            .hint("SHOW ENDPOINTS in the console says what is known of each server. With reads = \"prefer-replicas\" the primary serves such reads.")
-    }
-
-    fn no_server(&self, shard: usize, why: WhyNot) -> Report {
-        let name = &self.topology.shards[shard].name;
-        Report::error(
-            sqlstate::CANNOT_CONNECT_NOW,
-            format!("shard \"{name}\" has no server for this statement"),
-        )
-        .detail(self.topology.in_words(shard, why))
-        .hint("SHOW ENDPOINTS in the console says what is known of each server.")
-    }
+fn too_many_wait(topology: &Topology, shard: usize, full: Full) -> Report {
+    let name = &topology.shards[shard].name;
+    let Full { requests, bytes } = full;
+    Report::error(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("shard \"{name}\" has no primary, and too many requests wait for one"),
+    )
+    .detail(format!(
+        "{requests} requests with {bytes} bytes wait already."
+    ))
+    .hint("The settings are failover.requests and failover.size.")
 }

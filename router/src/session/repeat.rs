@@ -17,6 +17,7 @@ use super::{Attached, Session};
 use crate::core::Lease;
 use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
+use crate::topology::Topology;
 use mothership_pool::connection::{Broken, Farewell};
 use mothership_pool::refusal::Refusal;
 use mothership_proto::frame::FrameError;
@@ -121,6 +122,19 @@ pub struct Kept {
     owed: usize,
 }
 
+impl Topology {
+    /// Whether a lone server's connections were broken off because it says nothing: who has waited for it so long waits
+    /// for it no longer. Where there are others, one of them may answer.
+    pub(super) fn was_silent(&self, shard: usize, server: usize) -> bool {
+        if self.shards[shard].servers.len() > 1 {
+            return false;
+        }
+        let limit = self.config.failover.silence;
+        let down = self.health.down_for(shard, server);
+        limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))
+    }
+}
+
 impl Session {
     /// A request was taken, and perhaps sent.
     pub(super) fn keep_request(&mut self, bytes: Vec<u8>) {
@@ -195,7 +209,7 @@ impl Session {
         // What else it says is not waited for.
         attached.lease.doubt();
         if let Refused::Write(_) = refused {
-            self.report_lost(shard, server);
+            self.topology.report_lost(shard, server);
         }
         self.request.refuse(refused);
         self.state.tally.repeats();
@@ -237,7 +251,7 @@ impl Session {
         if !reads
             || self.entry.cancelled.get()
             || !self.request.may_repeat(lease)
-            || self.was_silent(*shard, *server)
+            || self.topology.was_silent(*shard, *server)
         {
             return false;
         }
@@ -245,7 +259,7 @@ impl Session {
             return false;
         };
         renew(&mut attached.lease);
-        self.report_broken(attached.shard, attached.server);
+        self.topology.report_broken(attached.shard, attached.server);
         self.count_repeat(&attached.lease);
         true
     }
@@ -277,7 +291,7 @@ impl Session {
         }
         let mut attached = self.servers.remove(at);
         renew(&mut attached.lease);
-        self.report_broken(attached.shard, attached.server);
+        self.topology.report_broken(attached.shard, attached.server);
         self.servers.active = None;
         self.show_working();
         true
@@ -293,17 +307,6 @@ impl Session {
             repeated = self.request.repeated,
             "lost a server connection; the read is sent once more",
         );
-    }
-
-    /// Whether a lone server's connections were broken off because it says nothing: who has waited for it so long waits
-    /// for it no longer. Where there are others, one of them may answer.
-    pub(super) fn was_silent(&self, shard: usize, server: usize) -> bool {
-        if self.topology.shards[shard].servers.len() > 1 {
-            return false;
-        }
-        let limit = self.topology.config.failover.silence;
-        let down = self.topology.health.down_for(shard, server);
-        limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))
     }
 }
 

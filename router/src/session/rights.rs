@@ -5,6 +5,7 @@
 
 use super::attach::give_back;
 use super::dispatch::not_utf8;
+use super::knowledge::Knowledge;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
 use crate::statements::names::Prepared;
@@ -12,6 +13,19 @@ use mothership_plan::{Guarded, Plan};
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
+
+impl Knowledge {
+    /// The plan that a guarded one is about, if the home shard has been asked about this text just before.
+    pub(super) fn allowed(&self, plan: Rc<Plan>, sql: &str) -> Result<Rc<Plan>, Halt> {
+        let Plan::Guarded(guarded) = &*plan else {
+            return Ok(plan);
+        };
+        match self.may_run.as_deref() == Some(sql) {
+            true => Ok(Rc::new((*guarded.plan).clone())),
+            false => Err(unasked().into()),
+        }
+    }
+}
 
 impl Session {
     /// Asks what has to be asked before the `at`-th statement is dispatched.
@@ -64,17 +78,6 @@ impl Session {
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
         self.known.may_run = Some(sql.into());
         Ok(())
-    }
-
-    /// The plan that a guarded one is about, if the home shard has been asked about this text just before.
-    pub(super) fn allowed(&self, plan: Rc<Plan>, sql: &str) -> Result<Rc<Plan>, Halt> {
-        let Plan::Guarded(guarded) = &*plan else {
-            return Ok(plan);
-        };
-        match self.known.may_run.as_deref() == Some(sql) {
-            true => Ok(Rc::new((*guarded.plan).clone())),
-            false => Err(unasked().into()),
-        }
     }
 }
 

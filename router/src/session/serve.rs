@@ -8,7 +8,7 @@ use super::repeat::{Abandoned, Again, renew};
 use super::state::{Block, Ended, Phase, State};
 use super::turns::AttemptOutcome;
 use super::{
-    Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
+    Attached, End, Halt, Servers, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
 };
 use crate::core::Life;
 use crate::core::clock::Doing;
@@ -30,10 +30,18 @@ pub(super) const READ_AHEAD: usize = 64 * 1024;
 /// So many bytes of a message that is not whole are read before others have their turn.
 const AT_ONCE: usize = 1024 * 1024;
 
+impl Servers {
+    /// Whether a server that the session keeps may still get a cancel that was meant for an earlier request.
+    fn is_being_cancelled(&self, state: &State) -> bool {
+        let pending = |s: &Attached| s.lease.cancel.is_pending();
+        state.phase == Phase::Idle && self.iter().any(pending)
+    }
+}
+
 impl Session {
     /// Takes one message from the client's input, if a whole one is there.
     pub(super) async fn take_frame(&mut self) -> Result<bool, End> {
-        if self.is_being_cancelled() {
+        if self.servers.is_being_cancelled(&self.state) {
             self.wait_for_cancels().await;
         }
         match self.take_segment().await {
@@ -76,12 +84,6 @@ impl Session {
         self.request.buffers = 0;
         self.keep_request(bytes);
         self.taken(result).await
-    }
-
-    /// Whether a server that the session keeps may still get a cancel that was meant for an earlier request.
-    fn is_being_cancelled(&self) -> bool {
-        let pending = |s: &Attached| s.lease.cancel.is_pending();
-        self.state.phase == Phase::Idle && self.servers.iter().any(pending)
     }
 
     /// PostgreSQL signals a backend and then its process group, so that the second signal may come when the request has
@@ -290,7 +292,7 @@ impl Session {
             Life::Draining => idle,
             Life::Ending => true,
         };
-        (goes || self.entry.killed.get()).then(|| match self.is_outcome_unknown() {
+        (goes || self.entry.killed.get()).then(|| match self.servers.is_outcome_unknown() {
             false => Report::fatal(
                 sqlstate::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
@@ -366,7 +368,7 @@ impl Session {
         let (shard, server) = (self.servers[at].shard, self.servers[at].server);
         if read_only && self.servers[at].is_primary {
             // Perhaps it is none any longer.
-            self.report_lost(shard, server);
+            self.topology.report_lost(shard, server);
         }
         let Attached { inbox, .. } = &mut self.servers[at];
         if inbox.fatal {
@@ -415,8 +417,8 @@ impl Session {
             _ => attached.inbox.fatal && !attached.inbox.leaving,
         };
         match own_matter {
-            true => self.report_lost(attached.shard, attached.server),
-            false => self.report_broken(attached.shard, attached.server),
+            true => self.topology.report_lost(attached.shard, attached.server),
+            false => self.topology.report_broken(attached.shard, attached.server),
         }
         self.servers.active = None;
         // What it said to a question of the router's own, nobody else has heard.
@@ -447,7 +449,7 @@ impl Session {
         let heard = was_told || (self.state.skipping && !unknown);
         if !heard && self.state.phase != Phase::Idle {
             let report = abandoned.report(error);
-            let report = self.named(attached.shard, report);
+            let report = self.topology.named(attached.shard, report);
             self.client.with_output(|out| report.put(out));
         }
         if committing {
@@ -606,7 +608,7 @@ impl Session {
         let in_segment = self.state.phase == Phase::Segment;
         let several = self.servers.len() > 1;
         for at in (0..self.servers.len()).rev() {
-            if several && in_segment && !self.stakes(&self.servers[at]) {
+            if several && in_segment && !self.state.stakes(&self.servers[at]) {
                 continue;
             }
             let inbox = &self.servers[at].inbox;

@@ -9,10 +9,36 @@
 use super::choose::Wants;
 use super::dispatch::Many;
 use super::history::TransactionEvent;
-use super::state::Block;
+use super::state::{Block, State};
 use super::{Halt, Session};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+
+impl State {
+    /// Whether the transaction reads by one snapshot to its end, as far as the client has said so.
+    fn keeps_snapshot(&self) -> bool {
+        let keeps = |text: &str| {
+            let lower = text.to_ascii_lowercase();
+            let level = lower.contains("isolation").then_some(lower);
+            level.map(|level| level.contains("repeatable"))
+        };
+        let events = self.history.events().iter().rev();
+        let mut set = events.filter_map(|event| match event {
+            TransactionEvent::Local(sql) => keeps(sql),
+            TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => None,
+        });
+        let settings = self.settings.current();
+        let by_default = || {
+            let values = settings.get("default_transaction_isolation");
+            let values = values.map(super::planning::values);
+            values
+                .is_some_and(|values| values.join(" ").to_ascii_lowercase().contains("repeatable"))
+        };
+        set.next()
+            .or_else(|| keeps(&self.modes))
+            .unwrap_or_else(by_default)
+    }
+}
 
 impl Session {
     /// Opens the snapshots of all shards, if the transaction keeps one and this statement is for several of them.
@@ -25,7 +51,7 @@ impl Session {
         let shards: Vec<usize> = (0..self.topology.postgres).filter(|s| lacks(*s)).collect();
         let wanted =
             open && !self.transaction.implicit && many.legs.len() > 1 && !shards.is_empty();
-        if !wanted || !self.keeps_snapshot() {
+        if !wanted || !self.state.keeps_snapshot() {
             return Ok(());
         }
         if many.tables {
@@ -73,34 +99,10 @@ impl Session {
             self.finish_private(at).await?;
         }
         // Before anything relies on it: how it is isolated may be otherwise than the client has said.
-        if self.is_joint() {
+        if self.servers.is_joint() {
             self.said().await?;
         }
         Ok(())
-    }
-
-    /// Whether the transaction reads by one snapshot to its end, as far as the client has said so.
-    fn keeps_snapshot(&self) -> bool {
-        let keeps = |text: &str| {
-            let lower = text.to_ascii_lowercase();
-            let level = lower.contains("isolation").then_some(lower);
-            level.map(|level| level.contains("repeatable"))
-        };
-        let events = self.state.history.events().iter().rev();
-        let mut set = events.filter_map(|event| match event {
-            TransactionEvent::Local(sql) => keeps(sql),
-            TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => None,
-        });
-        let settings = self.state.settings.current();
-        let by_default = || {
-            let values = settings.get("default_transaction_isolation");
-            let values = values.map(super::planning::values);
-            values
-                .is_some_and(|values| values.join(" ").to_ascii_lowercase().contains("repeatable"))
-        };
-        set.next()
-            .or_else(|| keeps(&self.state.modes))
-            .unwrap_or_else(by_default)
     }
 }
 

@@ -8,7 +8,8 @@ use super::gather::without_position;
 use super::inbox::Notices;
 use super::many::{Merging, ParameterValues};
 use super::turns::Order;
-use super::{Halt, Session};
+use super::{Halt, Servers, Session};
+use crate::topology::Topology;
 use mothership_merge::{SortedRows, order_of, reconcile};
 use mothership_plan::{Merge, ShardQuery};
 use mothership_pool::wire::Wire;
@@ -185,6 +186,59 @@ pub(super) fn unlike_the_plan() -> Report {
         .hint("Bring the shards to the same schema; SHOW MAP lists what differs.")
 }
 
+impl Servers {
+    /// Sends the statement of a shard up to the description of its unnamed portal.
+    fn bind_sorted(
+        &mut self,
+        (own, (types, values)): (&[u8], ParameterValues<'_>),
+        (at, sql): (usize, &[u8]),
+        (leg, first): (usize, bool),
+        formats: &[i16],
+    ) {
+        let attached = &mut self[at];
+        attached.inbox.notices = Notices::of(leg, &Merge::Concat);
+        attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(types);
+        attached.lease.request(Audience::Router, |send| {
+            if first {
+                send.parse(own, &types);
+            }
+            send.parse(sql, &types);
+            send.bind((b"", b""), values.iter().copied(), formats);
+            send.describe(Target::Portal, b"");
+        });
+    }
+
+    fn send_sorted(
+        &mut self,
+        own: (&[u8], ParameterValues<'_>),
+        (at, sql): (usize, &[u8]),
+        leg: (usize, bool),
+        formats: &[i16],
+    ) {
+        self.bind_sorted(own, (at, sql), leg, formats);
+        let lease = &mut self[at].lease;
+        lease.request(Audience::Router, |send| {
+            send.execute(b"", 0);
+            send.sync();
+        });
+    }
+
+    /// The legs with these places in the order in which they are asked.
+    pub(super) fn legs_in_order(
+        &self,
+        topology: &Topology,
+        places: &[usize],
+        order: Order,
+    ) -> Vec<usize> {
+        let mut legs: Vec<usize> = (0..places.len()).collect();
+        if !order.is_at_once() {
+            legs.sort_by_key(|leg| topology.rank(self[places[*leg]].shard, order.first));
+        }
+        legs
+    }
+}
+
 impl Session {
     /// Runs it as a simple query, on servers that are attached, each with its text. The first one parses the client's
     /// own text before: if that is wrong, it says where. CommandComplete is returned and not written. `bound` are the
@@ -206,10 +260,11 @@ impl Session {
             self.query_locked(own, places, &mut streams, order).await?;
             return self.end_sorted(streams);
         }
-        let legs = self.legs_in_order(&at, order);
+        let legs = self.servers.legs_in_order(&self.topology, &at, order);
         for (number, &leg) in legs.iter().enumerate() {
             let (at_leg, sql) = places[leg];
-            self.send_sorted(own, (at_leg, sql), (leg, number == 0), &formats);
+            self.servers
+                .send_sorted(own, (at_leg, sql), (leg, number == 0), &formats);
             streams.legs[leg].state = LegState::Asked;
             if order.waits_for(number) && !streams.is_wrong() {
                 self.lock_all(leg, at_leg, &mut streams, ends).await?;
@@ -233,7 +288,8 @@ impl Session {
         let formats = streams.plan.formats(&[]);
         let at: Vec<usize> = places.iter().map(|place| place.0).collect();
         for (leg, place) in places.iter().enumerate() {
-            self.bind_sorted(own, *place, (leg, leg == 0), &formats);
+            self.servers
+                .bind_sorted(own, *place, (leg, leg == 0), &formats);
             let attached = &mut self.servers[place.0];
             attached.lease.flush();
             attached.inbox.in_segment = true;
@@ -264,52 +320,6 @@ impl Session {
         }
         self.flow(&at, streams, |event| matches!(event, Event::Ready(_)))
             .await
-    }
-
-    /// The legs with these places in the order in which they are asked.
-    pub(super) fn legs_in_order(&self, places: &[usize], order: Order) -> Vec<usize> {
-        let mut legs: Vec<usize> = (0..places.len()).collect();
-        if !order.is_at_once() {
-            legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard, order.first));
-        }
-        legs
-    }
-
-    fn send_sorted(
-        &mut self,
-        own: (&[u8], ParameterValues<'_>),
-        (at, sql): (usize, &[u8]),
-        leg: (usize, bool),
-        formats: &[i16],
-    ) {
-        self.bind_sorted(own, (at, sql), leg, formats);
-        let lease = &mut self.servers[at].lease;
-        lease.request(Audience::Router, |send| {
-            send.execute(b"", 0);
-            send.sync();
-        });
-    }
-
-    /// Sends the statement of a shard up to the description of its unnamed portal.
-    fn bind_sorted(
-        &mut self,
-        (own, (types, values)): (&[u8], ParameterValues<'_>),
-        (at, sql): (usize, &[u8]),
-        (leg, first): (usize, bool),
-        formats: &[i16],
-    ) {
-        let attached = &mut self.servers[at];
-        attached.inbox.notices = Notices::of(leg, &Merge::Concat);
-        attached.inbox.touched.add(None);
-        let types = attached.inbox.types_on_shard(types);
-        attached.lease.request(Audience::Router, |send| {
-            if first {
-                send.parse(own, &types);
-            }
-            send.parse(sql, &types);
-            send.bind((b"", b""), values.iter().copied(), formats);
-            send.describe(Target::Portal, b"");
-        });
     }
 
     /// Takes and keeps all rows of a shard, so that it has locked them before the next one is asked. Of very many rows
@@ -400,10 +410,10 @@ impl Session {
             return self.some_sorted((name, rows), places, streams, order).await;
         }
         let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
-        let legs = self.legs_in_order(places, order);
+        let legs = self.servers.legs_in_order(&self.topology, places, order);
         for (number, leg) in legs.into_iter().enumerate() {
             if streams.legs[leg].state == LegState::Resting {
-                self.send_execute(places[leg], name, 0);
+                self.servers.send_execute(places[leg], name, 0);
                 streams.legs[leg].state = LegState::Asked;
                 if order.waits_for(number) {
                     self.lock_all(leg, places[leg], streams, ends).await?;
@@ -438,10 +448,12 @@ impl Session {
                 let mut legs = streams.to_ask();
                 if !order.is_at_once() {
                     legs.sort_by_key(|leg| {
-                        self.rank(self.servers[places[*leg]].shard, order.first)
+                        self.topology
+                            .rank(self.servers[places[*leg]].shard, order.first)
                     });
                     for leg in legs {
-                        self.send_execute(places[leg], name, rows.min(AT_ONCE));
+                        self.servers
+                            .send_execute(places[leg], name, rows.min(AT_ONCE));
                         self.hold_sorted(leg, places[leg], streams).await?;
                         if streams.is_wrong() {
                             break;
@@ -450,7 +462,8 @@ impl Session {
                     continue;
                 }
                 for leg in &legs {
-                    self.send_execute(places[*leg], name, rows.min(AT_ONCE));
+                    self.servers
+                        .send_execute(places[*leg], name, rows.min(AT_ONCE));
                 }
                 for leg in legs {
                     self.hold_sorted(leg, places[leg], streams).await?;

@@ -9,9 +9,9 @@ use super::gather::{Bound, Conflict};
 use super::inbox::Inbox;
 use super::many::Merging;
 use super::marks::Joint;
-use super::state::{Block, Ended};
+use super::state::{Block, Ended, State};
 use super::touched::WrittenParts;
-use super::{Attached, Halt, Session};
+use super::{Attached, Halt, Servers, Session};
 use crate::commit::doubt::{Site, unfinished};
 use crate::commit::finishing::{StillFinishing, UnderWay};
 use crate::commit::gid::Backend;
@@ -20,6 +20,7 @@ use crate::commit::steps::{Cause, Commit, End as Outcome, Reply, Step, Via};
 use crate::core::code::Behind;
 use crate::core::{Changing, Shared};
 use crate::statements::step::{Kind, Pins};
+use crate::topology::Topology;
 use mothership_plan::Merge;
 use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::backend::{self, TxStatus, tag};
@@ -74,20 +75,56 @@ impl Transaction {
         };
         self.begin_change(behind, shared);
     }
-}
 
-impl Session {
     /// A transaction of the router's own begins, for a statement that changes several
     /// shards and that the client did not put into one.
-    pub(super) fn begin_implicit(&mut self) {
-        if self.state.block == Block::None {
-            self.transaction.implicit = true;
-            self.state.block = Block::Begun;
-            self.state.chain(false);
-            self.state.settings.begin();
+    pub(super) fn begin_implicit(&mut self, state: &mut State) {
+        if state.block == Block::None {
+            self.implicit = true;
+            state.block = Block::Begun;
+            state.chain(false);
+            state.settings.begin();
         }
     }
 
+    fn after_block(&mut self, state: &mut State, chain: bool, ended: Ended) {
+        state.chain(chain);
+        state.end_block(ended);
+        self.implicit = false;
+        if chain {
+            state.block = Block::Begun;
+            state.settings.begin();
+        }
+    }
+}
+
+impl State {
+    /// Whether something that this server did in the open segment would be lost, or kept, with its end.
+    pub(super) fn stakes(&self, attached: &super::Attached) -> bool {
+        let inbox = &attached.inbox;
+        let set = !self.history.events().is_empty();
+        inbox.in_segment && (inbox.wrote || inbox.may_write || set)
+    }
+}
+
+impl Servers {
+    /// Whether the transaction has done something on another shard before the statement at hand.
+    fn has_worked_beside(&self, state: &State, shard: usize) -> bool {
+        let beside = |s: &Attached| s.shard != shard && (s.inbox.in_block || s.inbox.in_segment);
+        state.worked && self.iter().any(beside)
+    }
+
+    /// These reasons to stay on its servers are gone.
+    fn unpin_all(&mut self, state: &mut State, unpins: Pins) {
+        state.unpin(unpins);
+        let stays = !state.pins.is_empty();
+        for attached in self.iter_mut() {
+            attached.inbox.pinned &= stays;
+        }
+    }
+}
+
+impl Session {
     /// A segment in which something is written or set goes over to another shard, `shard`
     /// or any: what it did before and what it does now hold together.
     pub(super) async fn join_segment(
@@ -105,22 +142,15 @@ impl Session {
         if self.state.block != Block::None {
             return Ok(());
         }
-        match writes || self.servers.iter().any(|s| self.stakes(s)) {
+        match writes || self.servers.iter().any(|s| self.state.stakes(s)) {
             true => self.own_segment().await,
             false => Ok(()),
         }
     }
 
-    /// Whether something that this server did in the open segment would be lost, or kept, with its end.
-    pub(super) fn stakes(&self, attached: &super::Attached) -> bool {
-        let inbox = &attached.inbox;
-        let set = !self.state.history.events().is_empty();
-        inbox.in_segment && (inbox.wrote || inbox.may_write || set)
-    }
-
     /// What the servers of a segment did becomes a transaction of the router's own.
     async fn own_segment(&mut self) -> Result<(), Halt> {
-        self.begin_implicit();
+        self.transaction.begin_implicit(&mut self.state);
         for at in 0..self.servers.len() {
             if self.servers[at].inbox.in_segment && !self.servers[at].inbox.in_block {
                 self.begin_on(at).await?;
@@ -137,7 +167,7 @@ impl Session {
             return Ok(());
         }
         // What the pipeline has bound can be fetched by the query.
-        if self.state.portals.has_named() || self.servers.iter().any(|s| self.stakes(s)) {
+        if self.state.portals.has_named() || self.servers.iter().any(|s| self.state.stakes(s)) {
             return self.own_segment().await;
         }
         for at in 0..self.servers.len() {
@@ -198,9 +228,18 @@ impl Session {
                 };
                 // A COMMIT that fails ends the block as well, and begins no other.
                 match (failed, &ended) {
-                    (false, Ok(())) => self.after_block(*chain, Ended::Committed),
-                    (true, _) => self.after_block(*chain, Ended::Undone),
-                    (false, Err(_)) => self.after_block(false, Ended::Undone),
+                    (false, Ok(())) => {
+                        self.transaction
+                            .after_block(&mut self.state, *chain, Ended::Committed)
+                    }
+                    (true, _) => {
+                        self.transaction
+                            .after_block(&mut self.state, *chain, Ended::Undone)
+                    }
+                    (false, Err(_)) => {
+                        self.transaction
+                            .after_block(&mut self.state, false, Ended::Undone)
+                    }
                 }
                 self.tell_settings();
                 ended?;
@@ -211,7 +250,8 @@ impl Session {
             }
             Kind::Rollback { chain } => {
                 self.rollback_all().await;
-                self.after_block(*chain, Ended::Undone);
+                self.transaction
+                    .after_block(&mut self.state, *chain, Ended::Undone);
                 self.tell_settings();
                 self.client
                     .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
@@ -221,23 +261,14 @@ impl Session {
             _ if self.state.block == Block::Failed && !matches!(kind, Kind::RollbackTo(_)) => {
                 Err(super::allowed::failed_transaction().into())
             }
-            Kind::PrepareTransaction if self.is_joint() => {
+            Kind::PrepareTransaction if self.servers.is_joint() => {
                 // As any PREPARE TRANSACTION that fails, it ends the transaction.
                 self.rollback_all().await;
-                self.after_block(false, Ended::Undone);
+                self.transaction
+                    .after_block(&mut self.state, false, Ended::Undone);
                 Err(super::prepared::over_shards().into())
             }
             _ => self.broadcast(kind, sql).await,
-        }
-    }
-
-    fn after_block(&mut self, chain: bool, ended: Ended) {
-        self.state.chain(chain);
-        self.state.end_block(ended);
-        self.transaction.implicit = false;
-        if chain {
-            self.state.block = Block::Begun;
-            self.state.settings.begin();
         }
     }
 
@@ -257,7 +288,7 @@ impl Session {
         for at in 0..count {
             // What is warned of is shown once.
             self.servers[at].inbox.notices = super::inbox::Notices::of_same(at);
-            self.send_router_query(at, sql, false);
+            self.servers.send_router_query(at, sql, false);
         }
         let mut merging = Merging::new(&Merge::First, count);
         for at in 0..count {
@@ -279,12 +310,14 @@ impl Session {
             Kind::RollbackTo(_) => self.state.block = Block::Open,
             Kind::CloseAll => {
                 self.state.portals.close_all();
-                self.unpin_all(Pins::NONE.with(Pin::HoldCursor));
+                self.servers
+                    .unpin_all(&mut self.state, Pins::NONE.with(Pin::HoldCursor));
             }
             Kind::Discard(DiscardWhat::All) => {
                 self.state.forget_session();
                 let beyond = self.state.pins.both(Pins::beyond_discard());
-                self.unpin_all(self.state.pins.minus(Pins::NONE.with(Pin::Slot)));
+                let all = self.state.pins.minus(Pins::NONE.with(Pin::Slot));
+                self.servers.unpin_all(&mut self.state, all);
                 for at in 0..self.servers.len() {
                     self.servers[at].inbox.spoiled |= !beyond.is_empty();
                     self.servers[at].inbox.discarded = true;
@@ -316,21 +349,15 @@ impl Session {
             kind,
             Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
         );
-        if sets && self.postgres_here().is_none() && self.state.block != Block::Failed {
+        if sets
+            && self.servers.postgres_here(&self.topology).is_none()
+            && self.state.block != Block::Failed
+        {
             self.attach(self.topology.home).await?;
         }
         self.servers.active = None;
         self.servers.sort_by_key(|s| s.shard >= apart);
         Ok(())
-    }
-
-    /// These reasons to stay on its servers are gone.
-    fn unpin_all(&mut self, unpins: Pins) {
-        self.state.unpin(unpins);
-        let stays = !self.state.pins.is_empty();
-        for attached in self.servers.iter_mut() {
-            attached.inbox.pinned &= stays;
-        }
     }
 
     /// Gives back servers that were taken for the statement that failed and were not in its transaction yet, but none
@@ -492,7 +519,7 @@ impl Session {
         Terms {
             router: self.core.shared.router.clone(),
             schema: config.transactions.schema.clone(),
-            id: self.transaction_id(),
+            id: self.transaction.transaction_id(&self.servers),
             serializable: modes.contains("serializable"),
             two_phase: config.transactions.two_phase,
             fence_wait: u32::try_from(half).unwrap_or(u32::MAX),
@@ -553,21 +580,14 @@ impl Session {
                         let report = deadlock.unwrap_or_else(|| Report::of_server(&body));
                         Err(Halt::Fail(report))
                     }
-                    None => Err(Halt::Fail(self.outcome_report(end))),
+                    None => Err(Halt::Fail(outcome_report(&self.topology, end))),
                 }
             }
             Outcome::Unknown { .. } => {
                 self.state.settings.rollback();
-                Err(Halt::Fail(self.outcome_report(end)))
+                Err(Halt::Fail(outcome_report(&self.topology, end)))
             }
         }
-    }
-
-    fn outcome_report(&self, end: &Outcome) -> Report {
-        let name = |shard: usize| self.topology.shards[shard].name.clone();
-        end.report(name).unwrap_or_else(|| {
-            Report::error(sqlstate::CONNECTION_FAILURE, "transaction was rolled back")
-        })
     }
 
     /// Sends the steps to their servers at once and hands their answers over.
@@ -688,7 +708,8 @@ impl Session {
         let reply = match (&polled, &error) {
             (Err(error), _) => {
                 tracing::warn!(error = %crate::log::Chain(error), "lost a server connection during commit");
-                self.report_broken(self.servers[at].shard, self.servers[at].server);
+                self.topology
+                    .report_broken(self.servers[at].shard, self.servers[at].server);
                 Reply::Lost
             }
             (Ok(()), Some(body)) => {
@@ -741,7 +762,7 @@ impl Session {
     /// have committed there already.
     pub(super) async fn wait_for_finishing(&mut self, shard: usize) -> Result<(), Halt> {
         let finishing = Arc::clone(&self.core.shared.finishing);
-        if finishing.is_empty() || !self.has_worked_beside(shard) {
+        if finishing.is_empty() || !self.servers.has_worked_beside(&self.state, shard) {
             return Ok(());
         }
         let site = self.site(shard);
@@ -750,12 +771,6 @@ impl Session {
         let waited = finishing.wait(&site, undecided, decided);
         let waited = self.while_client_waits(waited).await?;
         waited.map_err(|StillFinishing| Halt::Fail(unfinished(&site.shard)))
-    }
-
-    /// Whether the transaction has done something on another shard before the statement at hand.
-    fn has_worked_beside(&self, shard: usize) -> bool {
-        let beside = |s: &Attached| s.shard != shard && (s.inbox.in_block || s.inbox.in_segment);
-        self.state.worked && self.servers.iter().any(beside)
     }
 
     /// A statement on a shard that has something unfinished of this router waits for it.
@@ -783,4 +798,11 @@ impl Inbox {
         self.mark = None;
         self.saved = None;
     }
+}
+
+fn outcome_report(topology: &Topology, end: &Outcome) -> Report {
+    let name = |shard: usize| topology.shards[shard].name.clone();
+    end.report(name).unwrap_or_else(|| {
+        Report::error(sqlstate::CONNECTION_FAILURE, "transaction was rolled back")
+    })
 }

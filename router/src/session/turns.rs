@@ -11,12 +11,13 @@
 use super::dispatch::Many;
 use super::extended::put_quietly;
 use super::inbox::Saved;
-use super::state::Block;
-use super::{Attached, Halt, Session, working_by};
+use super::state::{Block, State};
+use super::{Attached, Halt, Servers, Session, working_by};
 use crate::commit::steps::Reply;
 pub(super) use crate::contention::{Order, Pace};
 use crate::core::Attempt;
 use crate::statements::step::{Pins, Step};
+use crate::topology::Topology;
 use mothership_catalog::behind::names;
 use mothership_catalog::outside::reaches;
 use mothership_plan::Merge;
@@ -126,6 +127,100 @@ impl Turns {
     }
 }
 
+impl Servers {
+    /// A statement begins, of which no savepoint stands.
+    pub(super) fn begin_saving(&mut self) {
+        for attached in self.iter_mut() {
+            attached.inbox.saved_now = None;
+        }
+    }
+
+    /// Takes the lock of whoever writes reference tables on a server, ahead of the statement, in the same packet. The home
+    /// shard's is the first one, and the others are sent when the home shard has answered.
+    ///
+    /// A writer reads each copy by a snapshot of its own. Without the lock it could see a transaction that is committed
+    /// on one server and still prepared on another: it would find a row on one copy only, and the copies would differ for
+    /// good. A prepared transaction keeps the lock until its end, so that whoever gets it sees all before it everywhere.
+    pub(super) fn lock_copy(&mut self, at: usize) {
+        let Attached { lease, inbox, .. } = &mut self[at];
+        if inbox.in_segment {
+            inbox.locks_ahead = true;
+            put_quietly(lease, LOCK_COPIES.as_bytes());
+        } else {
+            inbox.ahead += 1;
+            lease.query(LOCK_COPIES.as_bytes(), Audience::Router);
+        }
+    }
+
+    /// Whether a savepoint can go ahead of the statement that begins now: in the middle of a pipeline it would have to be
+    /// waited for.
+    fn can_be_saved(&self, state: &State) -> bool {
+        let open = matches!(state.block, Block::Begun | Block::Open);
+        open && !self.iter().any(|s| s.inbox.in_segment)
+    }
+
+    /// Sets the statement's savepoint on a server that is attached, if it does not stand there. It goes ahead of what is
+    /// sent next.
+    pub(super) fn save_on(&mut self, state: &State, at: usize) {
+        let events = state.history.events().len();
+        let Attached { lease, inbox, .. } = &mut self[at];
+        if inbox.saved_now.is_some() {
+            return;
+        }
+        inbox.saved_now = Some(Saved {
+            marked: inbox.mark.is_some(),
+        });
+        let sql = match inbox.saved.replace(events) {
+            Some(before) if before == events => SAVE_ANEW,
+            _ => SAVE,
+        };
+        inbox.ahead += 1;
+        lease.query(sql.as_bytes(), Audience::Router);
+    }
+}
+
+impl Topology {
+    /// The legs of a statement in the order of locks, those of one batch at once. Where all do the same with copies of the
+    /// same, the home shard's is the first, and whoever has that has them all.
+    pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
+        let shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
+        let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
+        if has_lock && order.is_at_once() {
+            return self.batches_of(&shards, Order::IN_TURN, many.merge == Merge::First);
+        }
+        let order = Order {
+            first: order.first.filter(|_| !has_lock),
+            ..order
+        };
+        self.batches_of(&shards, order, many.merge == Merge::First)
+    }
+
+    /// The same of legs on these shards, which may all do the same with `copies`.
+    pub(super) fn batches_of(
+        &self,
+        shards: &[usize],
+        order: Order,
+        copies: bool,
+    ) -> Vec<Vec<usize>> {
+        let mut legs: Vec<usize> = (0..shards.len()).collect();
+        if order.is_at_once() || legs.is_empty() {
+            return vec![legs];
+        }
+        let first = order.first.filter(|_| !copies);
+        legs.sort_by_key(|leg| self.rank(shards[*leg], first));
+        if copies || order.pace == Pace::Lead {
+            let others = legs.split_off(1);
+            return vec![legs, others];
+        }
+        legs.into_iter().map(|leg| vec![leg]).collect()
+    }
+
+    /// The place of a shard in an order of locks with this first shard: after that the home shard, then all others.
+    pub(super) fn rank(&self, shard: usize, first: Option<usize>) -> (bool, bool, usize) {
+        (first != Some(shard), shard != self.home, shard)
+    }
+}
+
 impl Session {
     /// How a statement of these steps goes to its shards.
     pub(super) fn turns(&self, sql: &[u8], steps: &[Step], many: &Many) -> Turns {
@@ -146,7 +241,8 @@ impl Session {
         };
         let defines = steps.iter().any(|step| step.changes_schema);
         let undone = self.can_be_undone(sql, steps)
-            && (ground == Ground::Transaction || self.can_be_saved() && !defines);
+            && (ground == Ground::Transaction
+                || self.servers.can_be_saved(&self.state) && !defines);
         let turns = Turns {
             order: Order::AT_ONCE,
             left: MAX_ATTEMPTS,
@@ -161,69 +257,19 @@ impl Session {
         }
     }
 
-    /// Whether a savepoint can go ahead of the statement that begins now: in the middle of a pipeline it would have to be
-    /// waited for.
-    fn can_be_saved(&self) -> bool {
-        let open = matches!(self.state.block, Block::Begun | Block::Open);
-        open && !self.servers.iter().any(|s| s.inbox.in_segment)
-    }
-
-    /// A statement begins, of which no savepoint stands.
-    pub(super) fn begin_saving(&mut self) {
-        for attached in self.servers.iter_mut() {
-            attached.inbox.saved_now = None;
-        }
-    }
-
     /// Sets the statement's savepoint on the servers of these shards, which are attached.
     pub(super) fn save(&mut self, many: &Many) {
         for (shard, _) in &many.legs {
-            if let Ok(at) = self.place_of(*shard) {
-                self.save_on(at);
+            if let Ok(at) = self.servers.place_of(*shard) {
+                self.servers.save_on(&self.state, at);
             }
-        }
-    }
-
-    /// Sets the statement's savepoint on a server that is attached, if it does not stand there. It goes ahead of what is
-    /// sent next.
-    pub(super) fn save_on(&mut self, at: usize) {
-        let events = self.state.history.events().len();
-        let Attached { lease, inbox, .. } = &mut self.servers[at];
-        if inbox.saved_now.is_some() {
-            return;
-        }
-        inbox.saved_now = Some(Saved {
-            marked: inbox.mark.is_some(),
-        });
-        let sql = match inbox.saved.replace(events) {
-            Some(before) if before == events => SAVE_ANEW,
-            _ => SAVE,
-        };
-        inbox.ahead += 1;
-        lease.query(sql.as_bytes(), Audience::Router);
-    }
-
-    /// Takes the lock of whoever writes reference tables on a server, ahead of the statement, in the same packet. The home
-    /// shard's is the first one, and the others are sent when the home shard has answered.
-    ///
-    /// A writer reads each copy by a snapshot of its own. Without the lock it could see a transaction that is committed
-    /// on one server and still prepared on another: it would find a row on one copy only, and the copies would differ for
-    /// good. A prepared transaction keeps the lock until its end, so that whoever gets it sees all before it everywhere.
-    pub(super) fn lock_copy(&mut self, at: usize) {
-        let Attached { lease, inbox, .. } = &mut self.servers[at];
-        if inbox.in_segment {
-            inbox.locks_ahead = true;
-            put_quietly(lease, LOCK_COPIES.as_bytes());
-        } else {
-            inbox.ahead += 1;
-            lease.query(LOCK_COPIES.as_bytes(), Audience::Router);
         }
     }
 
     /// The same on several servers, that of the home shard first.
     pub(super) async fn lock_copies(&mut self, legs: &[usize]) -> Result<(), Halt> {
         let mut legs = legs.to_vec();
-        legs.sort_by_key(|at| self.rank(self.servers[*at].shard, None));
+        legs.sort_by_key(|at| self.topology.rank(self.servers[*at].shard, None));
         for at in legs {
             self.tell(at, LOCK_COPIES).await?;
         }
@@ -455,46 +501,6 @@ impl Session {
         inbox.row = None;
         inbox.describing.clear();
         inbox.outcomes.clear();
-    }
-
-    /// The legs of a statement in the order of locks, those of one batch at once. Where all do the same with copies of the
-    /// same, the home shard's is the first, and whoever has that has them all.
-    pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
-        let shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
-        let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
-        if has_lock && order.is_at_once() {
-            return self.batches_of(&shards, Order::IN_TURN, many.merge == Merge::First);
-        }
-        let order = Order {
-            first: order.first.filter(|_| !has_lock),
-            ..order
-        };
-        self.batches_of(&shards, order, many.merge == Merge::First)
-    }
-
-    /// The same of legs on these shards, which may all do the same with `copies`.
-    pub(super) fn batches_of(
-        &self,
-        shards: &[usize],
-        order: Order,
-        copies: bool,
-    ) -> Vec<Vec<usize>> {
-        let mut legs: Vec<usize> = (0..shards.len()).collect();
-        if order.is_at_once() || legs.is_empty() {
-            return vec![legs];
-        }
-        let first = order.first.filter(|_| !copies);
-        legs.sort_by_key(|leg| self.rank(shards[*leg], first));
-        if copies || order.pace == Pace::Lead {
-            let others = legs.split_off(1);
-            return vec![legs, others];
-        }
-        legs.into_iter().map(|leg| vec![leg]).collect()
-    }
-
-    /// The place of a shard in an order of locks with this first shard: after that the home shard, then all others.
-    pub(super) fn rank(&self, shard: usize, first: Option<usize>) -> (bool, bool, usize) {
-        (first != Some(shard), shard != self.topology.home, shard)
     }
 }
 

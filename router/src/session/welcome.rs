@@ -1,6 +1,7 @@
 //! What a session begins with and what a server says of it after login.
 
-use super::{Halt, Session};
+use super::state::State;
+use super::{Halt, Servers, Session};
 use crate::commit::steps::Reply;
 use crate::core::welcomes::{Welcome, WelcomeKey};
 use crate::core::{ClientNumber, SessionIdentity};
@@ -14,6 +15,27 @@ use mothership_proto::report::{Report, sqlstate};
 use mothership_proto::startup::{Protocol, put_backend_key};
 use std::rc::Rc;
 use std::sync::Arc;
+
+impl Servers {
+    fn says_no_beginning(&mut self, at: usize) -> Halt {
+        if let Some(attached) = self.get_mut(at) {
+            attached.lease.doubt();
+        }
+        let message = "server did not say what a session begins with";
+        Report::error(sqlstate::CONNECTION_FAILURE, message).into()
+    }
+}
+
+impl State {
+    /// What roles and databases begin with is set on every server: those of MongoDB have none,
+    /// and what a statement is planned by and what it runs by must be one, also after ALTER ROLE.
+    fn begin_with(&mut self, defaults: &[(String, String)]) {
+        for (name, value) in defaults {
+            let value = Value::Text(value.clone());
+            self.settings.begin_with(name, value);
+        }
+    }
+}
 
 impl Session {
     /// Says what a server says after login. `None` if the session has ended.
@@ -121,9 +143,9 @@ impl Session {
             let has_documents = !config.collections().is_empty();
             let said = self.ask_beginning(at, defaults::QUESTION).await?;
             let Some(said) = defaults::read(&said, has_documents) else {
-                return Err(self.says_no_beginning(at));
+                return Err(self.servers.says_no_beginning(at));
             };
-            self.begin_with(&said);
+            self.state.begin_with(&said);
             welcome.defaults = said;
         }
         welcome.settings = Arc::clone(self.state.settings.startup());
@@ -133,19 +155,12 @@ impl Session {
     /// The only text of the only row of a question about what sessions begin with.
     async fn ask_beginning(&mut self, at: usize, question: &str) -> Result<String, Halt> {
         let limit = self.topology.config.control.timeout;
-        self.send_router_query(at, question.as_bytes(), false);
+        self.servers
+            .send_router_query(at, question.as_bytes(), false);
         match tokio::time::timeout(limit, self.private_reply(at)).await {
             Ok((Reply::Done { row: Some(row), .. }, _)) => Ok(row),
-            _ => Err(self.says_no_beginning(at)),
+            _ => Err(self.servers.says_no_beginning(at)),
         }
-    }
-
-    fn says_no_beginning(&mut self, at: usize) -> Halt {
-        if let Some(attached) = self.servers.get_mut(at) {
-            attached.lease.doubt();
-        }
-        let message = "server did not say what a session begins with";
-        Report::error(sqlstate::CONNECTION_FAILURE, message).into()
     }
 
     /// Notes what the session begins with. A role is set on every server, as if the startup packet had said so: SET ROLE
@@ -159,18 +174,9 @@ impl Session {
         }
     }
 
-    /// What roles and databases begin with is set on every server: those of MongoDB have none,
-    /// and what a statement is planned by and what it runs by must be one, also after ALTER ROLE.
-    fn begin_with(&mut self, defaults: &[(String, String)]) {
-        for (name, value) in defaults {
-            let value = Value::Text(value.clone());
-            self.state.settings.begin_with(name, value);
-        }
-    }
-
     /// Says what another server said to a client with the same settings.
     fn repeat(&mut self, key: &WelcomeKey, mut welcome: Welcome) {
-        self.begin_with(&welcome.defaults);
+        self.state.begin_with(&welcome.defaults);
         self.begin_as(&welcome.begins);
         let own = self.state.settings.startup();
         match *welcome.settings == **own {

@@ -10,11 +10,12 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
 use crate::session::gather::{Fetching, GatherWork, Leg, PORTAL, Value, without_position};
 use crate::session::inbox::Notices;
-use crate::session::state::Phase;
+use crate::session::state::{Phase, State};
 use crate::session::turns::{Order, Turns, patiently};
-use crate::session::{Attached, Halt, Session};
+use crate::session::{Attached, Halt, Servers, Session};
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Step, steps};
+use crate::topology::Topology;
 use mothership_merge::plans::{Fact, Plans, ServerPlan, without_arrays};
 use mothership_plan::gather::{Ending, Written};
 use mothership_plan::refuse::Reason;
@@ -105,6 +106,34 @@ impl Explaining {
     }
 }
 
+impl Servers {
+    fn send_question(
+        &mut self,
+        state: &State,
+        question: &Question<'_>,
+        writes: bool,
+        given: ExplainParameters<'_>,
+    ) {
+        let segment = state.phase == Phase::Segment;
+        let Attached { lease, inbox, .. } = &mut self[question.at];
+        inbox.in_segment |= segment;
+        inbox.wrote |= writes;
+        inbox.may_write |= writes;
+        inbox.touched.add(None);
+        let types = inbox.types_on_shard(given.types);
+        let arrays = question.arrays.iter();
+        let arrays = arrays.map(|array| (1, Some(array.as_slice())));
+        let values: Vec<Value<'_>> = given.values.iter().copied().chain(arrays).collect();
+        lease.request(Audience::Router, |send| {
+            send.parse(&question.sql, &types);
+            send.bind((PORTAL, b""), values.into_iter(), &[]);
+            send.execute(PORTAL, 0);
+            send.close(Target::Portal, PORTAL);
+            send.flush_or_sync(segment);
+        });
+    }
+}
+
 impl Session {
     /// The EXPLAIN that a step is, if what it explains needs several shards or values of the router.
     ///
@@ -170,7 +199,7 @@ impl Session {
             &plan,
             params,
             model.map(),
-            &self.text_context(),
+            &self.state.text_context(),
             pin.as_ref(),
         );
         Ok(Some(Explaining {
@@ -255,7 +284,7 @@ impl Session {
         turns: Turns,
     ) -> Result<Vec<String>, Halt> {
         if explaining.writes() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let begun = Instant::now();
         let parts = match &explaining.over {
@@ -266,7 +295,7 @@ impl Session {
         if let ([part], Over::Many(_)) = (&parts[..], &explaining.over) {
             return Ok(part.lines.clone());
         }
-        let (kind, facts) = self.facts_of(explaining);
+        let (kind, facts) = facts_of(&self.topology, explaining);
         let plans = Plans {
             kind,
             facts,
@@ -280,33 +309,6 @@ impl Session {
             },
             Format::Text | Format::Other => Ok(plans.text()),
         }
-    }
-
-    /// The router's own part, as EXPLAIN (ROUTE) has it; the texts of the parts come with them.
-    fn facts_of(&self, explaining: &Explaining) -> (String, Vec<(String, Fact)>) {
-        let mut kind = "Several shards".to_owned();
-        let mut facts = Vec::new();
-        for line in &explaining.report {
-            match line.split_once(": ") {
-                Some(("Plan", what)) => kind = what.to_owned(),
-                Some(("Fragment" | "Rows are stored by their keys", _)) | None => {}
-                Some((name, _)) if name.starts_with("Residue") => {}
-                Some((name, value)) => facts.push((name.to_owned(), Fact::Text(value.to_owned()))),
-            }
-        }
-        let shards = &self.topology.shards;
-        let asked = |shard: usize| match &explaining.over {
-            Over::Many(many) => many.legs.iter().any(|(leg, _)| *leg == shard),
-            Over::Gather(work) => work.shards.iter().flatten().any(|leg| *leg == shard),
-        };
-        let pruned: Vec<&str> = (0..shards.len())
-            .filter(|shard| !asked(*shard))
-            .map(|shard| shards[shard].name.as_str())
-            .collect();
-        if !pruned.is_empty() {
-            facts.push(("Pruned".to_owned(), Fact::Text(pruned.join(", "))));
-        }
-        (kind, facts)
     }
 
     /// Each shard explains its own text of the statement.
@@ -366,7 +368,7 @@ impl Session {
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
         self.save_legs(&legs, turns);
-        self.check_own_text(self.place_of(residue)?, explaining)
+        self.check_own_text(self.servers.place_of(residue)?, explaining)
             .await?;
         let mut parts = Vec::new();
         for number in 0..work.fragments.len() {
@@ -376,7 +378,7 @@ impl Session {
                     .await?,
             );
         }
-        let mut fetching = self.fetching(work);
+        let mut fetching = self.topology.fetching(work);
         if explaining.options.analyze {
             let given = (given.types, given.values);
             self.fetch(&legs, work, given, &mut fetching).await?;
@@ -385,7 +387,7 @@ impl Session {
             fetching.is_running = false;
         }
         let (arrays, _) = self.fetched(fetching)?;
-        let mut servers = vec![self.place_of(residue)?];
+        let mut servers = vec![self.servers.place_of(residue)?];
         if let Ending::Write(_) = &work.plan.ending {
             servers.clear();
             for shard in &work.target {
@@ -512,11 +514,12 @@ impl Session {
         let shard = |question: &Question<'_>| self.servers[question.at].shard;
         let shards: Vec<usize> = questions.iter().map(shard).collect();
         let mut parts: Vec<Option<ServerPlan>> = questions.iter().map(|_| None).collect();
-        for batch in self.batches_of(&shards, order, copies) {
+        for batch in self.topology.batches_of(&shards, order, copies) {
             for &leg in &batch {
                 let question = &questions[leg];
                 self.servers[question.at].inbox.notices = Notices::of_same(leg);
-                self.send_question(question, explaining.writes(), given);
+                self.servers
+                    .send_question(&self.state, question, explaining.writes(), given);
             }
             let mut failed: Option<Vec<u8>> = None;
             for leg in batch {
@@ -559,31 +562,6 @@ impl Session {
         }
         Ok(parts.into_iter().flatten().collect())
     }
-
-    fn send_question(
-        &mut self,
-        question: &Question<'_>,
-        writes: bool,
-        given: ExplainParameters<'_>,
-    ) {
-        let segment = self.state.phase == Phase::Segment;
-        let Attached { lease, inbox, .. } = &mut self.servers[question.at];
-        inbox.in_segment |= segment;
-        inbox.wrote |= writes;
-        inbox.may_write |= writes;
-        inbox.touched.add(None);
-        let types = inbox.types_on_shard(given.types);
-        let arrays = question.arrays.iter();
-        let arrays = arrays.map(|array| (1, Some(array.as_slice())));
-        let values: Vec<Value<'_>> = given.values.iter().copied().chain(arrays).collect();
-        lease.request(Audience::Router, |send| {
-            send.parse(&question.sql, &types);
-            send.bind((PORTAL, b""), values.into_iter(), &[]);
-            send.execute(PORTAL, 0);
-            send.close(Target::Portal, PORTAL);
-            send.flush_or_sync(segment);
-        });
-    }
 }
 
 fn time(elapsed: Duration) -> Fact {
@@ -622,4 +600,31 @@ fn why_unexplained(over: &Over, options: &Options) -> Option<&'static str> {
 
 fn unexplained(why: &str) -> Halt {
     refused(&Refusal::about(Reason::Explain, why)).into()
+}
+
+/// The router's own part, as EXPLAIN (ROUTE) has it; the texts of the parts come with them.
+fn facts_of(topology: &Topology, explaining: &Explaining) -> (String, Vec<(String, Fact)>) {
+    let mut kind = "Several shards".to_owned();
+    let mut facts = Vec::new();
+    for line in &explaining.report {
+        match line.split_once(": ") {
+            Some(("Plan", what)) => kind = what.to_owned(),
+            Some(("Fragment" | "Rows are stored by their keys", _)) | None => {}
+            Some((name, _)) if name.starts_with("Residue") => {}
+            Some((name, value)) => facts.push((name.to_owned(), Fact::Text(value.to_owned()))),
+        }
+    }
+    let shards = &topology.shards;
+    let asked = |shard: usize| match &explaining.over {
+        Over::Many(many) => many.legs.iter().any(|(leg, _)| *leg == shard),
+        Over::Gather(work) => work.shards.iter().flatten().any(|leg| *leg == shard),
+    };
+    let pruned: Vec<&str> = (0..shards.len())
+        .filter(|shard| !asked(*shard))
+        .map(|shard| shards[shard].name.as_str())
+        .collect();
+    if !pruned.is_empty() {
+        facts.push(("Pruned".to_owned(), Fact::Text(pruned.join(", "))));
+    }
+    (kind, facts)
 }

@@ -15,7 +15,7 @@ use crate::session::room::over_limit;
 use crate::session::rules::RuleStage;
 use crate::session::simple::named::{no_such_statement, prepared_over_shards};
 use crate::session::sorted::{unlike_the_plan, visible};
-use crate::session::state::Block;
+use crate::session::state::{Block, State};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session, malformed};
 use crate::statements::errors::named_as_client;
@@ -31,6 +31,29 @@ use std::rc::Rc;
 
 /// So many parameters cost no allocation.
 const FEW: usize = 8;
+
+impl State {
+    /// What the client is told where Bind has failed on these shards.
+    fn first_failure(
+        &self,
+        many: &Many,
+        sql: &[u8],
+        failed: Vec<(usize, Vec<u8>)>,
+    ) -> Option<Vec<u8>> {
+        let first = if many.is_written() {
+            let characters = self.told.characters();
+            first_error(many, sql, characters, failed.into_iter())
+        } else {
+            failed.into_iter().next()
+        };
+        let (_, body) = first?;
+        // The client's own text was parsed before.
+        Some(match many.sorted() {
+            Some(_) => without_position(&body),
+            None => body,
+        })
+    }
+}
 
 impl Session {
     pub(in crate::session) async fn on_bind(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -82,14 +105,14 @@ impl Session {
             self.request.written = process::origin(&statement);
         }
         let mut parts = None;
-        let place = if let Some(inner) = self.explained_by(&statement)? {
+        let place = if let Some(inner) = self.state.explained_by(&statement)? {
             self.bind_explain(&bind, &statement, inner).await?
         } else if unknown_name(&statement).is_some()
             || statement.step().is_some_and(|s| self.runs_here(&s.kind))
         {
             self.flush_held().await?;
             bind_count::check(&bind, 0)?;
-            self.check_failed(&statement)?;
+            self.state.check_failed(&statement)?;
             self.answer(backend::BIND_COMPLETE);
             Place::Here
         } else {
@@ -113,7 +136,7 @@ impl Session {
         self.settle_names().await?;
         if self.state.portals.get(name).is_some() {
             self.flush_held().await?;
-            self.check_failed(statement)?;
+            self.state.check_failed(statement)?;
             return Err(duplicate(name).into());
         }
         let most = self.topology.config.limits.client_portals.get() as usize;
@@ -242,7 +265,8 @@ impl Session {
     ) -> Result<Place, Halt> {
         let sets = |step: &Step| matches!(step.kind, Kind::Settings(_) | Kind::LocalConfig(_));
         let sets = statement.step().is_some_and(sets);
-        self.check_second_set(shard, writes)?;
+        self.servers
+            .check_second_set(&self.topology, shard, writes)?;
         self.join_segment(Some(shard), writes || sets).await?;
         let wants = self.wants(writes, &statement.steps, parts);
         if matches!(wants, Wants::FreshRead(_)) && self.is_alone_in_segment(bind.portal) {
@@ -332,7 +356,7 @@ impl Session {
         let (Kind::Execute(name), Some(span)) = (&step.kind, step.name_span) else {
             return Ok(None);
         };
-        if self.known.model.is_none() || self.explained_by(statement)?.is_some() {
+        if self.known.model.is_none() || self.state.explained_by(statement)?.is_some() {
             return Ok(None);
         }
         let whole = self.dispatch_execute(&own.sql, &runs.body);
@@ -388,7 +412,7 @@ impl Session {
             Some(refused) => refused,
             None => {
                 if many.writes {
-                    self.begin_implicit();
+                    self.transaction.begin_implicit(&mut self.state);
                 }
                 many
             }
@@ -402,7 +426,7 @@ impl Session {
         // First everything that may wait for a server, then what is asked of all at once, so that of their errors the one
         // that PostgreSQL would tell can be told.
         for (shard, _) in &many.legs {
-            self.leave_ahead();
+            self.servers.leave_ahead();
             self.attach_to(*shard, wants.clone()).await?;
         }
         self.settle_active().await?;
@@ -413,7 +437,7 @@ impl Session {
         }
         self.servers.active = None;
         if turns.saves() {
-            self.begin_saving();
+            self.servers.begin_saving();
             self.save(&many);
         }
         let places = self.bind_legs(bind, statement, &many, true).await?;
@@ -464,7 +488,7 @@ impl Session {
             }
         }
         self.servers.active = None;
-        if let Some(body) = self.first_failure(many, sql, failed) {
+        if let Some(body) = self.state.first_failure(many, sql, failed) {
             return Err(self.failed_in_segment(&body));
         }
         Ok((columns, shows))
@@ -481,7 +505,7 @@ impl Session {
         let types = many_types(many, statement);
         let mut names = Vec::new();
         for (shard, text) in &many.legs {
-            let at = self.place_of(*shard)?;
+            let at = self.servers.place_of(*shard)?;
             let name = match text {
                 None => self.on_server(at, bind.statement, statement).await?,
                 Some(text) => {
@@ -539,7 +563,7 @@ impl Session {
         };
         let bind = Bind::read(body).map_err(malformed)?;
         for (shard, _) in &portal.many.legs {
-            self.leave_ahead();
+            self.servers.leave_ahead();
             self.attach_to(*shard, Wants::Primary).await?;
         }
         self.servers.active = None;
@@ -547,27 +571,6 @@ impl Session {
             .await?;
         self.servers.active = None;
         Ok(())
-    }
-
-    /// What the client is told where Bind has failed on these shards.
-    fn first_failure(
-        &self,
-        many: &Many,
-        sql: &[u8],
-        failed: Vec<(usize, Vec<u8>)>,
-    ) -> Option<Vec<u8>> {
-        let first = if many.is_written() {
-            let characters = self.state.told.characters();
-            first_error(many, sql, characters, failed.into_iter())
-        } else {
-            failed.into_iter().next()
-        };
-        let (_, body) = first?;
-        // The client's own text was parsed before.
-        Some(match many.sorted() {
-            Some(_) => without_position(&body),
-            None => body,
-        })
     }
 
     /// Attaches every server of the work before any gets something of it: what they are told and asked then would take
@@ -581,7 +584,7 @@ impl Session {
         self.open_snapshots(&many).await?;
         let mut first = None;
         for (shard, _) in &many.legs {
-            self.leave_ahead();
+            self.servers.leave_ahead();
             let at = self.attach_to(*shard, wants.clone()).await?;
             self.check_isolation(at, many.legs.len()).await?;
             first.get_or_insert(at);

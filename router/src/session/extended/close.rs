@@ -40,7 +40,7 @@ impl Session {
             (_, Some(shard)) => return self.close_on_server(shard, name).await,
             (Some(Place::Many(portal)), None) => {
                 self.settle_active().await?;
-                self.send_closes(name, portal.shards());
+                self.servers.send_closes(&self.state, name, portal.shards());
                 self.client.send(backend::CLOSE_COMPLETE);
             }
             (Some(_), None) => self.close_nothing(),
@@ -51,7 +51,8 @@ impl Session {
                 all => {
                     let shards: Vec<usize> = all.iter().map(|s| s.shard).collect();
                     self.settle_active().await?;
-                    self.send_closes(name, shards.into_iter());
+                    self.servers
+                        .send_closes(&self.state, name, shards.into_iter());
                     self.client.send(backend::CLOSE_COMPLETE);
                 }
             },

@@ -26,7 +26,7 @@ impl Session {
             return Err(no_such_statement(name).into());
         };
         let statement = self.meant(&statement)?;
-        if let Some(inner) = self.explained_by(&statement)? {
+        if let Some(inner) = self.state.explained_by(&statement)? {
             return self.describe_explain(&statement, inner);
         }
         if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
@@ -46,7 +46,7 @@ impl Session {
             .await?;
         let shard = match statement.step() {
             // The columns of FETCH are those of its cursor.
-            Some(step) => self.cursor_shard(&step.kind)?,
+            Some(step) => self.state.cursor_shard(&step.kind)?,
             None => None,
         };
         let shard = shard.unwrap_or(self.topology.home);
@@ -116,7 +116,7 @@ impl Session {
             // A cursor of DECLARE is a portal, too, where its rows are. One that is not there is the server's to report.
             None => match self.state.portals.get(name).and_then(Open::shard) {
                 Some(shard) => shard,
-                None => self.shard_of_unknown(),
+                None => self.servers.shard_of_unknown(&self.topology),
             },
         };
         let at = self.attach(shard).await?;

@@ -12,9 +12,9 @@ use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
-use crate::session::state::{Phase, Unfollowed};
+use crate::session::state::{Phase, State, Unfollowed};
 use crate::session::turns::{Order, patiently};
-use crate::session::{Attached, Halt, Session, malformed};
+use crate::session::{Attached, Halt, Servers, Session, malformed};
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Step};
 use mothership_plan::Merge;
@@ -25,6 +25,30 @@ use mothership_sql::effect::Pin;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+
+impl Servers {
+    pub(in crate::session) fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
+        let attached = &mut self[at];
+        attached.inbox.in_segment = true;
+        attached.lease.request(Audience::Router, |send| {
+            send.execute(name, rows);
+            send.flush();
+        });
+    }
+}
+
+impl State {
+    /// Whether what follows in the segment is planned by what this statement does: it changes settings, or ends a failure.
+    fn is_awaited(&self, step: &Step) -> bool {
+        match step.kind {
+            Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) => true,
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) => {
+                self.block.status() == backend::TxStatus::Failed
+            }
+            _ => step.pins.has(Pin::UnclearSetting) || self.runs_unseen(),
+        }
+    }
+}
 
 impl Session {
     pub(in crate::session) async fn on_execute(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -47,12 +71,16 @@ impl Session {
         self.log_statement(&statement.sql);
         if self.known.model.is_some() {
             // The server that has it may not be the one that failed.
-            self.check_failed(statement)?;
+            self.state.check_failed(statement)?;
         }
-        self.check_meant(portal.executes.as_ref().unwrap_or(statement))?;
+        self.state
+            .check_meant(portal.executes.as_ref().unwrap_or(statement))?;
         self.warn_pipelined(statement).await?;
         self.state.marks.awaited |= self.state.marks.unfollowed == Unfollowed::Now
-            || statement.steps.iter().any(|step| self.is_awaited(step));
+            || statement
+                .steps
+                .iter()
+                .any(|step| self.state.is_awaited(step));
         let shard = match place {
             Place::Here => return self.execute_local(name, &portal, rows).await,
             Place::Many(many) => {
@@ -66,7 +94,7 @@ impl Session {
                 return self.execute_explaining(explaining, rows).await;
             }
             Place::Explained(explained) => {
-                self.check_explain()?;
+                self.state.check_explain()?;
                 let rows = explained.rows(rows);
                 self.answer(rows);
                 return Ok(());
@@ -80,7 +108,7 @@ impl Session {
         }
         self.settle_names_for(statement.step().map(|s| &s.kind))
             .await?;
-        self.check_declared(statement.step(), shard)?;
+        self.state.check_declared(statement.step(), shard)?;
         self.check_pipelined(statement).await?;
         if statement.runs.is_some() {
             // The place that an error names is moved to the client's text: it must be this one's.
@@ -110,7 +138,7 @@ impl Session {
         outcome: Outcome,
     ) {
         let statement = &portal.statement;
-        let may_write = self.may_write(&statement.steps);
+        let may_write = self.known.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.in_segment = true;
         inbox.may_write |= may_write;
@@ -127,17 +155,6 @@ impl Session {
         }
         let lease = &mut self.servers[at].lease;
         lease.request(Audience::Client, |send| send.execute(name, rows));
-    }
-
-    /// Whether what follows in the segment is planned by what this statement does: it changes settings, or ends a failure.
-    fn is_awaited(&self, step: &Step) -> bool {
-        match step.kind {
-            Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) => true,
-            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) => {
-                self.state.block.status() == backend::TxStatus::Failed
-            }
-            _ => step.pins.has(Pin::UnclearSetting) || self.state.runs_unseen(),
-        }
     }
 
     /// What follows when a statement has run.
@@ -175,7 +192,7 @@ impl Session {
                 return Err(failed_transaction().into());
             }
             Some(shard) => shard,
-            None => self.shard_of_unknown(),
+            None => self.servers.shard_of_unknown(&self.topology),
         };
         self.join_segment(Some(shard), writes).await?;
         let at = self.attach(shard).await?;
@@ -357,7 +374,7 @@ impl Session {
         // A portal that has shown everything says so again, as its last shard does.
         let done = portal.leg.get().min(places.len().saturating_sub(1));
         for (leg, &at) in places.iter().enumerate().skip(done) {
-            self.send_execute(at, name, left);
+            self.servers.send_execute(at, name, left);
             let mut suspended = false;
             let mut seen = 0;
             self.each_message(at, |frame, reply, client| {
@@ -400,16 +417,16 @@ impl Session {
             merging = merging.holding(self.topology.config.limits.held_rows.bytes());
         }
         let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
-        let batches = self.batches(many, order);
+        let batches = self.topology.batches(many, order);
         let several = batches.len() > 1;
         let most = self.topology.config.limits.held_rows.bytes();
         let mut kept = WaitingRows::new(many.order.is_some(), places.len(), most);
         for batch in batches {
             for &leg in &batch {
                 if many.locks_copies() {
-                    self.lock_copy(places[leg]);
+                    self.servers.lock_copy(places[leg]);
                 }
-                self.send_execute(places[leg], name, 0);
+                self.servers.send_execute(places[leg], name, 0);
             }
             if several {
                 self.collect_batch(&batch, places, (&mut merging, &mut kept), ends)
@@ -490,15 +507,6 @@ impl Session {
         }
     }
 
-    pub(in crate::session) fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
-        let attached = &mut self.servers[at];
-        attached.inbox.in_segment = true;
-        attached.lease.request(Audience::Router, |send| {
-            send.execute(name, rows);
-            send.flush();
-        });
-    }
-
     /// Runs what the router answers itself, unless a server has come in between.
     async fn execute_local(&mut self, name: &[u8], portal: &Portal, rows: i32) -> Result<(), Halt> {
         let statement = &portal.statement;
@@ -522,7 +530,7 @@ impl Session {
             self.state.portals.done(name);
             return self.run_here(&step.kind, &statement.sql).await;
         }
-        let shard = self.cursor_shard(&step.kind)?;
+        let shard = self.state.cursor_shard(&step.kind)?;
         let shard = shard.unwrap_or(self.topology.home);
         let at = self.attach(shard).await?;
         self.ensure_prepared(at, statement).await?;

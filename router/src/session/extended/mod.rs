@@ -28,23 +28,25 @@ use crate::session::dispatch::Many;
 use crate::session::gather::Bound;
 use crate::session::many::Held;
 use crate::session::sorted::Streams;
-use crate::session::state::Phase;
+use crate::session::state::{Phase, State};
 use crate::session::turns::Turns;
 use crate::session::{Halt, Session};
 use crate::statements::names::Prepared;
 use mothership_proto::backend::{self, Column};
 use std::cell::{Cell, RefCell};
 
-impl Session {
+impl State {
     /// In a failed transaction PostgreSQL parses and binds only what ends the failure.
     fn check_failed(&self, statement: &Prepared) -> Result<(), Halt> {
-        let failed = self.state.block.status() == backend::TxStatus::Failed;
+        let failed = self.block.status() == backend::TxStatus::Failed;
         match statement.step() {
             Some(step) if failed && !ends_failure(&step.kind) => Err(failed_transaction().into()),
             _ => Ok(()),
         }
     }
+}
 
+impl Session {
     /// A segment begins with its first message: the newest knowledge holds for all of it.
     async fn begin_segment(&mut self) -> Result<(), Halt> {
         if self.state.phase == Phase::Idle {

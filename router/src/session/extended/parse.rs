@@ -23,7 +23,7 @@ impl Session {
         if !parse.name.is_empty() && self.state.names.get(parse.name).is_some() {
             return Err(duplicate_statement(parse.name).into());
         }
-        self.check_text(parse.sql)?;
+        self.topology.check_text(parse.sql)?;
         self.check_room(parse.name, parse.sql)?;
         let statement = self.statement(&parse);
         let statement = self.told_parse(&parse, &statement)?.unwrap_or(statement);
@@ -31,7 +31,7 @@ impl Session {
         if let Some(Kind::Prepare(name)) = statement.step().map(|s| &s.kind)
             && !self.gives(name)
         {
-            self.check_failed(&statement)?;
+            self.state.check_failed(&statement)?;
             return self.refuse_prepare(parse.sql).await;
         }
         if let Some(Kind::Refuse(report)) = statement.step().map(|s| &s.kind) {
@@ -42,16 +42,16 @@ impl Session {
         // Several commands are never ours to answer: the server, or the check below, refuses them.
         let one = statement.steps.len() == 1;
         if one
-            && (self.explained_by(&statement)?.is_some()
+            && (self.state.explained_by(&statement)?.is_some()
                 || statement.step().is_some_and(|s| self.runs_here(&s.kind)))
         {
-            self.check_failed(&statement)?;
+            self.state.check_failed(&statement)?;
             self.state.names.define(parse.name, statement, None);
             self.answer(backend::PARSE_COMPLETE);
             return Ok(());
         }
         self.check_parsed(&statement.steps)?;
-        if self.known.model.is_some() || self.waits_for_bind(&statement) {
+        if self.known.model.is_some() || self.rules.waits_for_bind(&statement) {
             if statement.steps.len() > 1 {
                 return Err(Report::error(
                     sqlstate::SYNTAX_ERROR,

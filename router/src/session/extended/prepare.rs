@@ -3,8 +3,9 @@
 
 use crate::core::Lease;
 use crate::session::settled::SettingsApplied;
-use crate::session::{Halt, Session};
+use crate::session::{Halt, Servers, Session};
 use crate::statements::names::{Origin, Prepared};
+use crate::topology::Topology;
 use mothership_proto::frontend::{Parse, Target};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
@@ -12,6 +13,24 @@ use std::rc::Rc;
 
 /// The portal of the router's own statements within a segment.
 const OWN_PORTAL: &[u8] = b"mothership";
+
+impl Servers {
+    /// Drops the least recently used statement of a connection that has too many.
+    pub(in crate::session) fn make_room(&mut self, topology: &Topology, at: usize) {
+        let limit = topology.config.pool.prepared_statements as usize;
+        let attached = &mut self[at];
+        let pending = attached.inbox.preparing.len();
+        let Some(id) = attached
+            .lease
+            .notes
+            .prepared
+            .surplus(limit.saturating_sub(pending + 1))
+        else {
+            return;
+        };
+        forget(&mut attached.lease, id);
+    }
+}
 
 impl Session {
     pub(super) fn send_parse(
@@ -25,7 +44,7 @@ impl Session {
             debug_assert!(false, "only what was parsed is parsed again");
             return;
         };
-        self.make_room(at);
+        self.servers.make_room(&self.topology, at);
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
         let name = if named { statement.server_name() } else { "" };
@@ -43,22 +62,6 @@ impl Session {
         }
     }
 
-    /// Drops the least recently used statement of a connection that has too many.
-    pub(in crate::session) fn make_room(&mut self, at: usize) {
-        let limit = self.topology.config.pool.prepared_statements as usize;
-        let attached = &mut self.servers[at];
-        let pending = attached.inbox.preparing.len();
-        let Some(id) = attached
-            .lease
-            .notes
-            .prepared
-            .surplus(limit.saturating_sub(pending + 1))
-        else {
-            return;
-        };
-        forget(&mut attached.lease, id);
-    }
-
     /// Makes a statement of the client known to this server, if it is not yet.
     pub(in crate::session) async fn ensure_prepared(
         &mut self,
@@ -74,7 +77,7 @@ impl Session {
         match &statement.origin {
             Origin::Parse(_) => self.parse_again(at, statement, true).await,
             _ => {
-                self.make_room(at);
+                self.servers.make_room(&self.topology, at);
                 let brought = self.bring_as_parsed(at, statement).await?;
                 let text = statement.definition();
                 self.run_quietly(at, &text).await?;

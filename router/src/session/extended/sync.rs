@@ -84,7 +84,7 @@ impl Session {
     /// The segment has failed: a server that has not failed with it would commit at Sync. None should be left, since what
     /// is at stake on two servers is a transaction of the router's own; if one is, it is closed.
     fn undo_unfailed(&mut self) {
-        let unfailed = |s: &Attached| self.stakes(s) && !s.lease.ledger().is_skipping();
+        let unfailed = |s: &Attached| self.state.stakes(s) && !s.lease.ledger().is_skipping();
         let found: Vec<usize> = (0..self.servers.len())
             .filter(|at| unfailed(&self.servers[*at]))
             .collect();

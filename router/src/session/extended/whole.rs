@@ -111,7 +111,7 @@ impl Session {
         self.heed_none();
         let statement = match &segment.parse {
             Some(parse) => {
-                self.check_text(parse.sql).ok()?;
+                self.topology.check_text(parse.sql).ok()?;
                 self.check_room(parse.name, parse.sql).ok()?;
                 self.statement(parse)
             }
@@ -132,7 +132,7 @@ impl Session {
         if self.sets_out_of_sight(&statement) {
             return None;
         }
-        self.mind_numbers(&statement);
+        self.state.mind_numbers(&statement);
         self.check_steps(&statement.steps).ok()?;
         let plan = match self.plan_by_known(&statement, 0).ok()? {
             Some((_, true)) => return None,
@@ -192,7 +192,7 @@ impl Session {
             }
         };
         self.log_statement(&statement.sql);
-        let may_write = self.may_write(&statement.steps);
+        let may_write = self.known.may_write(&statement.steps);
         let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
         match &segment.parse {
             // The names are the same there, and so are the types.

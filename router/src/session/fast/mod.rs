@@ -289,7 +289,7 @@ impl Session {
         inbox.process = lease.cancel.key.pid;
         inbox.notifiers = Some(Arc::clone(&self.core.shared.notifiers));
         inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
-        inbox.oids = self.oids(shard).map(Arc::clone);
+        inbox.oids = self.known.oids(shard).map(Arc::clone);
         Attached {
             shard,
             server: send::ALONE,

@@ -65,7 +65,7 @@ impl Session {
     /// A connection to each of these shards. If one of them has none, those that were taken go back.
     fn leases(&mut self, shards: &ShardSet) -> Option<SmallVec<[(usize, Lease); FEW]>> {
         let begun = self.state.tally.begun();
-        let serializable = self.default_isolation();
+        let serializable = self.state.default_isolation();
         let mut leases = SmallVec::new();
         for shard in shards.iter() {
             let shard = shard.index();

@@ -13,7 +13,9 @@ impl Session {
     pub(super) fn repeats(&mut self) -> bool {
         let unseen = |way: &UnderWay| {
             let leg = &way.leg;
-            !way.passed && self.request.may_repeat(&leg.lease) && !self.was_silent(leg.shard, ALONE)
+            !way.passed
+                && self.request.may_repeat(&leg.lease)
+                && !self.topology.was_silent(leg.shard, ALONE)
         };
         if !matches!(&self.fast.request, Some(Fast::UnderWay(way)) if self.known.model.is_some() && unseen(way))
         {
@@ -25,7 +27,7 @@ impl Session {
         let mut leg = under_way.leg;
         self.count_repeat(&leg.lease);
         renew(&mut leg.lease);
-        self.report_broken(leg.shard, ALONE);
+        self.topology.report_broken(leg.shard, ALONE);
         self.nobody_works();
         true
     }

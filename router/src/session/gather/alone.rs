@@ -1,9 +1,10 @@
 //! Statements that lock documents: the locks end with the statement, which therefore must be all of its transaction.
 
 use super::GatherWork;
+use crate::session::Halt;
 use crate::session::dispatch::refused;
-use crate::session::state::{Block, Phase};
-use crate::session::{Halt, Session};
+use crate::session::state::{Block, Phase, State};
+use crate::session::transact::Transaction;
 use mothership_plan::Refusal;
 use mothership_plan::refuse::Reason;
 
@@ -36,19 +37,18 @@ impl Bound {
     }
 }
 
-impl Session {
+impl Transaction {
     /// Whether a statement may lock documents here, if it does.
-    pub(super) fn check_alone(&mut self, work: &GatherWork) -> Result<(), Halt> {
+    pub(super) fn check_alone(&mut self, state: &State, work: &GatherWork) -> Result<(), Halt> {
         if !work.plan.alone {
             return Ok(());
         }
-        let segment = self.state.phase == Phase::Segment;
-        if self.state.block != Block::None || (segment && self.transaction.bound != Bound::Nothing)
-        {
+        let segment = state.phase == Phase::Segment;
+        if state.block != Block::None || (segment && self.bound != Bound::Nothing) {
             return Err(no_locks());
         }
         if segment {
-            self.transaction.bound = Bound::Locks;
+            self.bound = Bound::Locks;
         }
         Ok(())
     }

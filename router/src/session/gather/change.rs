@@ -146,7 +146,7 @@ impl Session {
     ) -> Result<Computed, Halt> {
         self.send_statement(at, work, (sql, arrays), run, formats, true);
         let segment = self.state.phase == Phase::Segment;
-        let (mut rows_left, mut bytes_left) = self.fetch_limits();
+        let (mut rows_left, mut bytes_left) = self.topology.fetch_limits();
         let mut computed = Computed {
             columns: Vec::new(),
             rows: Vec::new(),
@@ -199,7 +199,8 @@ impl Session {
             // No shard may have such a row.
             return Ok(0);
         };
-        self.check_second_set(*shard, true)?;
+        self.servers
+            .check_second_set(&self.topology, *shard, true)?;
         let at = self.attach(*shard).await?;
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote = true;

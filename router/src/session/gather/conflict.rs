@@ -92,12 +92,12 @@ impl Session {
         let (shard, server) = (*shard, *server);
         let waits = !self.entry.cancelled.get();
         let reads = self.transaction.conflict == Conflict::Rereads && !inbox.fatal && waits;
-        if !reads || !self.request.may_repeat(lease) || self.was_silent(shard, server) {
+        if !reads || !self.request.may_repeat(lease) || self.topology.was_silent(shard, server) {
             return false;
         }
         let mut lost = self.servers.remove(at);
         renew(&mut lost.lease);
-        self.report_broken(shard, server);
+        self.topology.report_broken(shard, server);
         self.count_repeat(&lost.lease);
         for mut other in self.servers.drain(..) {
             other.lease.doubt();

@@ -5,13 +5,27 @@ use super::{GatherWork, PORTAL, Value};
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::turns::Order;
-use crate::session::{Halt, Session};
+use crate::session::{Halt, Servers, Session};
 use mothership_merge::{Shape, rest_of};
 use mothership_plan::ShardQuery;
 use mothership_proto::backend::tag;
 use mothership_proto::frontend::Target;
 use mothership_proto::ledger::{Audience, Event};
 use std::sync::Arc;
+
+impl Servers {
+    fn bind_locking(&mut self, at: usize, sql: &[u8], (types, values): (&[u8], &[Value<'_>])) {
+        let attached = &mut self[at];
+        attached.inbox.in_segment = true;
+        attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(types);
+        attached.lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.bind((PORTAL, b""), values.iter().copied(), &[1]);
+            send.flush();
+        });
+    }
+}
 
 impl Session {
     /// Locks and takes the rows of these fragments, when the others have been fetched. `sql` is the client's text, `given` are
@@ -32,7 +46,7 @@ impl Session {
             let places: Vec<usize> = legs.map(|leg| leg.at).collect();
             let text = self.with_times(sql, &work.fragments[number], false).await?;
             for at in &places {
-                self.bind_locking(*at, text.as_bytes(), given);
+                self.servers.bind_locking(*at, text.as_bytes(), given);
             }
             let mut streams = Streams::new(&flow(work, number, shape), places.len());
             self.lock_wanted(PORTAL, &places, &mut streams, order)
@@ -50,18 +64,6 @@ impl Session {
             fetching.fails_with(streams.wrong);
         }
         Ok(())
-    }
-
-    fn bind_locking(&mut self, at: usize, sql: &[u8], (types, values): (&[u8], &[Value<'_>])) {
-        let attached = &mut self.servers[at];
-        attached.inbox.in_segment = true;
-        attached.inbox.touched.add(None);
-        let types = attached.inbox.types_on_shard(types);
-        attached.lease.request(Audience::Router, |send| {
-            send.parse(sql, &types);
-            send.bind((PORTAL, b""), values.iter().copied(), &[1]);
-            send.flush();
-        });
     }
 
     /// Ends the portals. Within a segment of the client's, what has failed waits for the client's Sync.

@@ -35,6 +35,7 @@ use super::{Halt, Session};
 use crate::session::inbox::Notices;
 use crate::statements::names::Prepared;
 use crate::statements::step::steps;
+use crate::topology::Topology;
 use copy::Shown;
 use mothership_merge::Shape;
 use mothership_plan::gather::{Ending, Keeper, Verb};
@@ -140,7 +141,7 @@ impl Session {
         let mut turns = self.gathering_turns(sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             self.begin_attempt(turns);
             let attempt = self.query_gather_once(sql, work, turns);
@@ -160,28 +161,17 @@ impl Session {
             return Turns::ONE;
         }
         let turns = self.turns_of(sql, &steps(sql, self.standard_strings()));
-        match self.can_save(work) {
+        match can_save(&self.topology, work) {
             true => turns,
             false => turns.of_transactions(),
         }
     }
 
-    /// Whether a savepoint on each server undoes what the statement does: MongoDB has none, and a definition, or a
-    /// cursor, would have to be forgotten as well.
-    fn can_save(&self, work: &GatherWork) -> bool {
-        let ending = match &work.plan.ending {
-            Ending::Answer | Ending::Write(_) => true,
-            Ending::Store(store) => !store.documents,
-            Ending::Keep(_) | Ending::Change(_) => false,
-        };
-        let mut shards = work.shards.iter().flatten().chain(&work.target);
-        ending && shards.all(|shard| *shard < self.topology.postgres)
-    }
-
     /// Sets the statement's savepoint on these servers, where it is undone by one.
     pub(in crate::session) fn save_legs(&mut self, legs: &[Leg], turns: Turns) {
         if turns.saves() {
-            legs.iter().for_each(|leg| self.save_on(leg.at));
+            legs.iter()
+                .for_each(|leg| self.servers.save_on(&self.state, leg.at));
         }
     }
 
@@ -193,7 +183,7 @@ impl Session {
     ) -> Result<usize, Halt> {
         let at = self.attach(shard).await?;
         if turns.saves() {
-            self.save_on(at);
+            self.servers.save_on(&self.state, at);
         }
         Ok(at)
     }
@@ -218,7 +208,7 @@ impl Session {
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
         if work.locks() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let wants = match work.plan.role {
             Role::Primary(_) => Wants::Primary,
@@ -237,8 +227,8 @@ impl Session {
         let residue = self.residue_shard(work);
         let mut legs = self.attach_legs(work, residue, &wants).await?;
         self.save_legs(&legs, turns);
-        let mut fetching = self.fetching(work);
-        let at = self.place_of(residue)?;
+        let mut fetching = self.topology.fetching(work);
+        let at = self.servers.place_of(residue)?;
         if let Some(leg) = legs.iter_mut().find(|leg| leg.at == at) {
             leg.describes = true;
             // What it has to say of the client's own text is the client's to hear.
@@ -308,7 +298,7 @@ impl Session {
         let mut turns = self.gathering_turns(&statement.sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             self.begin_attempt(turns);
             let attempt = self.execute_gather_once(statement, values, work, turns);
@@ -333,19 +323,19 @@ impl Session {
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
         if work.locks() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
         self.save_legs(&legs, turns);
-        let at = self.place_of(residue)?;
+        let at = self.servers.place_of(residue)?;
         self.make_known(at, statement).await?;
         let lease = &mut self.servers[at].lease;
         lease.request(Audience::Router, |send| {
             send.describe(Target::Statement, statement.server_name().as_bytes());
             send.sync();
         });
-        let mut fetching = self.fetching(work);
+        let mut fetching = self.topology.fetching(work);
         let asks = Leg {
             at,
             describes: true,
@@ -404,7 +394,7 @@ impl Session {
         let mut meant = None;
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             let attempt = self.bind_gather_once(bind, statement, work, (turns, &mut meant));
             let done = match work.locks() {
@@ -437,7 +427,7 @@ impl Session {
             _ => Wants::Primary,
         };
         if work.locks() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &wants).await?;
@@ -451,8 +441,8 @@ impl Session {
             *meant = Some(described.clone());
         }
         self.begin_attempt(turns);
-        let at = self.place_of(residue)?;
-        let mut fetching = self.fetching(work);
+        let at = self.servers.place_of(residue)?;
+        let mut fetching = self.topology.fetching(work);
         fetching.described = match &work.plan.ending {
             Ending::Keep(keep) => {
                 let asked = keep.asked.as_bytes();
@@ -498,7 +488,7 @@ impl Session {
                 self.settle_active().await?;
             }
         }
-        let at = self.place_of(shard)?;
+        let at = self.servers.place_of(shard)?;
         let name = self.on_server(at, bind.statement, statement).await?;
         let leg = Leg {
             at,
@@ -566,4 +556,16 @@ fn wrong_count(bind: &Bind<'_>, needed: usize) -> Halt {
         "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {needed}"
     );
     Report::error(sqlstate::PROTOCOL_VIOLATION, message).into()
+}
+
+/// Whether a savepoint on each server undoes what the statement does: MongoDB has none, and a definition, or a
+/// cursor, would have to be forgotten as well.
+fn can_save(topology: &Topology, work: &GatherWork) -> bool {
+    let ending = match &work.plan.ending {
+        Ending::Answer | Ending::Write(_) => true,
+        Ending::Store(store) => !store.documents,
+        Ending::Keep(_) | Ending::Change(_) => false,
+    };
+    let mut shards = work.shards.iter().flatten().chain(&work.target);
+    ending && shards.all(|shard| *shard < topology.postgres)
 }

@@ -39,7 +39,7 @@ impl Session {
     pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
         let sql = frontend::query(body).map_err(malformed)?;
         self.end_pipeline().await?;
-        self.check_text(sql)?;
+        self.topology.check_text(sql)?;
         self.log_statement(sql);
         let statement = self.queried(sql);
         let mut statement = self.told_query(&statement)?.unwrap_or(statement);
@@ -142,7 +142,8 @@ impl Session {
             Ok(work) => work,
             Err(halt) => return Err(self.judged(halt, sql, &[]).await),
         };
-        self.check_declared(Some(step), self.shard_declared(&work))?;
+        self.state
+            .check_declared(Some(step), self.shard_declared(&work))?;
         match work {
             Dispatch::One {
                 shard,
@@ -189,7 +190,7 @@ impl Session {
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
         let leaves_startup = before_last.unwrap_or_default().iter().any(leaves_startup);
         if self.known.model.is_none() && self.servers.len() <= 1 && !leaves_startup && whole {
-            let writes = statement.steps.iter().any(|s| s.writes) || self.may_write_unseen();
+            let writes = statement.steps.iter().any(|s| s.writes) || self.rules.may_write_unseen();
             let home = self.topology.home;
             let mut all_at_home = true;
             for at in 0..statement.steps.len() {
@@ -271,7 +272,9 @@ impl Session {
                 return Ok(None);
             }
             let work = self.dispatch(statement, at, &Params::NONE)?;
-            let declared = self.check_declared(Some(step), self.shard_declared(&work));
+            let declared = self
+                .state
+                .check_declared(Some(step), self.shard_declared(&work));
             if declared.is_err() {
                 // The name may be free by then.
                 return Ok(None);
@@ -312,12 +315,13 @@ impl Session {
         outcomes: impl Iterator<Item = Outcome>,
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
-        self.check_second_set(shard, writes)?;
+        self.servers
+            .check_second_set(&self.topology, shard, writes)?;
         let wants = self.wants(writes, &statement.steps, parts);
         self.request.again = Again::of(&wants, writes && statement.steps.len() == 1);
         let at = self.attach_to(shard, wants).await?;
         self.send_query(at, sql, outcomes);
-        let may_write = self.may_write(&statement.steps);
+        let may_write = self.known.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote |= writes;
         inbox.may_write = may_write;

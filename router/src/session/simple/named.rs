@@ -39,7 +39,7 @@ impl Session {
             self.state.ready_alone(&mut self.client);
             return Ok(());
         }
-        self.make_room(at);
+        self.servers.make_room(&self.topology, at);
         let text = prepared.definition();
         if !prepared.is_given() {
             self.request.written = Some(renaming(&prepared, span, &prepared));
@@ -85,7 +85,7 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(std::slice::from_ref(step))?;
-        self.check_stores(step)?;
+        self.known.check_stores(step)?;
         let Some(prepared) = self.state.names.get(name) else {
             return Err(no_such_statement(name).into());
         };
@@ -110,10 +110,11 @@ impl Session {
                 return self.end_execute(result).await;
             }
         };
-        self.check_second_set(shard, writes)?;
+        self.servers
+            .check_second_set(&self.topology, shard, writes)?;
         let at = self.attach(shard).await?;
         let plain = arguments(sql, self.standard_strings(), &prepared).is_some();
-        let may_write = !plain || self.may_write(&prepared.steps);
+        let may_write = !plain || self.known.may_write(&prepared.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote |= writes;
         if writes || may_write {
@@ -214,7 +215,10 @@ impl Session {
             // What begins elsewhere has another time for a literal that asks for it.
             Dispatch::One { shard, .. }
                 if arguments.are_certain()
-                    || self.first_shard().is_none_or(|first| first == shard)
+                    || self
+                        .transaction
+                        .first_shard(&self.servers)
+                        .is_none_or(|first| first == shard)
                     || explains(sql, self.standard_strings()) =>
             {
                 Some(work)
@@ -252,8 +256,8 @@ impl Session {
             Dispatch::One { shard, writes, .. } => Many::one(shard, None, writes),
             Dispatch::Many(many) => many,
         };
-        if many.writes || self.may_write(&statement.steps) {
-            self.begin_implicit();
+        if many.writes || self.known.may_write(&statement.steps) {
+            self.transaction.begin_implicit(&mut self.state);
         }
         let types = crate::session::extended::many_types(&many, statement);
         let command = self
@@ -286,7 +290,7 @@ impl Session {
         // Before its servers are attached: nothing was done on them.
         let turns = self.turns(&prepared.sql, &prepared.steps, &many);
         if many.writes {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         for (shard, _) in &many.legs {
             let at = self.attach(*shard).await?;
@@ -321,7 +325,7 @@ impl Session {
 
     /// Prepares a statement on a server outside of a segment, and waits for it.
     async fn make_prepared(&mut self, at: usize, prepared: &Rc<Prepared>) -> Result<(), Halt> {
-        self.make_room(at);
+        self.servers.make_room(&self.topology, at);
         let brought = self.bring_as_parsed(at, prepared).await?;
         match &prepared.origin {
             Origin::Parse(types) => {
