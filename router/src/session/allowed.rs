@@ -45,18 +45,15 @@ impl Servers {
         .hint("Commit in between.");
         Err(report.into())
     }
+
+    /// The same of a statement with several legs, or one.
+    pub(super) fn check_second_set_of(&self, topology: &Topology, many: &Many) -> Result<(), Halt> {
+        let mut shards = many.legs.iter().map(|(shard, _)| *shard);
+        shards.try_for_each(|shard| self.check_second_set(topology, shard, many.writes))
+    }
 }
 
 impl Session {
-    /// The same of a statement with several legs, or one.
-    pub(super) fn check_second_set_of(&self, many: &Many) -> Result<(), Halt> {
-        let mut shards = many.legs.iter().map(|(shard, _)| *shard);
-        shards.try_for_each(|shard| {
-            self.servers
-                .check_second_set(&self.topology, shard, many.writes)
-        })
-    }
-
     /// What may not run at all, whatever the server would say.
     pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), Halt> {
         self.check_parsed(steps)?;

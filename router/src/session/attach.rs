@@ -120,7 +120,13 @@ impl Session {
         let told_all = inbox.told == self.state.history.events().len();
         let in_block = match self.state.block {
             Block::Begun | Block::Open => {
-                inbox.in_block && told_all && self.unmarked().is_none() && !self.must_stay()
+                inbox.in_block
+                    && told_all
+                    && self
+                        .transaction
+                        .unmarked(&self.servers, &self.state)
+                        .is_none()
+                    && !self.transaction.must_stay(&self.servers, &self.state)
             }
             Block::None => told_all,
             Block::Refused | Block::Failed | Block::Lost => true,
@@ -243,7 +249,7 @@ impl Session {
     /// if the connection is lost meanwhile.
     async fn prepare_joined(&mut self, at: usize, altered: u64) -> (Result<(), Halt>, bool) {
         let outside = Arc::clone(self.state.settings.outside());
-        let mut untold = self.is_unused(at);
+        let mut untold = self.transaction.is_unused(&self.servers, &self.state, at);
         let carried = &mut self.servers[at].inbox.carried;
         let prepared = if *carried.current() == outside {
             // Equal lists become one, which is compared faster.
@@ -449,7 +455,7 @@ impl Session {
                 self.servers[at].lease.flush();
             }
             self.settle(at).await?;
-            self.hear_said();
+            self.transaction.hear_said(&mut self.servers, &self.state);
         }
         self.servers[at].inbox.row = None;
         Ok(())

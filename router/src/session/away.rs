@@ -1,6 +1,6 @@
 //! Statements that need a shard of which nothing is known are refused; others go on.
 
-use super::{Halt, Session};
+use super::{Halt, Servers};
 use crate::log::Chain;
 use crate::model::DatabaseModel;
 use crate::topology::Topology;
@@ -28,13 +28,18 @@ impl Topology {
     }
 }
 
-impl Session {
+impl Servers {
     /// Fails if a route leads to a shard that is away, or the transaction works on one. What any shard answers goes to
     /// one that is there.
-    pub(super) fn check_away(&self, model: &DatabaseModel, route: &mut Route) -> Result<(), Halt> {
-        let mut at_work = self.servers.iter().map(|attached| attached.shard);
+    pub(super) fn check_away(
+        &self,
+        topology: &Topology,
+        model: &DatabaseModel,
+        route: &mut Route,
+    ) -> Result<(), Halt> {
+        let mut at_work = self.iter().map(|attached| attached.shard);
         if let Some(away) = at_work.find(|shard| model.why_away(*shard).is_some()) {
-            return Err(is_away(&self.topology, model, away).into());
+            return Err(is_away(topology, model, away).into());
         }
         if route.anywhere {
             let other = model.some_known().map(shard_id);
@@ -42,7 +47,7 @@ impl Session {
         }
         let mut shards = route.shards.iter().map(|shard| shard.index());
         match shards.find(|shard| model.why_away(*shard).is_some()) {
-            Some(away) => Err(is_away(&self.topology, model, away).into()),
+            Some(away) => Err(is_away(topology, model, away).into()),
             None => Ok(()),
         }
     }

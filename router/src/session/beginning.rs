@@ -4,6 +4,7 @@
 //! said so: RESET goes back there too.
 
 use super::choose::KnownPools;
+use super::state::State;
 use super::{Halt, Session};
 use crate::config::PoolMode;
 use crate::defaults::{BEGINS, Begins, says_temporary};
@@ -44,20 +45,20 @@ impl Login {
             pools: KnownPools::default(),
         }
     }
-}
 
-impl Session {
     /// Notes what the startup packet, or a role or a database, says of temporary objects.
-    pub(super) fn note_temporary(&mut self) {
-        let own = self.state.settings.startup().get("search_path");
+    pub(super) fn note_temporary(&mut self, state: &mut State) {
+        let own = state.settings.startup().get("search_path");
         let says = |value: &Value| match value {
             Value::Text(text) | Value::Statement(text) => says_temporary(text),
         };
-        let begun = self.login.beginning.begins.as_ref();
-        self.state.makes_temporary =
+        let begun = self.beginning.begins.as_ref();
+        state.makes_temporary =
             own.is_some_and(says) || begun.is_some_and(|begun| begun.has_temporary_schema());
     }
+}
 
+impl Session {
     /// Whether connections begin with what the session began with, as far as it is known.
     pub(super) fn is_as_begun(&self) -> bool {
         self.login.beginning.seen == self.core.shared.altered.count()

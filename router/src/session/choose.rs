@@ -7,6 +7,7 @@
 use super::bystanders::is_told_to_all;
 use super::dispatch::Many;
 use super::repeat::Refused;
+use super::rules::Ruled;
 use super::state::{Block, State};
 use super::touched::Parts;
 use super::{Halt, Session};
@@ -212,6 +213,18 @@ impl Topology {
     }
 }
 
+impl Ruled {
+    /// How fresh reads must be for this session: by its own word, else by the rule of the request at hand.
+    fn level_for(&self, state: &State) -> Option<Level> {
+        let limit = staleness::of(state.settings.current());
+        let own = limit.map(|limit| Level {
+            freshness: Freshness::Bounded,
+            max_lag: Some(limit),
+        });
+        own.or(self.level())
+    }
+}
+
 impl Session {
     /// What a statement asks of its server. A replica may serve what is proven to read
     /// only what replicas have, alone and outside of any transaction of the client.
@@ -296,7 +309,7 @@ impl Session {
         // The read has arrived: what was acknowledged until now it must see.
         let told = self.state.acknowledged.get(&shard).copied();
         let is_alone = self.core.shared.other_process.is_alone();
-        let level = self.level();
+        let level = self.rules.level_for(&self.state);
         let needed = parts.map(|parts| |clock: &CommitClock| parts.required_write(clock));
         let freshness = self
             .topology
@@ -331,16 +344,6 @@ impl Session {
             }
         }
         Ok(None)
-    }
-
-    /// How fresh reads must be for this session: by its own word, else by the rule of the request at hand.
-    fn level(&self) -> Option<Level> {
-        let limit = staleness::of(self.state.settings.current());
-        let own = limit.map(|limit| Level {
-            freshness: Freshness::Bounded,
-            max_lag: Some(limit),
-        });
-        own.or(self.rules.level())
     }
 
     /// Whether a read may run on the connection `at` to a replica. By the defaults of its

@@ -12,6 +12,7 @@ use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
 use super::state::{Block, State};
 use super::touched::Parts;
+use super::transact::Transaction;
 use super::{Halt, Servers, Session};
 use crate::metrics::latency::PlanKind;
 use crate::model::DatabaseModel;
@@ -259,6 +260,23 @@ impl State {
     }
 }
 
+impl Transaction {
+    /// Whether a statement locks rows of a reference table, on the home shard, that a block of the client's keeps. What
+    /// writes such tables takes their lock first and then rows; who had rows first would wait for it the other way round.
+    fn locks_home_copy(
+        &self,
+        state: &State,
+        topology: &Topology,
+        step: &Step,
+        plan: &Plan,
+    ) -> bool {
+        let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == mothership_plan::Target::Home);
+        let lasts = matches!(state.block, Block::Begun | Block::Open) && !self.implicit;
+        let plain = step.kind == Kind::Plain && step.pins == Pins::NONE && step.calls.is_empty();
+        locks && lasts && plain && !step.writes && topology.postgres > 1
+    }
+}
+
 impl Session {
     /// Where the `at`-th statement of `statement` goes with these parameters.
     pub(super) fn dispatch(
@@ -399,7 +417,7 @@ impl Session {
             NoRoute::Elsewhere(its) => elsewhere(&its),
         })?;
         if model.is_partial() && !matches!(plan, Plan::Local(_)) {
-            self.check_away(model, &mut route)?;
+            self.servers.check_away(&self.topology, model, &mut route)?;
         }
         Ok(route)
     }
@@ -444,7 +462,10 @@ impl Session {
         let work = self.work(sql, plan, route)?;
         Ok(match work {
             Dispatch::One { shard, .. }
-                if step.is_some_and(|step| self.locks_home_copy(step, plan)) =>
+                if step.is_some_and(|step| {
+                    self.transaction
+                        .locks_home_copy(&self.state, &self.topology, step, plan)
+                }) =>
             {
                 Dispatch::Many(Many {
                     copies: true,
@@ -453,16 +474,6 @@ impl Session {
             }
             work => work,
         })
-    }
-
-    /// Whether a statement locks rows of a reference table, on the home shard, that a block of the client's keeps. What
-    /// writes such tables takes their lock first and then rows; who had rows first would wait for it the other way round.
-    fn locks_home_copy(&self, step: &Step, plan: &Plan) -> bool {
-        let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == mothership_plan::Target::Home);
-        let lasts =
-            matches!(self.state.block, Block::Begun | Block::Open) && !self.transaction.implicit;
-        let plain = step.kind == Kind::Plain && step.pins == Pins::NONE && step.calls.is_empty();
-        locks && lasts && plain && !step.writes && self.topology.postgres > 1
     }
 
     /// The same for the body of an EXECUTE. Its text is the client's and no shard has another, so what would need one is

@@ -574,7 +574,7 @@ impl Session {
         bound: Option<ParameterValues<'_>>,
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
-        self.check_second_set_of(many)?;
+        self.servers.check_second_set_of(&self.topology, many)?;
         let refused;
         let many = match self.lock_without_block(sql, many) {
             Some(one) => {
@@ -592,7 +592,7 @@ impl Session {
         let wants = self.wants_of_many(steps, many);
         let servers = self.attach_all(many, &wants).await?;
         if turns.saves() {
-            self.save(many);
+            self.servers.save(&self.state, many);
         }
         if many.locks_copies() && many.copy_in {
             self.lock_copies(&servers).await?;

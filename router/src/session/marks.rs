@@ -60,6 +60,55 @@ impl Transaction {
             _ => TransactionId::random(),
         }
     }
+
+    /// Whether the transaction is known to be one that must stay on its first shard.
+    pub(super) fn must_stay(&self, servers: &Servers, state: &State) -> bool {
+        let said = self.said();
+        said.is_some_and(|said| said.serializable)
+            && state.block == Block::Open
+            && servers.is_marked()
+    }
+
+    /// The first server that works for a transaction over several and has no mark of it.
+    pub(super) fn unmarked(&self, servers: &Servers, state: &State) -> Option<usize> {
+        if servers.len() < 2 && (!self.implicit || state.sets) {
+            return None;
+        }
+        // The router has transactions of its own for statements on several shards only.
+        let several = self.implicit || servers.is_joint();
+        let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
+        let wanted = several && state.block == Block::Open;
+        wanted.then(|| servers.iter().position(lacks))?
+    }
+
+    /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
+    /// so again with the answer to the first statement, which need not be waited for: see [`Session::may_commit_joint`].
+    fn is_weaker_by_default(&self, servers: &Servers, state: &State) -> bool {
+        let first = self.began_on();
+        let first = servers.iter().find(|s| Some(s.shard) == first);
+        let known = first.and_then(|first| first.lease.notes.serializable);
+        known == Some(false) && state.is_by_default()
+    }
+
+    /// Takes what the first server of the transaction has said, if it has.
+    pub(super) fn hear_said(&mut self, servers: &mut Servers, state: &State) {
+        if !servers.is_marked() {
+            // What is known is of the last transaction.
+            return;
+        }
+        let by_default = state.is_by_default();
+        let Some(joint) = self.joint.as_mut().filter(|joint| joint.said.is_none()) else {
+            return;
+        };
+        let first = servers.iter_mut().find(|s| s.shard == joint.first);
+        let Some(Attached { lease, inbox, .. }) = first else {
+            return;
+        };
+        joint.said = inbox.row.take().as_deref().and_then(Said::read);
+        if let (Some(said), true) = (&joint.said, by_default) {
+            lease.notes.serializable = Some(said.serializable);
+        }
+    }
 }
 
 impl Servers {
@@ -84,29 +133,9 @@ impl State {
 }
 
 impl Session {
-    /// The first server that works for a transaction over several and has no mark of it.
-    pub(super) fn unmarked(&self) -> Option<usize> {
-        if self.servers.len() < 2 && (!self.transaction.implicit || self.state.sets) {
-            return None;
-        }
-        // The router has transactions of its own for statements on several shards only.
-        let several = self.transaction.implicit || self.servers.is_joint();
-        let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
-        let wanted = several && self.state.block == Block::Open;
-        wanted.then(|| self.servers.iter().position(lacks))?
-    }
-
-    /// Whether the transaction is known to be one that must stay on its first shard.
-    pub(super) fn must_stay(&self) -> bool {
-        let said = self.transaction.said();
-        said.is_some_and(|said| said.serializable)
-            && self.state.block == Block::Open
-            && self.servers.is_marked()
-    }
-
     /// Sees to it that every server of a transaction over several carries its mark, and that it may work on `shard`.
     pub(super) async fn mark_branches(&mut self, shard: usize) -> Result<(), Halt> {
-        while let Some(at) = self.unmarked() {
+        while let Some(at) = self.transaction.unmarked(&self.servers, &self.state) {
             let sql = self.mark_of(at);
             let attached = &mut self.servers[at];
             let ahead = attached.inbox.ahead;
@@ -118,7 +147,10 @@ impl Session {
                 self.tell(at, &sql).await?;
             }
             // In a block of the client's what was said could be undone with a statement.
-            let known = self.transaction.implicit && self.is_weaker_by_default();
+            let known = self.transaction.implicit
+                && self
+                    .transaction
+                    .is_weaker_by_default(&self.servers, &self.state);
             if self.servers.is_joint() && !known {
                 let said = self.said().await?;
                 let first = self.transaction.began_on();
@@ -127,7 +159,7 @@ impl Session {
                 }
             }
         }
-        if self.must_stay() && self.servers.is_joint() {
+        if self.transaction.must_stay(&self.servers, &self.state) && self.servers.is_joint() {
             let first = self.transaction.began_on();
             if first != Some(shard) {
                 return Err(over_shards().into());
@@ -172,51 +204,17 @@ impl Session {
             return Ok(said.clone());
         }
         self.settle(at).await?;
-        self.hear_said();
+        self.transaction.hear_said(&mut self.servers, &self.state);
         self.transaction
             .said()
             .cloned()
             .ok_or_else(|| unsaid().into())
     }
 
-    /// Takes what the first server of the transaction has said, if it has.
-    pub(super) fn hear_said(&mut self) {
-        if !self.servers.is_marked() {
-            // What is known is of the last transaction.
-            return;
-        }
-        let by_default = self.state.is_by_default();
-        let Some(joint) = self
-            .transaction
-            .joint
-            .as_mut()
-            .filter(|joint| joint.said.is_none())
-        else {
-            return;
-        };
-        let first = self.servers.iter_mut().find(|s| s.shard == joint.first);
-        let Some(Attached { lease, inbox, .. }) = first else {
-            return;
-        };
-        joint.said = inbox.row.take().as_deref().and_then(Said::read);
-        if let (Some(said), true) = (&joint.said, by_default) {
-            lease.notes.serializable = Some(said.serializable);
-        }
-    }
-
-    /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
-    /// so again with the answer to the first statement, which need not be waited for: see [`Session::may_commit_joint`].
-    fn is_weaker_by_default(&self) -> bool {
-        let first = self.transaction.began_on();
-        let first = self.servers.iter().find(|s| Some(s.shard) == first);
-        let known = first.and_then(|first| first.lease.notes.serializable);
-        known == Some(false) && self.state.is_by_default()
-    }
-
     /// Refuses to commit on several shards what turns out to be SERIALIZABLE: the default may have become another one.
     pub(super) fn may_commit_joint(&mut self) -> Result<(), Halt> {
-        self.hear_said();
-        match self.servers.is_joint() && self.must_stay() {
+        self.transaction.hear_said(&mut self.servers, &self.state);
+        match self.servers.is_joint() && self.transaction.must_stay(&self.servers, &self.state) {
             true => Err(over_shards().into()),
             false => Ok(()),
         }

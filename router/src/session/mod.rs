@@ -263,6 +263,14 @@ impl Servers {
         let mut working = self.iter().filter(|s| !s.lease.ledger().is_empty());
         working.any(unknown)
     }
+
+    /// So many requests await their replies that no more are taken.
+    fn is_pipeline_full(&self, state: &State, topology: &Topology) -> bool {
+        let most = topology.config.limits.pipeline.get() as usize;
+        let active = self.active.and_then(|at| self.get(at));
+        state.phase == Phase::Segment
+            && active.is_some_and(|server| server.lease.ledger().len() >= most)
+    }
 }
 
 impl Session {
@@ -414,7 +422,7 @@ impl Session {
             }
             took = true;
         }
-        if took && self.is_pipeline_full() {
+        if took && self.servers.is_pipeline_full(&self.state, &self.topology) {
             self.servers.flush_pipeline();
         }
         self.free_failed().await?;
@@ -432,15 +440,7 @@ impl Session {
         );
         // Who has lost what it had on its server is told, whatever it has sent since.
         let told = self.state.orphaned || self.state.farewell.is_some();
-        ready && !suspended && !told && !self.is_pipeline_full()
-    }
-
-    /// So many requests await their replies that no more are taken.
-    fn is_pipeline_full(&self) -> bool {
-        let most = self.topology.config.limits.pipeline.get() as usize;
-        let active = self.servers.active.and_then(|at| self.servers.get(at));
-        self.state.phase == Phase::Segment
-            && active.is_some_and(|server| server.lease.ledger().len() >= most)
+        ready && !suspended && !told && !self.servers.is_pipeline_full(&self.state, &self.topology)
     }
 
     /// Tells everybody that definitions are others now.

@@ -3,12 +3,13 @@
 
 use super::attach::lease_report;
 use super::choose::{Chosen, Use, Wants};
-use super::repeat::Refused;
+use super::repeat::{Refused, RequestAtHand};
 use super::{Halt, Session};
 use crate::core::{Full, Holding};
 use crate::topology::Topology;
 use mothership_pool::health::{Failure, WhyNot};
 use mothership_pool::pool::LeaseError;
+use mothership_pool::wire::Wire;
 use mothership_proto::report::{Report, sqlstate};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +61,19 @@ impl Topology {
     }
 }
 
+impl RequestAtHand {
+    /// Whether this server has refused the write at hand, and says that it would refuse it again.
+    fn is_read_only(&self, topology: &Topology, shard: usize, server: usize) -> bool {
+        matches!(self.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
+            && topology.health.is_read_only(shard, server)
+    }
+
+    /// What the request at hand takes in memory, with all that the client has sent since.
+    fn bytes_waiting(&self, client: &Wire) -> usize {
+        client.input().len() + usize::from(self.buffers) * BUFFER
+    }
+}
+
 impl Session {
     /// A connection to the primary. Waits for one to be known and to take connections as `failover` allows.
     pub(super) async fn choose_primary(
@@ -78,7 +92,7 @@ impl Session {
             let over = wait.as_ref().is_some_and(|wait| wait.left().is_zero());
             let report = match self.topology.writer(shard) {
                 // In the end the client hears it from the server itself.
-                Ok(server) if !over && self.is_read_only(shard, server) => {
+                Ok(server) if !over && self.request.is_read_only(&self.topology, shard, server) => {
                     no_server(&self.topology, shard, WhyNot::NoneFit)
                 }
                 Ok(server) => {
@@ -151,16 +165,10 @@ impl Session {
         }
     }
 
-    /// Whether this server has refused the write at hand, and says that it would refuse it again.
-    fn is_read_only(&self, shard: usize, server: usize) -> bool {
-        matches!(self.request.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
-            && self.topology.health.is_read_only(shard, server)
-    }
-
     fn begin_wait(&self, shard: usize) -> Result<Wait, Halt> {
         let config = &self.topology.config;
         let held = &self.core.shared.held;
-        let held = held.hold(self.bytes_waiting(), &config.failover);
+        let held = held.hold(self.request.bytes_waiting(&self.client), &config.failover);
         let holding =
             held.map_err(|full| Halt::Fail(too_many_wait(&self.topology, shard, full)))?;
         // What it holds on other shards, others may wait for.
@@ -173,11 +181,6 @@ impl Session {
             limit,
             holding,
         })
-    }
-
-    /// What the request at hand takes in memory, with all that the client has sent since.
-    fn bytes_waiting(&self) -> usize {
-        self.client.input().len() + usize::from(self.request.buffers) * BUFFER
     }
 
     /// Waits for a while. Fails with `report` if the time is over.
@@ -202,7 +205,9 @@ impl Session {
             let _ = self.while_client_waits(known).await?;
         }
         let limits = &self.topology.config.failover;
-        let grown = wait.holding.holds(self.bytes_waiting(), limits);
+        let grown = wait
+            .holding
+            .holds(self.request.bytes_waiting(&self.client), limits);
         grown.map_err(|full| Halt::Fail(too_many_wait(&self.topology, shard, full)))?;
         self.take_over_configuration(shard)?;
         Ok(wait)

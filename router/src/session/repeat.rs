@@ -11,9 +11,10 @@
 
 use super::choose::Wants;
 use super::inbox::Inbox;
-use super::state::{Block, Phase};
+use super::state::{Block, Phase, State};
+use super::transact::Transaction;
 use super::turns::AttemptOutcome;
-use super::{Attached, Session};
+use super::{Attached, Servers, Session};
 use crate::core::Lease;
 use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
@@ -112,6 +113,32 @@ impl RequestAtHand {
         let farewell = lease.farewell().or_else(broken_off);
         repeats(farewell, lease.opened.elapsed(), self.repeated)
     }
+
+    fn is_unseen(&self, servers: &Servers, state: &State, at: usize) -> bool {
+        let Some(Attached {
+            lease, inbox, kept, ..
+        }) = servers.get(at)
+        else {
+            return false;
+        };
+        let all_owed = |kept: &Kept| kept.owed > 0 && lease.ledger().len() == kept.owed;
+        kept.as_deref().is_some_and(all_owed)
+            && matches!(state.phase, Phase::Query | Phase::Syncing)
+            && !(inbox.passed || inbox.fatal || state.skipping)
+            && self.repeated < MAX_REPEATS
+    }
+
+    /// The request at hand will be sent once more, as its server is lost.
+    pub(super) fn count_repeat(&mut self, state: &mut State, lost: &Lease) {
+        self.repeated += 1;
+        state.tally.repeats();
+        tracing::info!(
+            server = %lost.pool().opener().endpoint().address,
+            said = ?lost.farewell(),
+            repeated = self.repeated,
+            "lost a server connection; the read is sent once more",
+        );
+    }
 }
 
 /// A request that was sent to one server and could be sent again.
@@ -132,6 +159,14 @@ impl Topology {
         let limit = self.config.failover.silence;
         let down = self.health.down_for(shard, server);
         limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))
+    }
+}
+
+impl Transaction {
+    /// Whether a server got nothing of the client's, nor any other one: if it is lost, the client need not know.
+    pub(super) fn is_unused(&self, servers: &Servers, state: &State, at: usize) -> bool {
+        let nothing = matches!(state.block, Block::None | Block::Begun) && !self.implicit;
+        nothing && servers.len() == 1 && servers[at].unused
     }
 }
 
@@ -173,7 +208,7 @@ impl Session {
 
     /// Whether the server is gone that works for a request of which nothing was seen. Pending while it says nothing.
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<bool> {
-        if !self.is_unseen(at) {
+        if !self.request.is_unseen(&self.servers, &self.state, at) {
             return Poll::Ready(false);
         }
         let server = &mut self.servers[at];
@@ -185,7 +220,8 @@ impl Session {
 
     /// Takes the request at hand back from a server that has refused it. False if it has not, or has before.
     pub(super) fn takes_back_refused(&mut self, at: usize) -> bool {
-        if self.request.refused.is_some() || !self.is_unseen(at) {
+        if self.request.refused.is_some() || !self.request.is_unseen(&self.servers, &self.state, at)
+        {
             return false;
         }
         let Attached {
@@ -221,23 +257,9 @@ impl Session {
         true
     }
 
-    fn is_unseen(&self, at: usize) -> bool {
-        let Some(Attached {
-            lease, inbox, kept, ..
-        }) = self.servers.get(at)
-        else {
-            return false;
-        };
-        let all_owed = |kept: &Kept| kept.owed > 0 && lease.ledger().len() == kept.owed;
-        kept.as_deref().is_some_and(all_owed)
-            && matches!(self.state.phase, Phase::Query | Phase::Syncing)
-            && !(inbox.passed || inbox.fatal || self.state.skipping)
-            && self.request.repeated < MAX_REPEATS
-    }
-
     /// Takes the request at hand back from a server that is lost. False if that cannot be; nothing has changed then.
     pub(super) fn takes_back(&mut self, at: usize) -> bool {
-        if !self.is_unseen(at) {
+        if !self.request.is_unseen(&self.servers, &self.state, at) {
             return false;
         }
         let Attached {
@@ -260,7 +282,7 @@ impl Session {
         };
         renew(&mut attached.lease);
         self.topology.report_broken(attached.shard, attached.server);
-        self.count_repeat(&attached.lease);
+        self.request.count_repeat(&mut self.state, &attached.lease);
         true
     }
 
@@ -277,16 +299,9 @@ impl Session {
         Some(attached)
     }
 
-    /// Whether a server got nothing of the client's, nor any other one: if it is lost, the client need not know.
-    pub(super) fn is_unused(&self, at: usize) -> bool {
-        let nothing =
-            matches!(self.state.block, Block::None | Block::Begun) && !self.transaction.implicit;
-        nothing && self.servers.len() == 1 && self.servers[at].unused
-    }
-
-    /// Lets go of a server that is lost and [unused](Self::is_unused). False if it is not.
+    /// Lets go of a server that is lost and [unused](Transaction::is_unused). False if it is not.
     pub(super) fn drops_unused(&mut self, at: usize) -> bool {
-        if !self.is_unused(at) {
+        if !self.transaction.is_unused(&self.servers, &self.state, at) {
             return false;
         }
         let mut attached = self.servers.remove(at);
@@ -295,18 +310,6 @@ impl Session {
         self.servers.active = None;
         self.show_working();
         true
-    }
-
-    /// The request at hand will be sent once more, as its server is lost.
-    pub(super) fn count_repeat(&mut self, lost: &Lease) {
-        self.request.repeated += 1;
-        self.state.tally.repeats();
-        tracing::info!(
-            server = %lost.pool().opener().endpoint().address,
-            said = ?lost.farewell(),
-            repeated = self.request.repeated,
-            "lost a server connection; the read is sent once more",
-        );
     }
 }
 

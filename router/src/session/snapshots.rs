@@ -84,7 +84,7 @@ impl Session {
     /// The marks are the first queries: each server gets its own before the first answer is awaited.
     async fn query_all_at_once(&mut self) -> Result<(), Halt> {
         let mut asked = Vec::new();
-        while let Some(at) = self.unmarked() {
+        while let Some(at) = self.transaction.unmarked(&self.servers, &self.state) {
             let sql = self.mark_of(at);
             if self.servers[at].inbox.in_segment {
                 self.tell(at, &sql).await?;

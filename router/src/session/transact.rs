@@ -122,6 +122,28 @@ impl Servers {
             attached.inbox.pinned &= stays;
         }
     }
+
+    /// The servers of the transaction that is to be committed, with what is known of their part in it.
+    fn participants(&self, state: &State, topology: &Topology) -> Vec<Participant> {
+        // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
+        // TRANSACTION itself fails, and all is rolled back.
+        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
+            .iter()
+            .any(|pin| state.pins.has(*pin));
+        let servers = self.iter().filter(|s| s.inbox.in_block);
+        let participants = servers.map(|attached| Participant {
+            shard: attached.shard,
+            name: topology.config.shards[attached.shard].name.clone(),
+            work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
+                true => Work::Write,
+                false => Work::Read,
+            },
+            preparable: !(attached.inbox.pinned && unpreparable)
+                && attached.shard < topology.postgres,
+            backend: attached.lease.notes.backend,
+        });
+        participants.collect()
+    }
 }
 
 impl Session {
@@ -446,7 +468,10 @@ impl Session {
             self.rollback_all().await;
             return Err(Halt::Fail(report));
         }
-        let mut commit = match Commit::new(self.participants(), self.terms()) {
+        let mut commit = match Commit::new(
+            self.servers.participants(&self.state, &self.topology),
+            self.terms(),
+        ) {
             Ok(commit) => commit,
             Err(refusal) => {
                 self.rollback_all().await;
@@ -487,29 +512,6 @@ impl Session {
         // From here on it is in doubt or done.
         drop(under_way);
         self.end_commit(&end, errors)
-    }
-
-    /// The servers of the transaction that is to be committed, with what is known of their part in it.
-    fn participants(&self) -> Vec<Participant> {
-        // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
-        // TRANSACTION itself fails, and all is rolled back.
-        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
-            .iter()
-            .any(|pin| self.state.pins.has(*pin));
-        let topology = &self.topology;
-        let servers = self.servers.iter().filter(|s| s.inbox.in_block);
-        let participants = servers.map(|attached| Participant {
-            shard: attached.shard,
-            name: topology.config.shards[attached.shard].name.clone(),
-            work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
-                true => Work::Write,
-                false => Work::Read,
-            },
-            preparable: !(attached.inbox.pinned && unpreparable)
-                && attached.shard < topology.postgres,
-            backend: attached.lease.notes.backend,
-        });
-        participants.collect()
     }
 
     fn terms(&self) -> Terms {

@@ -12,6 +12,7 @@ use super::dispatch::Many;
 use super::extended::put_quietly;
 use super::inbox::Saved;
 use super::state::{Block, State};
+use super::transact::Transaction;
 use super::{Attached, Halt, Servers, Session, working_by};
 use crate::commit::steps::Reply;
 pub(super) use crate::contention::{Order, Pace};
@@ -177,6 +178,15 @@ impl Servers {
         inbox.ahead += 1;
         lease.query(sql.as_bytes(), Audience::Router);
     }
+
+    /// Sets the statement's savepoint on the servers of these shards, which are attached.
+    pub(super) fn save(&mut self, state: &State, many: &Many) {
+        for (shard, _) in &many.legs {
+            if let Ok(at) = self.place_of(*shard) {
+                self.save_on(state, at);
+            }
+        }
+    }
 }
 
 impl Topology {
@@ -221,6 +231,19 @@ impl Topology {
     }
 }
 
+impl Transaction {
+    /// Whether the statement that begins now is all of its transaction, which is the router's own.
+    pub(super) fn is_all(&self, servers: &Servers, state: &State) -> bool {
+        let begun = servers.iter().any(|s| s.inbox.in_block);
+        let in_segment = servers.iter().any(|s| s.inbox.in_segment);
+        match state.block {
+            Block::None => !in_segment,
+            Block::Begun => self.implicit && !begun && !in_segment,
+            Block::Open | Block::Refused | Block::Failed | Block::Lost => false,
+        }
+    }
+}
+
 impl Session {
     /// How a statement of these steps goes to its shards.
     pub(super) fn turns(&self, sql: &[u8], steps: &[Step], many: &Many) -> Turns {
@@ -235,7 +258,7 @@ impl Session {
 
     /// The same of a statement that takes locks on several shards.
     pub(super) fn turns_of(&self, sql: &[u8], steps: &[Step]) -> Turns {
-        let ground = match self.is_all() {
+        let ground = match self.transaction.is_all(&self.servers, &self.state) {
             true => Ground::Transaction,
             false => Ground::Savepoint,
         };
@@ -257,15 +280,6 @@ impl Session {
         }
     }
 
-    /// Sets the statement's savepoint on the servers of these shards, which are attached.
-    pub(super) fn save(&mut self, many: &Many) {
-        for (shard, _) in &many.legs {
-            if let Ok(at) = self.servers.place_of(*shard) {
-                self.servers.save_on(&self.state, at);
-            }
-        }
-    }
-
     /// The same on several servers, that of the home shard first.
     pub(super) async fn lock_copies(&mut self, legs: &[usize]) -> Result<(), Halt> {
         let mut legs = legs.to_vec();
@@ -274,17 +288,6 @@ impl Session {
             self.tell(at, LOCK_COPIES).await?;
         }
         Ok(())
-    }
-
-    /// Whether the statement that begins now is all of its transaction, which is the router's own.
-    pub(super) fn is_all(&self) -> bool {
-        let begun = self.servers.iter().any(|s| s.inbox.in_block);
-        let in_segment = self.servers.iter().any(|s| s.inbox.in_segment);
-        match self.state.block {
-            Block::None => !in_segment,
-            Block::Begun => self.transaction.implicit && !begun && !in_segment,
-            Block::Open | Block::Refused | Block::Failed | Block::Lost => false,
-        }
     }
 
     /// Whether nothing of it would last if its transaction were undone.
@@ -424,7 +427,7 @@ impl Session {
 
     /// Undoes all that the attempt did, on every server. They are kept.
     async fn undo_attempt(&mut self, ground: Ground) -> Result<(), Halt> {
-        self.hear_said();
+        self.transaction.hear_said(&mut self.servers, &self.state);
         let busy = |s: &&Attached| !s.lease.ledger().is_empty() && !s.lease.ledger().is_skipping();
         let busy = self.servers.iter().filter(busy);
         let working: Vec<_> = busy.map(|s| working_by(&s.lease)).collect();

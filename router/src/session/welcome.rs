@@ -72,7 +72,7 @@ impl Session {
             }
             Err(_) => return None,
         }
-        self.note_temporary();
+        self.login.note_temporary(&mut self.state);
         self.note_rests();
         let most = self.topology.config.limits.metric_labels.get() as usize;
         let seen = Rc::clone(&self.entry.seen);

@@ -132,6 +132,31 @@ impl Servers {
             send.flush_or_sync(segment);
         });
     }
+
+    /// What was fetched from each server.
+    fn fetched_facts(
+        &self,
+        topology: &Topology,
+        explaining: &Explaining,
+        fetching: &Fetching,
+    ) -> Vec<ServerPlan> {
+        let described = fetching.tallies.iter().map(|(at, tally)| {
+            let mut facts = vec![
+                ("Rows".to_owned(), Fact::Count(tally.rows)),
+                ("Bytes".to_owned(), Fact::Count(tally.bytes)),
+            ];
+            if explaining.options.times() {
+                facts.push(("Time".to_owned(), time(tally.time)));
+            }
+            let shard = self[*at].shard;
+            ServerPlan {
+                title: format!("Fetched from {}", topology.shards[shard].name),
+                facts,
+                lines: Vec::new(),
+            }
+        });
+        described.collect()
+    }
 }
 
 impl Session {
@@ -327,7 +352,7 @@ impl Session {
             servers.push(at);
         }
         if turns.saves() {
-            self.save(many);
+            self.servers.save(&self.state, many);
         }
         if explaining.writes() && many.locks_copies() {
             self.lock_copies(&servers).await?;
@@ -367,7 +392,7 @@ impl Session {
     ) -> Result<Vec<ServerPlan>, Halt> {
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
-        self.save_legs(&legs, turns);
+        self.servers.save_legs(&self.state, &legs, turns);
         self.check_own_text(self.servers.place_of(residue)?, explaining)
             .await?;
         let mut parts = Vec::new();
@@ -382,7 +407,10 @@ impl Session {
         if explaining.options.analyze {
             let given = (given.types, given.values);
             self.fetch(&legs, work, given, &mut fetching).await?;
-            parts.extend(self.fetched_facts(explaining, &fetching));
+            parts.extend(
+                self.servers
+                    .fetched_facts(&self.topology, explaining, &fetching),
+            );
             // An error of a fragment has no columns before it here.
             fetching.is_running = false;
         }
@@ -471,26 +499,6 @@ impl Session {
             }
         }
         Ok(found)
-    }
-
-    /// What was fetched from each server.
-    fn fetched_facts(&self, explaining: &Explaining, fetching: &Fetching) -> Vec<ServerPlan> {
-        let described = fetching.tallies.iter().map(|(at, tally)| {
-            let mut facts = vec![
-                ("Rows".to_owned(), Fact::Count(tally.rows)),
-                ("Bytes".to_owned(), Fact::Count(tally.bytes)),
-            ];
-            if explaining.options.times() {
-                facts.push(("Time".to_owned(), time(tally.time)));
-            }
-            let shard = self.servers[*at].shard;
-            ServerPlan {
-                title: format!("Fetched from {}", self.topology.shards[shard].name),
-                facts,
-                lines: Vec::new(),
-            }
-        });
-        described.collect()
     }
 
     /// If something is wrong with the client's text, a server says so of it, and not of what it gets in its place. What is

@@ -421,7 +421,7 @@ impl Session {
             true => self.wants(many.writes, &statement.steps, None),
             false => Wants::Primary,
         };
-        self.check_second_set_of(&many)?;
+        self.servers.check_second_set_of(&self.topology, &many)?;
         let many = self.attach_many(statement, many, &wants).await?;
         // First everything that may wait for a server, then what is asked of all at once, so that of their errors the one
         // that PostgreSQL would tell can be told.
@@ -438,7 +438,7 @@ impl Session {
         self.servers.active = None;
         if turns.saves() {
             self.servers.begin_saving();
-            self.save(&many);
+            self.servers.save(&self.state, &many);
         }
         let places = self.bind_legs(bind, statement, &many, true).await?;
         let (columns, shows) = self.bound_columns(&many, &statement.sql, &places).await?;

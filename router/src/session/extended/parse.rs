@@ -94,13 +94,15 @@ impl Session {
             return Ok(());
         }
         let Some(written) = process::origin(statement) else {
-            self.send_parse(at, statement, named, Audience::Client);
+            self.servers
+                .send_parse(&self.topology, at, statement, named, Audience::Client);
             return Ok(());
         };
         // An error of this text, and of no other, has its place moved.
         self.settle_active().await?;
         self.servers[at].inbox.written = Some(written);
-        self.send_parse(at, statement, named, Audience::Client);
+        self.servers
+            .send_parse(&self.topology, at, statement, named, Audience::Client);
         let attached = &mut self.servers[at];
         attached.lease.flush();
         let settled = self.settle(at).await;

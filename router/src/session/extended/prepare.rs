@@ -30,11 +30,10 @@ impl Servers {
         };
         forget(&mut attached.lease, id);
     }
-}
 
-impl Session {
     pub(super) fn send_parse(
         &mut self,
+        topology: &Topology,
         at: usize,
         statement: &Rc<Prepared>,
         named: bool,
@@ -44,8 +43,8 @@ impl Session {
             debug_assert!(false, "only what was parsed is parsed again");
             return;
         };
-        self.servers.make_room(&self.topology, at);
-        let attached = &mut self.servers[at];
+        self.make_room(topology, at);
+        let attached = &mut self[at];
         attached.inbox.in_segment = true;
         let name = if named { statement.server_name() } else { "" };
         let types = attached.inbox.types_on_shard(types);
@@ -61,7 +60,9 @@ impl Session {
             attached.inbox.preparing.push(statement.id);
         }
     }
+}
 
+impl Session {
     /// Makes a statement of the client known to this server, if it is not yet.
     pub(in crate::session) async fn ensure_prepared(
         &mut self,
@@ -112,7 +113,8 @@ impl Session {
         named: bool,
     ) -> Result<(), Halt> {
         let brought = self.bring_as_parsed(at, statement).await?;
-        self.send_parse(at, statement, named, Audience::Router);
+        self.servers
+            .send_parse(&self.topology, at, statement, named, Audience::Router);
         if brought != SettingsApplied::Not {
             self.servers[at].lease.flush();
             self.settle(at).await?;

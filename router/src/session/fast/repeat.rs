@@ -25,7 +25,7 @@ impl Session {
             return false;
         };
         let mut leg = under_way.leg;
-        self.count_repeat(&leg.lease);
+        self.request.count_repeat(&mut self.state, &leg.lease);
         renew(&mut leg.lease);
         self.topology.report_broken(leg.shard, ALONE);
         self.nobody_works();

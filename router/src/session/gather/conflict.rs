@@ -6,8 +6,9 @@ use super::GatherWork;
 use crate::retry::{Retry, concurrent_update};
 use crate::session::attach::canceled_report;
 use crate::session::repeat::renew;
-use crate::session::state::Block;
-use crate::session::{Attached, Halt, Session};
+use crate::session::state::{Block, State};
+use crate::session::transact::Transaction;
+use crate::session::{Attached, Halt, Servers, Session};
 use mothership_plan::gather::Ending;
 use rand::RngExt;
 use std::time::Instant;
@@ -59,15 +60,20 @@ impl Attempts {
     }
 }
 
-impl Session {
+impl Transaction {
     /// How often a statement may run that begins now.
-    pub(super) fn attempts(&mut self, work: &GatherWork) -> Attempts {
-        let in_segment = self.servers.iter().any(|server| server.inbox.in_segment);
-        let alone = self.state.block == Block::None && !in_segment;
-        let unbound = alone && !self.transaction.implicit && self.servers.is_empty();
+    pub(super) fn attempts(
+        &mut self,
+        servers: &Servers,
+        state: &State,
+        work: &GatherWork,
+    ) -> Attempts {
+        let in_segment = servers.iter().any(|server| server.inbox.in_segment);
+        let alone = state.block == Block::None && !in_segment;
+        let unbound = alone && !self.implicit && servers.is_empty();
         let attempts = match work.plan.ending {
             Ending::Change(_) if alone => {
-                let settings = self.state.settings.current();
+                let settings = state.settings.current();
                 let limit = |name| settings.limit(name);
                 let (statement, lock) = (limit("statement_timeout"), limit("lock_timeout"));
                 Attempts::Write(Retry::new(Instant::now(), statement, lock))
@@ -75,10 +81,12 @@ impl Session {
             Ending::Answer if unbound && !work.writes() => Attempts::Read(READS - 1),
             _ => Attempts::None,
         };
-        self.transaction.conflict = attempts.allow();
+        self.conflict = attempts.allow();
         attempts
     }
+}
 
+impl Session {
     /// Lets go of all servers, as one of them is lost, if rows are being fetched for a statement that only reads. False if
     /// it is not so; nothing has changed then.
     pub(in crate::session) fn reads_again(&mut self, at: usize) -> bool {
@@ -98,7 +106,7 @@ impl Session {
         let mut lost = self.servers.remove(at);
         renew(&mut lost.lease);
         self.topology.report_broken(shard, server);
-        self.count_repeat(&lost.lease);
+        self.request.count_repeat(&mut self.state, &lost.lease);
         for mut other in self.servers.drain(..) {
             other.lease.doubt();
         }

@@ -29,9 +29,9 @@ mod write;
 use super::choose::Wants;
 use super::dispatch::refused;
 use super::many::Merging;
-use super::state::Phase;
+use super::state::{Phase, State};
 use super::turns::{Turns, patiently};
-use super::{Halt, Session};
+use super::{Halt, Servers, Session};
 use crate::session::inbox::Notices;
 use crate::statements::names::Prepared;
 use crate::statements::step::steps;
@@ -130,6 +130,15 @@ pub(super) struct Described {
     columns: Vec<Column>,
 }
 
+impl Servers {
+    /// Sets the statement's savepoint on these servers, where it is undone by one.
+    pub(in crate::session) fn save_legs(&mut self, state: &State, legs: &[Leg], turns: Turns) {
+        if turns.saves() {
+            legs.iter().for_each(|leg| self.save_on(state, leg.at));
+        }
+    }
+}
+
 impl Session {
     /// Runs a simple query that gathers, up to its CommandComplete, which is returned and not written.
     pub(super) async fn query_gather(
@@ -137,7 +146,7 @@ impl Session {
         sql: &[u8],
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
-        let mut attempts = self.attempts(work);
+        let mut attempts = self.transaction.attempts(&self.servers, &self.state, work);
         let mut turns = self.gathering_turns(sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
@@ -164,14 +173,6 @@ impl Session {
         match can_save(&self.topology, work) {
             true => turns,
             false => turns.of_transactions(),
-        }
-    }
-
-    /// Sets the statement's savepoint on these servers, where it is undone by one.
-    pub(in crate::session) fn save_legs(&mut self, legs: &[Leg], turns: Turns) {
-        if turns.saves() {
-            legs.iter()
-                .for_each(|leg| self.servers.save_on(&self.state, leg.at));
         }
     }
 
@@ -226,7 +227,7 @@ impl Session {
         };
         let residue = self.residue_shard(work);
         let mut legs = self.attach_legs(work, residue, &wants).await?;
-        self.save_legs(&legs, turns);
+        self.servers.save_legs(&self.state, &legs, turns);
         let mut fetching = self.topology.fetching(work);
         let at = self.servers.place_of(residue)?;
         if let Some(leg) = legs.iter_mut().find(|leg| leg.at == at) {
@@ -294,7 +295,7 @@ impl Session {
         values: &[Value<'_>],
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
-        let mut attempts = self.attempts(work);
+        let mut attempts = self.transaction.attempts(&self.servers, &self.state, work);
         let mut turns = self.gathering_turns(&statement.sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
@@ -327,7 +328,7 @@ impl Session {
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
-        self.save_legs(&legs, turns);
+        self.servers.save_legs(&self.state, &legs, turns);
         let at = self.servers.place_of(residue)?;
         self.make_known(at, statement).await?;
         let lease = &mut self.servers[at].lease;
@@ -389,7 +390,7 @@ impl Session {
         statement: &Rc<Prepared>,
         work: &GatherWork,
     ) -> Result<usize, Halt> {
-        let mut attempts = self.attempts(work);
+        let mut attempts = self.transaction.attempts(&self.servers, &self.state, work);
         let mut turns = self.gathering_turns(&statement.sql, work);
         let mut meant = None;
         let shared = Arc::clone(&self.core.shared);
@@ -431,7 +432,7 @@ impl Session {
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &wants).await?;
-        self.save_legs(&legs, turns);
+        self.servers.save_legs(&self.state, &legs, turns);
         let described = match meant {
             Some(described) => described.clone(),
             None => self.describe_gathered(bind, statement, residue).await?.1,

@@ -136,7 +136,7 @@ impl Session {
         statement: &Rc<Prepared>,
         work: GatherWork,
     ) -> Result<GatherPortal, Halt> {
-        let attempts = self.attempts(&work);
+        let attempts = self.transaction.attempts(&self.servers, &self.state, &work);
         let turns = self.gathering_turns(&statement.sql, &work);
         self.transaction.begin_implicit(&mut self.state);
         let shard = self.residue_shard(&work);
@@ -214,7 +214,7 @@ impl Session {
         let legs = self
             .attach_legs(work, portal.shard, &Wants::Primary)
             .await?;
-        self.save_legs(&legs, turns);
+        self.servers.save_legs(&self.state, &legs, turns);
         let mut fetching = self.topology.fetching(work);
         let given = (&*described.parameters, &*values);
         self.fetch(&legs, work, given, &mut fetching).await?;
