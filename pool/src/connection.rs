@@ -4,6 +4,10 @@
 //! `N` is the router's notes about the connection (settings applied, statements prepared); this crate only carries
 //! them. [`ServerConnection::is_clean`] alone decides whether the connection may go back to its pool.
 
+mod requests;
+
+pub use requests::Requests;
+
 use crate::pool::Permits;
 use crate::refusal::{Refusal, is_open, refusal};
 use crate::standing::Standing;
@@ -138,9 +142,11 @@ pub enum Farewell {
 /// A logged-in connection.
 pub struct ServerConnection<N> {
     /// The socket with its buffers.
-    pub wire: Wire,
-    /// The replies that the server owes.
-    pub ledger: Ledger,
+    wire: Wire,
+    /// The replies that the server owes. Only [`requests`] enters anything, with the bytes that ask for it.
+    ledger: Ledger,
+    /// The unnamed statement that the server has, by the router's number; `None` if it has none, or one without a number.
+    pub unnamed: Option<u64>,
     /// How to cancel what the connection does.
     pub cancel: Arc<CancelTarget>,
     /// What the server reported. Connections with equal lists may share one list: whoever finds two equal ones shares
@@ -185,6 +191,7 @@ impl<N> ServerConnection<N> {
             standing: Standing::new(&wire, Arc::clone(&cancel)),
             wire,
             ledger: Ledger::default(),
+            unnamed: None,
             cancel,
             parameters: Arc::new(parameters),
             status: TxStatus::Idle,
@@ -196,6 +203,16 @@ impl<N> ServerConnection<N> {
             longest: MAX_SERVER_MESSAGE,
             _permits: None,
         }
+    }
+
+    /// The replies that the server owes.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// See [`Ledger::take_unforgotten`].
+    pub fn take_unforgotten(&mut self) -> Vec<u64> {
+        self.ledger.take_unforgotten()
     }
 
     /// True when the server owes nothing, no transaction is open, no message is half sent or half read, and nothing has

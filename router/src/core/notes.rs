@@ -31,8 +31,6 @@ pub struct Notes {
     pub settings: Arc<Settings>,
     /// The number of the session that was served last.
     pub last_session: u64,
-    /// The statement in the unnamed slot, by its number.
-    pub unnamed: Option<u64>,
     /// Named statements.
     pub prepared: PreparedSet,
     /// It has served somebody: the server's caches for it are warm.

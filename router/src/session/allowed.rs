@@ -3,16 +3,22 @@
 
 use super::dispatch::Many;
 use super::state::Block;
-use super::{Halt, Session};
+use super::{Halt, Servers, Session};
 use crate::config::PoolMode;
 use crate::statements::step::{Kind, Step, currval_refused};
+use crate::topology::Topology;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::effect::Pin;
 
-impl Session {
+impl Servers {
     /// What one transaction writes on MongoDB is on one replica set: of two, neither can be prepared.
-    pub(super) fn check_second_set(&self, shard: usize, writes: bool) -> Result<(), Halt> {
-        let apart = self.topology.postgres;
+    pub(super) fn check_second_set(
+        &self,
+        topology: &Topology,
+        shard: usize,
+        writes: bool,
+    ) -> Result<(), Halt> {
+        let apart = topology.postgres;
         if !writes || shard < apart {
             return Ok(());
         }
@@ -23,10 +29,10 @@ impl Session {
                 && inbox.wrote
                 && (inbox.in_block || inbox.in_segment)
         };
-        let Some(first) = self.servers.iter().find(wrote) else {
+        let Some(first) = self.iter().find(wrote) else {
             return Ok(());
         };
-        let name = |shard: usize| &self.topology.shards[shard].name;
+        let name = |shard: usize| &topology.shards[shard].name;
         let report = Report::error(
             sqlstate::FEATURE_NOT_SUPPORTED,
             "transaction writes on more than one replica set of MongoDB",
@@ -41,11 +47,13 @@ impl Session {
     }
 
     /// The same of a statement with several legs, or one.
-    pub(super) fn check_second_set_of(&self, many: &Many) -> Result<(), Halt> {
+    pub(super) fn check_second_set_of(&self, topology: &Topology, many: &Many) -> Result<(), Halt> {
         let mut shards = many.legs.iter().map(|(shard, _)| *shard);
-        shards.try_for_each(|shard| self.check_second_set(shard, many.writes))
+        shards.try_for_each(|shard| self.check_second_set(topology, shard, many.writes))
     }
+}
 
+impl Session {
     /// What may not run at all, whatever the server would say.
     pub(super) fn check_steps(&self, steps: &[Step]) -> Result<(), Halt> {
         self.check_parsed(steps)?;
@@ -53,7 +61,7 @@ impl Session {
             return Ok(());
         }
         let asks = |pin| steps.iter().any(|step| step.pins.has(pin));
-        if asks(Pin::SequenceState) && !self.may_ask_numbers() {
+        if asks(Pin::SequenceState) && !self.state.may_ask_numbers() {
             return Err(currval_refused().into());
         }
         match asks(Pin::Prepared) && !self.gives_names() {
@@ -65,7 +73,7 @@ impl Session {
     /// The same of what does not run yet.
     pub(super) fn check_parsed(&self, steps: &[Step]) -> Result<(), Halt> {
         // With several servers the failed one may not be the one that would be asked.
-        let failed = self.state.block == Block::Failed && self.model.is_some();
+        let failed = self.state.block == Block::Failed && self.known.model.is_some();
         let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
         if self.state.untold.take() {
             return Err(lost_transaction().into());
@@ -73,9 +81,10 @@ impl Session {
         if (failed && !ends) || matches!(self.state.block, Block::Refused | Block::Lost) {
             return Err(failed_transaction().into());
         }
-        self.check_growth(steps.iter().map(|step| &step.kind))?;
+        self.state
+            .check_growth(&self.topology, steps.iter().map(|step| &step.kind))?;
         for step in steps {
-            if self.pool_mode == PoolMode::Statement && matches!(step.kind, Kind::Begin(_)) {
+            if self.login.pool_mode == PoolMode::Statement && matches!(step.kind, Kind::Begin(_)) {
                 return Err(Report::error(
                     sqlstate::FEATURE_NOT_SUPPORTED,
                     "transaction blocks are not allowed in statement pooling",

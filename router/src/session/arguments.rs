@@ -16,8 +16,8 @@ use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Step};
 use mothership_plan::{Params, Plan, Reason, Refusal, Single, Target};
 use mothership_proto::backend::{self, tag};
-use mothership_proto::frontend::{self, Parse, Target as Described};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::{Parse, Target as Described};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::{Statement, analyse};
@@ -120,7 +120,7 @@ impl Session {
         }
         if !alone {
             // What a function changes holds with what the body does, and the time is one.
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let (formats, values) = self.computed((sql, span), (given, changes), types).await?;
         Ok(Bound {
@@ -137,13 +137,9 @@ impl Session {
         }
         let at = self.attach(self.topology.home).await?;
         let name = self.known_as(at, prepared).await?;
-        self.servers[at].lease.wire.with_output(|out| {
-            frontend::put_describe(out, Described::Statement, name.as_bytes());
+        self.servers[at].lease.request(Audience::Router, |send| {
+            send.describe(Described::Statement, name.as_bytes());
         });
-        self.servers[at]
-            .lease
-            .ledger
-            .push(Owed::DescribeStatement(Audience::Router));
         let mut types = Vec::new();
         let answers = |event: Event, kind: u8| {
             event == Event::Answered && matches!(kind, tag::ROW_DESCRIPTION | tag::NO_DATA)
@@ -201,13 +197,7 @@ impl Session {
         let segment = self.state.phase == Phase::Segment;
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.in_segment |= segment;
-        match segment {
-            true => lease.wire.send(frontend::FLUSH),
-            false => {
-                lease.wire.send(frontend::SYNC);
-                lease.ledger.push(Owed::Sync(Audience::Router));
-            }
-        }
+        lease.flush_or_sync(segment);
         let mut failed = None;
         self.each_message(at, |frame, reply, _| {
             match reply.event {
@@ -226,7 +216,7 @@ impl Session {
 
     /// Fails for arguments that one server cannot compute: a function in them may look at tables of several.
     fn check_given(&mut self, given: &[u8]) -> Result<(), Halt> {
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             return Ok(());
         };
         let sql = [b"SELECT ", given].concat();
@@ -266,33 +256,21 @@ impl Session {
             inbox.wrote = true;
             inbox.touched.add(None);
         }
-        lease.notes.unnamed = None;
-        let types = inbox.types_on_shard(types);
-        lease.wire.with_output(|out| {
+        let named = Parse {
+            name: ECHO.as_bytes(),
+            sql: echo.as_bytes(),
+            types: &inbox.types_on_shard(types),
+        };
+        lease.request(Audience::Router, |send| {
             // It is there still if the arguments had an error before.
-            frontend::put_close(out, Described::Statement, ECHO.as_bytes());
-            for (name, sql, types) in [
-                (ECHO.as_bytes(), echo.as_bytes(), &*types),
-                (b"", &text, b""),
-            ] {
-                Parse { name, sql, types }.put(out);
-            }
-            frontend::put_bind(out, (PORTAL, b""), std::iter::empty(), &formats);
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Described::Portal, PORTAL);
-            frontend::put_close(out, Described::Statement, ECHO.as_bytes());
+            send.close(Described::Statement, named.name);
+            send.parse_numbered(&named, 0);
+            send.parse(&text, b"");
+            send.bind((PORTAL, b""), std::iter::empty(), &formats);
+            send.execute(PORTAL, 0);
+            send.close(Described::Portal, PORTAL);
+            send.close(Described::Statement, named.name);
         });
-        for owed in [
-            Owed::Close(Audience::Router),
-            Owed::Parse(0, Audience::Router),
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-            Owed::Close(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
         let mut row = Vec::new();
         let closes = Cell::new(0);
         let last = |_: Event, kind: u8| {
@@ -326,7 +304,12 @@ impl Session {
     /// Fails for arguments that ask for the time in a transaction that has begun elsewhere: it would be another one.
     async fn check_time(&mut self, given: &[u8]) -> Result<(), Halt> {
         let home = self.topology.home;
-        if self.state.block == Block::None || self.first_shard().is_none_or(|first| first == home) {
+        if self.state.block == Block::None
+            || self
+                .transaction
+                .first_shard(&self.servers)
+                .is_none_or(|first| first == home)
+        {
             return Ok(());
         }
         let asked = [b"SELECT ", given].concat();

@@ -4,9 +4,10 @@
 use super::choose::{Chosen, Wants};
 use super::history::TransactionEvent;
 use super::inbox::Inbox;
+use super::knowledge::Knowledge;
 use super::repeat::MAX_REPEATS;
 use super::state::{Block, Phase, Unfollowed};
-use super::{Attached, End, Halt, Session};
+use super::{Attached, End, Halt, Servers, Session};
 use crate::config::Role;
 use crate::core::notes::Remembers;
 use crate::core::{Core, Notifier};
@@ -17,8 +18,7 @@ use mothership_pool::line::{Full, LimitScope};
 use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
-use mothership_proto::frontend::{FLUSH, put_query};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::Pin;
 use mothership_sql::quote::push_literal;
@@ -27,6 +27,36 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
+
+impl Servers {
+    /// Lets a server forget the numbers of others. That cannot fail, so the statement follows it at once.
+    fn forget_ahead(&mut self, at: usize) {
+        let attached = &mut self[at];
+        attached.inbox.ahead += 1;
+        attached.lease.query(b"DISCARD SEQUENCES", Audience::Router);
+        attached.lease.notes.numbers = Remembers::Nothing;
+    }
+
+    /// The server that got the message before is not waited for if it owes nothing to the client, but only what went ahead
+    /// of a statement that will follow.
+    pub(super) fn leave_ahead(&mut self) {
+        let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger().len();
+        if self
+            .active
+            .and_then(|at| self.get(at))
+            .is_some_and(owes_ahead)
+        {
+            self.active = None;
+        }
+    }
+}
+
+impl Knowledge {
+    /// How the object ids of a shard differ from those that clients are told.
+    pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
+        self.model.as_ref()?.oids(shard)
+    }
+}
 
 impl Session {
     /// The place of the server that serves `shard`, ready for a statement.
@@ -55,22 +85,19 @@ impl Session {
             None => self.join(shard, wants).await?,
         };
         self.servers[at].inbox.stands_by &= !takes_part;
-        if let Some(other) = self.active
+        if let Some(other) = self.servers.active
             && other != at
         {
             // Replies go to the client in the order of its requests.
-            self.servers[other]
-                .lease
-                .wire
-                .send(mothership_proto::frontend::FLUSH);
+            self.servers[other].lease.flush();
             self.settle(other).await?;
         }
         if self.state.block == Block::None {
             // Should this fail here, what the segment did elsewhere must fail, too.
             self.join_segment(Some(shard), false).await?;
         }
-        self.active = Some(at);
-        self.servers[at].inbox.oids = self.oids(shard).map(Arc::clone);
+        self.servers.active = Some(at);
+        self.servers[at].inbox.oids = self.known.oids(shard).map(Arc::clone);
         let begins = matches!(self.state.block, Block::Begun | Block::Open) && {
             let inbox = &self.servers[at].inbox;
             !(inbox.in_block || inbox.in_segment)
@@ -83,35 +110,28 @@ impl Session {
         Ok(at)
     }
 
-    /// The server that got the message before is not waited for if it owes nothing to the client, but only what went ahead
-    /// of a statement that will follow.
-    pub(super) fn leave_ahead(&mut self) {
-        let owes_ahead = |s: &Attached| s.inbox.ahead as usize == s.lease.ledger.len();
-        if self
-            .active
-            .and_then(|at| self.servers.get(at))
-            .is_some_and(owes_ahead)
-        {
-            self.active = None;
-        }
-    }
-
     /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
     /// of a segment follow one for the same server.
     pub(super) fn ready_server(&mut self, shard: usize) -> Option<usize> {
-        let at = self.active?;
+        let at = self.servers.active?;
         let ready = |s: &&Attached| s.shard == shard && !s.inbox.stands_by;
         let attached = self.servers.get(at).filter(ready)?;
         let inbox = &attached.inbox;
         let told_all = inbox.told == self.state.history.events().len();
         let in_block = match self.state.block {
             Block::Begun | Block::Open => {
-                inbox.in_block && told_all && self.unmarked().is_none() && !self.must_stay()
+                inbox.in_block
+                    && told_all
+                    && self
+                        .transaction
+                        .unmarked(&self.servers, &self.state)
+                        .is_none()
+                    && !self.transaction.must_stay(&self.servers, &self.state)
             }
             Block::None => told_all,
             Block::Refused | Block::Failed | Block::Lost => true,
         };
-        let same_oids = match (self.oids(shard), &inbox.oids) {
+        let same_oids = match (self.known.oids(shard), &inbox.oids) {
             (None, None) => true,
             (Some(now), Some(then)) => Arc::ptr_eq(now, then),
             _ => false,
@@ -154,11 +174,6 @@ impl Session {
         self.state.tally.uses(attached.shard, role.into());
     }
 
-    /// How the object ids of a shard differ from those that clients are told.
-    pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
-        self.model.as_ref()?.oids(shard)
-    }
-
     /// Leases a connection, with the settings that hold outside of the transaction. One that is lost before it has got
     /// anything of the client's is replaced by another.
     pub(super) async fn join(&mut self, shard: usize, mut wants: Wants) -> Result<usize, Halt> {
@@ -175,7 +190,7 @@ impl Session {
                 is_primary,
                 flight,
             } = match self.choose(shard, &wants).await {
-                Err(Halt::Fail(report)) => return Err(self.named(shard, report).into()),
+                Err(Halt::Fail(report)) => return Err(self.topology.named(shard, report).into()),
                 chosen => chosen?,
             };
             lease.standing.set_borrower(self.entry.who.number);
@@ -213,7 +228,7 @@ impl Session {
             }
             prepared?;
             if self.must_forget_numbers(at) {
-                self.forget_ahead(at);
+                self.servers.forget_ahead(at);
             }
             let attached = &mut self.servers[at];
             attached.unused = false;
@@ -234,7 +249,7 @@ impl Session {
     /// if the connection is lost meanwhile.
     async fn prepare_joined(&mut self, at: usize, altered: u64) -> (Result<(), Halt>, bool) {
         let outside = Arc::clone(self.state.settings.outside());
-        let mut untold = self.is_unused(at);
+        let mut untold = self.transaction.is_unused(&self.servers, &self.state, at);
         let carried = &mut self.servers[at].inbox.carried;
         let prepared = if *carried.current() == outside {
             // Equal lists become one, which is compared faster.
@@ -252,23 +267,12 @@ impl Session {
         };
         let prepared = match prepared {
             Ok(()) if self.servers[at].shard >= self.topology.postgres => self.tell_forms(at).await,
-            Ok(()) if self.beginning.seen != altered => self.keep_beginning(at, altered).await,
+            Ok(()) if self.login.beginning.seen != altered => {
+                self.keep_beginning(at, altered).await
+            }
             other => other,
         };
         (prepared, untold)
-    }
-
-    /// Lets a server forget the numbers of others. That cannot fail, so the statement follows it at once.
-    fn forget_ahead(&mut self, at: usize) {
-        let attached = &mut self.servers[at];
-        attached.inbox.ahead += 1;
-        attached
-            .lease
-            .wire
-            .with_output(|out| put_query(out, b"DISCARD SEQUENCES"));
-        attached.lease.notes.unnamed = None;
-        attached.lease.notes.numbers = Remembers::Nothing;
-        attached.lease.ledger.push(Owed::Query(Audience::Router));
     }
 
     /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
@@ -312,12 +316,7 @@ impl Session {
             // A plain BEGIN cannot fail, so the statement follows it at once.
             let attached = &mut self.servers[at];
             attached.inbox.ahead += 1;
-            attached
-                .lease
-                .wire
-                .with_output(|out| put_query(out, sql.as_bytes()));
-            attached.lease.notes.unnamed = None;
-            attached.lease.ledger.push(Owed::Query(Audience::Router));
+            attached.lease.query(sql.as_bytes(), Audience::Router);
         } else {
             self.ask(at, sql.as_bytes()).await?;
         }
@@ -451,12 +450,12 @@ impl Session {
 
     /// The next row of a server is the answer to what it is asked next. What it says of the transaction came ahead of it.
     pub(super) async fn ready_for_row(&mut self, at: usize) -> Result<(), Halt> {
-        if self.is_marked() {
+        if self.servers.is_marked() {
             if self.state.phase == Phase::Segment {
-                self.servers[at].lease.wire.send(FLUSH);
+                self.servers[at].lease.flush();
             }
             self.settle(at).await?;
-            self.hear_said();
+            self.transaction.hear_said(&mut self.servers, &self.state);
         }
         self.servers[at].inbox.row = None;
         Ok(())
@@ -489,9 +488,7 @@ impl Session {
         }
         let attached = &mut self.servers[at];
         attached.inbox.private = true;
-        attached.lease.wire.with_output(|out| put_query(out, sql));
-        attached.lease.notes.unnamed = None;
-        attached.lease.ledger.push(Owed::Query(Audience::Router));
+        attached.lease.query(sql, Audience::Router);
         let settled = self.settle(at).await;
         let Some(attached) = self.servers.get_mut(at) else {
             return Err(Halt::Failed);

@@ -3,9 +3,13 @@
 //! New connections have the new defaults. A session of before is brought to its own by SET, as if its startup packet had
 //! said so: RESET goes back there too.
 
+use super::choose::KnownPools;
+use super::state::State;
 use super::{Halt, Session};
+use crate::config::PoolMode;
 use crate::defaults::{BEGINS, Begins, says_temporary};
 use crate::statements::settings::{Settings, Value};
+use mothership_proto::auth::Credentials;
 use std::sync::Arc;
 
 /// What a session began with.
@@ -21,21 +25,43 @@ pub struct Beginning {
     pub kept: Arc<Settings>,
 }
 
-impl Session {
+/// As what a session has logged in, and what it reaches by that.
+pub(super) struct Login {
+    /// What opens connections on its behalf; none if the servers must trust us.
+    pub credentials: Option<Box<Credentials>>,
+    pub pool_mode: PoolMode,
+    /// What it began with.
+    pub beginning: Beginning,
+    /// The pools that it has used.
+    pub pools: KnownPools,
+}
+
+impl Login {
+    pub fn new(credentials: Option<Box<Credentials>>, pool_mode: PoolMode) -> Self {
+        Self {
+            credentials,
+            pool_mode,
+            beginning: Beginning::default(),
+            pools: KnownPools::default(),
+        }
+    }
+
     /// Notes what the startup packet, or a role or a database, says of temporary objects.
-    pub(super) fn note_temporary(&mut self) {
-        let own = self.state.settings.startup().get("search_path");
+    pub(super) fn note_temporary(&mut self, state: &mut State) {
+        let own = state.settings.startup().get("search_path");
         let says = |value: &Value| match value {
             Value::Text(text) | Value::Statement(text) => says_temporary(text),
         };
         let begun = self.beginning.begins.as_ref();
-        self.state.makes_temporary =
+        state.makes_temporary =
             own.is_some_and(says) || begun.is_some_and(|begun| begun.has_temporary_schema());
     }
+}
 
+impl Session {
     /// Whether connections begin with what the session began with, as far as it is known.
     pub(super) fn is_as_begun(&self) -> bool {
-        self.beginning.seen == self.core.shared.altered.count()
+        self.login.beginning.seen == self.core.shared.altered.count()
     }
 
     /// The database of the session on the home shard.
@@ -51,8 +77,8 @@ impl Session {
             let known = &self.core.shared.altered;
             known.last(role, &self.home_database())
         };
-        let concerned = last > self.beginning.seen;
-        if concerned && let Some(began) = self.beginning.begins.clone() {
+        let concerned = last > self.login.beginning.seen;
+        if concerned && let Some(began) = self.login.beginning.begins.clone() {
             self.ready_for_row(at).await?;
             self.ask(at, BEGINS.as_bytes()).await?;
             let answer = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
@@ -61,13 +87,13 @@ impl Session {
             let kept = now.map(|now| began.kept(&now, is_set)).unwrap_or_default();
             for (name, value) in kept {
                 let value = Value::Text(value);
-                Arc::make_mut(&mut self.beginning.kept).set(&name, value.clone());
+                Arc::make_mut(&mut self.login.beginning.kept).set(&name, value.clone());
                 self.state.keep_setting(&name, &value);
             }
             let outside = Arc::clone(self.state.settings.outside());
             self.bring_to(at, &outside).await?;
         }
-        self.beginning.seen = altered;
+        self.login.beginning.seen = altered;
         Ok(())
     }
 }

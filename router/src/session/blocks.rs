@@ -18,11 +18,11 @@ impl Session {
     /// # Errors
     /// PostgreSQL's own, 25P01, for what can only be used in a block.
     pub(super) async fn control_outside(&mut self, kind: &Kind, sql: &[u8]) -> Result<bool, Halt> {
-        if !self.implicit && self.state.block != Block::None {
+        if !self.transaction.implicit && self.state.block != Block::None {
             return Ok(false);
         }
         match kind {
-            Kind::Begin(modes) if self.implicit => {
+            Kind::Begin(modes) if self.transaction.implicit => {
                 self.take_over(modes).await?;
                 self.client
                     .with_output(|out| backend::put_complete(out, begin_command(sql)));
@@ -39,7 +39,8 @@ impl Session {
                 let warning = "there is no transaction in progress";
                 let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, warning);
                 self.client.with_output(|out| warning.put(out));
-                let begun = self.implicit || self.servers.iter().any(|s| s.inbox.in_segment);
+                let begun =
+                    self.transaction.implicit || self.servers.iter().any(|s| s.inbox.in_segment);
                 if !begun {
                     self.client
                         .with_output(|out| backend::put_complete(out, command.as_bytes()));
@@ -59,7 +60,8 @@ impl Session {
     /// # Errors
     /// PostgreSQL's own, 25P01.
     pub(super) async fn check_pipelined(&mut self, statement: &Prepared) -> Result<(), Halt> {
-        let outside = |session: &Self| session.implicit || session.state.block == Block::None;
+        let outside =
+            |session: &Self| session.transaction.implicit || session.state.block == Block::None;
         let Some(name) = statement
             .step()
             .and_then(|step| needs_block(step, statement))
@@ -90,12 +92,12 @@ impl Session {
             Some(Kind::SetTransaction(_)) => "SET TRANSACTION",
             _ => return Ok(()),
         };
-        if !self.implicit || self.state.told.server_version() >= 18 {
+        if !self.transaction.implicit || self.state.told.server_version() >= 18 {
             return Ok(());
         }
         // A BEGIN may be under way.
         self.settle_active().await?;
-        if self.implicit {
+        if self.transaction.implicit {
             let message = format!("{name} can only be used in transaction blocks");
             let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, message);
             self.client.with_output(|out| warning.put(out));
@@ -121,7 +123,7 @@ impl Session {
             let events = self.state.history.events().len();
             self.servers.iter_mut().for_each(|s| s.inbox.told = events);
         }
-        self.implicit = false;
+        self.transaction.implicit = false;
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ impl Session {
         };
         while let Some(at) = self.servers.iter().position(leaves) {
             self.settle(at).await?;
-            self.active = None;
+            self.servers.active = None;
             self.private_query(at, "ROLLBACK").await;
             let mut attached = self.servers.remove(at);
             attached.inbox.carried.rollback();

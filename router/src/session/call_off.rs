@@ -11,10 +11,10 @@ use std::rc::Rc;
 impl Session {
     /// Cancels what is for nobody any longer. The servers are closed by whoever lets go of them.
     pub(super) fn call_off(&self) {
-        if self.commits || self.client.input().ends_with(TERMINATE) {
+        if self.transaction.commits || self.client.input().ends_with(TERMINATE) {
             return;
         }
-        let busy = |s: &&Attached| !s.lease.ledger.is_empty() && !s.inbox.committing;
+        let busy = |s: &&Attached| !s.lease.ledger().is_empty() && !s.inbox.committing;
         self.cancel_on(self.servers.iter().filter(busy));
     }
 

@@ -7,7 +7,8 @@
 use super::bystanders::is_told_to_all;
 use super::dispatch::Many;
 use super::repeat::Refused;
-use super::state::Block;
+use super::rules::Ruled;
+use super::state::{Block, State};
 use super::touched::Parts;
 use super::{Halt, Session};
 use crate::commit::steps::Reply;
@@ -22,8 +23,8 @@ use mothership_pool::health::{CommitClock, Failure, Need, Read, Reads};
 use mothership_pool::pool::{Asking, LeaseError, LinedUp, Pool, Priority};
 use mothership_proto::auth::Credentials;
 use mothership_proto::frame::{self, Next};
-use mothership_proto::frontend::{self, put_query, tag};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::{self, tag};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use smallvec::SmallVec;
 use std::rc::{Rc, Weak};
@@ -168,6 +169,67 @@ impl KnownPools {
 /// How many replicas a read tries before it goes to the primary.
 const TRIES: usize = 3;
 
+impl State {
+    /// Whether statements outside of blocks are SERIALIZABLE, which replicas do not support.
+    fn is_serializable(&self) -> bool {
+        self.default_isolation() == Some(true)
+    }
+
+    /// Whether they are, if the client has set it. A value that the router does not know counts as SERIALIZABLE. `None`
+    /// if the client has not set it.
+    pub(super) fn default_isolation(&self) -> Option<bool> {
+        let settings = self.settings.current();
+        let named = |name: &str| settings.get(name).map(super::planning::values);
+        let known = ["read committed", "read uncommitted", "repeatable read"];
+        let weaker = |values: Vec<String>| {
+            let value = values.join(" ").to_ascii_lowercase();
+            known.contains(&&*value)
+        };
+        named("default_transaction_isolation").map(|values| !weaker(values))
+    }
+}
+
+impl Topology {
+    /// Reports what a failed attempt says about the server. False if it says nothing.
+    pub(super) fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
+        let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
+            return false;
+        };
+        let Some(failure) = Failure::of_opening(cause) else {
+            return false;
+        };
+        if matches!(error, LeaseError::Resting(_)) {
+            // It was told when it happened; nothing is known of now.
+            return true;
+        }
+        let health = &self.health;
+        health.report_connect_failure(shard, server, failure);
+        true
+    }
+
+    /// A connection was lost while a request used it, or did not answer the request.
+    pub(super) fn report_broken(&self, shard: usize, server: usize) {
+        self.health.report_broken(shard, server);
+    }
+
+    /// The server said that it is read-only, or a connection to it was lost without a fault of the server.
+    pub(super) fn report_lost(&self, shard: usize, server: usize) {
+        self.health.report_lost(shard, server);
+    }
+}
+
+impl Ruled {
+    /// How fresh reads must be for this session: by its own word, else by the rule of the request at hand.
+    fn level_for(&self, state: &State) -> Option<Level> {
+        let limit = staleness::of(state.settings.current());
+        let own = limit.map(|limit| Level {
+            freshness: Freshness::Bounded,
+            max_lag: Some(limit),
+        });
+        own.or(self.level())
+    }
+}
+
 impl Session {
     /// What a statement asks of its server. A replica may serve it if it is proven to read only what replicas have, and
     /// is sent alone, outside of any transaction of the client.
@@ -176,7 +238,7 @@ impl Session {
             return Wants::NoPart;
         }
         let alone = self.state.block == Block::None
-            && !self.implicit
+            && !self.transaction.implicit
             && self.servers.is_empty()
             && !self.is_session_mode()
             && self.state.pins.is_empty();
@@ -185,7 +247,7 @@ impl Session {
         };
         // Without a catalog nothing is known of functions and relations.
         let reads = !writes && step.reads_only && step.pins.is_empty() && self.is_read_known();
-        if alone && reads && !self.is_serializable() {
+        if alone && reads && !self.state.is_serializable() {
             Wants::FreshRead(parts.cloned())
         } else {
             Wants::Primary
@@ -224,36 +286,20 @@ impl Session {
         false
     }
 
-    /// Whether statements outside of blocks are SERIALIZABLE, which replicas do not support.
-    fn is_serializable(&self) -> bool {
-        self.default_isolation() == Some(true)
-    }
-
-    /// Whether they are, if the client has set it. A value that the router does not know counts as SERIALIZABLE. `None`
-    /// if the client has not set it.
-    pub(super) fn default_isolation(&self) -> Option<bool> {
-        let settings = self.state.settings.current();
-        let named = |name: &str| settings.get(name).map(super::planning::values);
-        let known = ["read committed", "read uncommitted", "repeatable read"];
-        let weaker = |values: Vec<String>| {
-            let value = values.join(" ").to_ascii_lowercase();
-            known.contains(&&*value)
-        };
-        named("default_transaction_isolation").map(|values| !weaker(values))
-    }
-
     /// Leases a connection to a server that meets `wants`.
     pub(super) async fn choose(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
         // A shard with a single server has no replica.
         if let Wants::FreshRead(parts) = wants
-            && self.refused != Some(Refused::Read)
+            && self.request.refused != Some(Refused::Read)
             && self.topology.shards[shard].servers.len() > 1
             && let Some(chosen) = self.choose_replica(shard, parts.as_ref()).await?
         {
             return Ok(chosen);
         }
-        if matches!(wants, Wants::FreshRead(_)) && self.ruled_reads(shard).0 == Reads::Replicas {
-            return Err(Halt::Fail(self.no_replica(shard)));
+        if matches!(wants, Wants::FreshRead(_))
+            && self.rules.ruled_reads(&self.topology, shard).0 == Reads::Replicas
+        {
+            return Err(Halt::Fail(self.topology.no_replica(shard)));
         }
         self.choose_primary(shard, wants).await
     }
@@ -268,12 +314,12 @@ impl Session {
         // The read has arrived, so it must see every write that was acknowledged before this point.
         let told = self.state.acknowledged.get(&shard).copied();
         let is_alone = self.core.shared.other_process.is_alone();
-        let level = self.level();
+        let level = self.rules.level_for(&self.state);
         let needed = parts.map(|parts| |clock: &CommitClock| parts.required_write(clock));
         let freshness = self
             .topology
             .freshness(shard, told, needed, is_alone, level);
-        let (reads, mut among) = self.ruled_reads(shard);
+        let (reads, mut among) = self.rules.ruled_reads(&self.topology, shard);
         for _ in 0..TRIES {
             let need = Need::Read(Read {
                 freshness,
@@ -296,23 +342,13 @@ impl Session {
                     }
                 }
                 Err(error) => {
-                    self.report_failed(shard, choice.server, &error);
+                    self.topology.report_failed(shard, choice.server, &error);
                     tracing::debug!(error = %crate::log::Chain(&error), "a read goes elsewhere");
                     among = among.without(choice.server);
                 }
             }
         }
         Ok(None)
-    }
-
-    /// How fresh the session's reads must be: by its own setting, otherwise by the rule for this request.
-    fn level(&self) -> Option<Level> {
-        let limit = staleness::of(self.state.settings.current());
-        let own = limit.map(|limit| Level {
-            freshness: Freshness::Bounded,
-            max_lag: Some(limit),
-        });
-        own.or(self.rules.level())
     }
 
     /// Whether a read may run on the connection `at` to a replica. The defaults of the role or the database may make it
@@ -325,37 +361,19 @@ impl Session {
         // This asks for `reset_val`, because the connection may still carry the settings of another session.
         const QUESTION: &[u8] = b"SELECT reset_val FROM pg_catalog.pg_settings \
             WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation'";
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| put_query(out, QUESTION));
-        lease.ledger.push(Owed::Query(Audience::Router));
+        lease.query(QUESTION, Audience::Router);
         let limit = self.topology.config.pool.connect_timeout;
         let asked = tokio::time::timeout(limit, self.private_reply(at)).await;
         let lease = &mut self.servers[at].lease;
         let Ok((Reply::Done { row: Some(row), .. }, _)) = asked else {
             lease.doubt();
-            self.report_broken(self.servers[at].shard, self.servers[at].server);
+            self.topology
+                .report_broken(self.servers[at].shard, self.servers[at].server);
             return false;
         };
         let serializable = row == "serializable";
         lease.notes.serializable = Some(serializable);
         !serializable
-    }
-
-    /// Reports what a failed attempt says about the server. False if it says nothing.
-    pub(super) fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
-        let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
-            return false;
-        };
-        let Some(failure) = Failure::of_opening(cause) else {
-            return false;
-        };
-        if matches!(error, LeaseError::Resting(_)) {
-            // This failure was reported when it happened. It says nothing about the server now.
-            return true;
-        }
-        let health = &self.topology.health;
-        health.report_connect_failure(shard, server, failure);
-        true
     }
 
     /// Leases a connection to one server of a shard.
@@ -373,7 +391,7 @@ impl Session {
         let pool = self.pool(shard, server)?;
         let counted = self.topology.health.begin(shard, server);
         // A request that has waited in the queue before takes its old place again.
-        let lined_up = self.lined_up.take();
+        let lined_up = self.fast.lined_up.take();
         let at_once = lined_up.is_none().then(|| pool.try_lease()).flatten();
         let (lease, waited) = match at_once {
             Some(lease) => (lease, Duration::ZERO),
@@ -424,14 +442,16 @@ impl Session {
         let place = (shard, server);
         let (topology, forgotten) = (&self.topology, self.core.forgotten_pools());
         let label = self.rules.pool();
-        if let Some(known) = self.pools.find(topology, forgotten, place, label) {
+        if let Some(known) = self.login.pools.find(topology, forgotten, place, label) {
             return Ok(known);
         }
         let pool = self.find_pool(shard, server)?;
         // Finding it may have made the core forget another pool.
         let forgotten = self.core.forgotten_pools();
-        self.pools.begin_anew_if_changed(&self.topology, forgotten);
-        self.pools.list.push(KnownPool {
+        self.login
+            .pools
+            .begin_anew_if_changed(&self.topology, forgotten);
+        self.login.pools.list.push(KnownPool {
             place,
             label: self.rules.pool().cloned().map(Box::new),
             pool: Rc::downgrade(&pool),
@@ -451,7 +471,11 @@ impl Session {
             Some(limit) => limit.get(),
             None => self.topology.pool_max(&key),
         };
-        let credentials = self.credentials.as_deref().unwrap_or(&Credentials::None);
+        let credentials = self
+            .login
+            .credentials
+            .as_deref()
+            .unwrap_or(&Credentials::None);
         let pool = self
             .core
             .pool(&self.topology, server, key, max, credentials);
@@ -461,15 +485,5 @@ impl Session {
             let report = Report::error(sqlstate::TOO_MANY_CONNECTIONS, message);
             report.hint("The setting is limits.pools.")
         })
-    }
-
-    /// The server said that it is read-only, or a connection to it was lost without a fault of the server.
-    pub(super) fn report_lost(&self, shard: usize, server: usize) {
-        self.topology.health.report_lost(shard, server);
-    }
-
-    /// A connection was lost while a request used it, or did not answer the request.
-    pub(super) fn report_broken(&self, shard: usize, server: usize) {
-        self.topology.health.report_broken(shard, server);
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a statement runs code that may leave something in its session, and what becomes of its connection then.
 
-use super::state::{Block, Phase, Unfollowed};
+use super::state::{Block, Phase, State, Unfollowed};
 use super::{Halt, Session};
 use crate::core::code::{Behind, Code};
 use crate::statements::names::Prepared;
@@ -16,6 +16,22 @@ use std::time::Duration;
 /// So many names of settings of the application's own that stood in statements are kept for all sessions of a core.
 const MAX_NAMES: usize = 500;
 
+impl State {
+    /// Whether a statement says that it notifies others.
+    fn notifies(&self, statement: &Prepared) -> bool {
+        let says = |statement: &Prepared| statement.steps.iter().any(|step| step.notifies);
+        let body_says = || {
+            statement.steps.iter().any(|step| match &step.kind {
+                Kind::Execute(name) => self.names.get(name).is_some_and(|body| says(body)),
+                _ => false,
+            })
+        };
+        says(statement)
+            || body_says()
+            || statement.runs.as_ref().is_some_and(|runs| says(&runs.body))
+    }
+}
+
 impl Session {
     /// Takes over what is known of the database's code. True if nothing newer has to be read.
     pub(super) fn knows_code(&mut self) -> bool {
@@ -27,7 +43,12 @@ impl Session {
             Some(read) => now.saturating_duration_since(read),
             None => Duration::MAX,
         };
-        if self.code.as_ref().is_some_and(|code| age(code) < most / 2) {
+        if self
+            .known
+            .code
+            .as_ref()
+            .is_some_and(|code| age(code) < most / 2)
+        {
             return true;
         }
         let shared = {
@@ -45,7 +66,7 @@ impl Session {
         if age(&code) >= most / 2 {
             self.core.read_code_soon(&self.entry.who.database);
         }
-        self.code = Some(code);
+        self.known.code = Some(code);
         true
     }
 
@@ -61,7 +82,7 @@ impl Session {
         // Who was before may have read it.
         if !self.knows_code() {
             let code = self.while_client_waits(core.read_code(&database)).await?;
-            self.code = Some(code);
+            self.known.code = Some(code);
         }
         drop(one);
         Ok(())
@@ -78,7 +99,7 @@ impl Session {
         let of_step = statement.steps.iter().map(|step| step.makes_code).max();
         let within = of_step.filter(|_| statement.steps.len() > 1);
         let makes = self.state.makes_code.max(within.unwrap_or_default());
-        let Some(code) = self.code.as_ref().filter(|code| !code.is_clean()) else {
+        let Some(code) = self.known.code.as_ref().filter(|code| !code.is_clean()) else {
             return makes == CodeEffects::Leaves;
         };
         // It may call what is not proven under a name of its own.
@@ -120,7 +141,7 @@ impl Session {
     /// The same of a text of a known shape.
     pub(super) fn text_runs_code_unseen(&self, sql: &[u8], shaped: &Shaped) -> bool {
         let strings = self.standard_strings();
-        let code = self.code.as_ref();
+        let code = self.known.code.as_ref();
         let runs = code.is_some_and(|code| code.is_run_by_shape(shaped, sql, strings));
         runs || self.state.makes_temporary && !self.is_session_mode()
     }
@@ -128,12 +149,13 @@ impl Session {
     /// Whether a statement may change settings in a way that is not followed, be it for the transaction only.
     pub(super) fn sets_out_of_sight(&self, statement: &Prepared) -> bool {
         let strings = self.standard_strings();
-        let lasts = self.implicit
+        let lasts = self.transaction.implicit
             || self.state.block != Block::None
             || self.state.phase == Phase::Segment
             || statement.steps.len() > 1;
         let locally = |step: &Step, sql: &[u8]| {
-            let (Some(model), Ok(sql)) = (&self.model, std::str::from_utf8(step.span.of(sql)))
+            let (Some(model), Ok(sql)) =
+                (&self.known.model, std::str::from_utf8(step.span.of(sql)))
             else {
                 return false;
             };
@@ -159,7 +181,7 @@ impl Session {
 
     /// The statement at hand may change settings in a way that is not followed.
     pub(super) fn run_unfollowed(&mut self, statement: &Prepared) {
-        if self.model.is_none() {
+        if self.known.model.is_none() {
             return;
         }
         if self.state.marks.unfollowed == Unfollowed::Nothing {
@@ -179,24 +201,10 @@ impl Session {
         self.state.run_unfollowed();
     }
 
-    /// Whether a statement says that it notifies others.
-    fn notifies(&self, statement: &Prepared) -> bool {
-        let says = |statement: &Prepared| statement.steps.iter().any(|step| step.notifies);
-        let body_says = || {
-            statement.steps.iter().any(|step| match &step.kind {
-                Kind::Execute(name) => self.state.names.get(name).is_some_and(|body| says(body)),
-                _ => false,
-            })
-        };
-        says(statement)
-            || body_says()
-            || statement.runs.as_ref().is_some_and(|runs| says(&runs.body))
-    }
-
     /// A statement is about to run: what it may leave stays with its session.
     pub(super) fn mind_code(&mut self, statement: &Prepared) {
-        self.mind_numbers(statement);
-        self.state.notifies |= self.notifies(statement);
+        self.state.mind_numbers(statement);
+        self.state.notifies |= self.state.notifies(statement);
         let unseen = self.runs_code_unseen(statement);
         if unseen {
             self.state.run_unseen();
@@ -204,7 +212,7 @@ impl Session {
         if unseen || self.sets_out_of_sight(statement) {
             self.run_unfollowed(statement);
         }
-        let behind = match &self.code {
+        let behind = match &self.known.code {
             // What touches nothing with code behind it gives none to others.
             Some(code) if !unseen && !code.unnamed => Behind::AsOf(code.epoch),
             // In session mode it is not known what has.
@@ -215,7 +223,7 @@ impl Session {
                 true => Behind::Changed,
                 false => behind,
             };
-            self.begin_change(behind);
+            self.transaction.begin_change(behind, &self.core.shared);
         }
         // What comes behind it in a pipeline is judged before it has run.
         let makes = statement.steps.iter().map(|step| step.makes_code).max();

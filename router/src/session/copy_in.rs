@@ -1,12 +1,12 @@
 //! COPY FROM STDIN over several shards: the client's rows divided by their key.
 
 use super::dispatch::Many;
+use super::knowledge::Knowledge;
 use super::many::Merging;
-use super::{End, Halt, Session, too_long, unexpected_in_copy, violation};
+use super::{End, Halt, Servers, Session, too_long, unexpected_in_copy, violation};
 use crate::statements::errors::put_changed;
 use mothership_copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
 use mothership_plan::{Refusal, Split, SplitRows};
-use mothership_proto::backend;
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::ledger::Event;
@@ -15,6 +15,31 @@ use mothership_shardmap::ShardId;
 
 /// Lines remembered for each shard, to turn its line numbers into the client's.
 const LINES: u32 = 1024;
+
+impl Servers {
+    fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
+        for &at in places {
+            let lease = &mut self[at].lease;
+            if !lease.ledger().is_copy_in() {
+                continue;
+            }
+            lease.end_copy(failed);
+        }
+    }
+}
+
+impl Knowledge {
+    /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
+    fn refuses_null(&self, split: &Split) -> bool {
+        let model = self.model.as_ref();
+        let relation = model.and_then(|model| model.catalog().relation(&split.table));
+        relation.is_some_and(|relation| {
+            let mut key = split.sharded.0.columns.iter();
+            let required = |name: &str| relation.column(name).is_some_and(|(_, c)| c.not_null);
+            relation.triggers.is_empty() && key.all(|(name, _)| required(name))
+        })
+    }
+}
 
 impl Session {
     /// The COPY was sent to the servers at `places`, in the order of their shards.
@@ -44,14 +69,16 @@ impl Session {
         }
         if started < places.len() {
             // Some shard refused: the others are told to stop.
-            self.end_copy(places, Some(b"COPY failed on another shard"));
+            self.servers
+                .end_copy(places, Some(b"COPY failed on another shard"));
             return self.copy_results(places, merging, None, None).await;
         }
         let outcome = self.divide(sql, split, places).await;
         match &outcome {
-            Ok((_, None)) => self.end_copy(places, None),
+            Ok((_, None)) => self.servers.end_copy(places, None),
             Ok((_, Some(report))) | Err(Halt::Fail(report)) => {
-                self.end_copy(places, Some(report.message.as_bytes()));
+                self.servers
+                    .end_copy(places, Some(report.message.as_bytes()));
             }
             Err(_) => return outcome.map(|_| Vec::new()),
         }
@@ -63,25 +90,12 @@ impl Session {
             Err(halt) => {
                 // The router's own reason is told, not what the shards say about it.
                 for (leg, &at) in places.iter().enumerate() {
-                    if !self.servers[at].lease.ledger.is_empty() {
+                    if !self.servers[at].lease.ledger().is_empty() {
                         self.collect(leg, at, &mut merging).await?;
                     }
                 }
                 Err(halt)
             }
-        }
-    }
-
-    fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
-        for &at in places {
-            let lease = &mut self.servers[at].lease;
-            if !lease.ledger.is_copy_in() {
-                continue;
-            }
-            lease.wire.with_output(|out| match failed {
-                None => out.extend_from_slice(frontend::COPY_DONE),
-                Some(reason) => frontend::put_copy_fail(out, reason),
-            });
         }
     }
 
@@ -99,7 +113,7 @@ impl Session {
         let mut errors: Vec<(Option<u64>, Vec<u8>)> = Vec::new();
         errors.extend(merging.error.take().map(|body| (None, body)));
         for (leg, &at) in places.iter().enumerate() {
-            if self.servers[at].lease.ledger.is_empty() {
+            if self.servers[at].lease.ledger().is_empty() {
                 continue;
             }
             self.collect(leg, at, &mut merging).await?;
@@ -140,7 +154,7 @@ impl Session {
         };
         let mut given_up = None;
         let mut rows = Rows::new(places.len());
-        rows.refuses_null = split.is_some_and(|split| self.refuses_null(split));
+        rows.refuses_null = split.is_some_and(|split| self.known.refuses_null(split));
         let limit = self.topology.config.limits.client_message.bytes();
         let buffer = self.topology.config.limits.copy_buffer.bytes();
         loop {
@@ -211,29 +225,14 @@ impl Session {
     async fn send_rows(&mut self, rows: &mut Rows, places: &[usize], buffer: usize) -> bool {
         let mut well = true;
         for (&at, waiting) in places.iter().zip(&mut rows.waiting) {
-            let wire = &mut self.servers[at].lease.wire;
+            let lease = &mut self.servers[at].lease;
             if !waiting.is_empty() {
-                wire.with_output(|out| {
-                    frame::put(out, backend::tag::COPY_DATA, |b| {
-                        b.extend_from_slice(waiting)
-                    })
-                });
+                lease.copy_data(waiting);
                 waiting.clear();
             }
-            well &= wire.unsent() <= buffer || wire.drained(buffer / 2).await.is_ok();
+            well &= lease.unsent() <= buffer || lease.drained(buffer / 2).await.is_ok();
         }
         well
-    }
-
-    /// Whether PostgreSQL refuses a row without a key wherever it is stored: nothing gives it one before.
-    fn refuses_null(&self, split: &Split) -> bool {
-        let model = self.model.as_ref();
-        let relation = model.and_then(|model| model.catalog().relation(&split.table));
-        relation.is_some_and(|relation| {
-            let mut key = split.sharded.0.columns.iter();
-            let required = |name: &str| relation.column(name).is_some_and(|(_, c)| c.not_null);
-            relation.triggers.is_empty() && key.all(|(name, _)| required(name))
-        })
     }
 
     fn splitter(&self, sql: &[u8], split: &Split) -> Result<Splitter, Report> {
@@ -250,6 +249,7 @@ impl Session {
         };
         let options = CopyOptions::parse(sql, self.standard_strings()).map_err(|e| e.report())?;
         let relation = self
+            .known
             .model
             .as_ref()
             .and_then(|w| w.catalog().relation(&split.table));
@@ -264,13 +264,14 @@ impl Session {
             },
         );
         let version = self
+            .known
             .model
             .as_ref()
             .map_or(0, |w| w.catalog().server_version);
         let rules = Rules {
             columns: *columns,
             key: key.collect(),
-            context: self.text_context(),
+            context: self.state.text_context(),
             major_version: (version / 10_000) as u16,
             row_limit: self.topology.config.limits.copy_row.bytes(),
         };

@@ -6,13 +6,103 @@
 use super::allowed::failed_transaction;
 use super::dispatch::Dispatch;
 use super::portals::{Life, Open, Place, duplicate};
-use super::state::{Block, Phase};
-use super::{Attached, Halt, Session};
+use super::state::{Block, Phase, State};
+use super::{Attached, Halt, Servers, Session};
 use crate::statements::step::{Kind, Pins, Step};
+use crate::topology::Topology;
 use mothership_proto::backend::TxStatus;
-use mothership_proto::frontend::{self, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+
+impl State {
+    /// The shard that holds the cursor, or the portal, which a statement works on.
+    ///
+    /// # Errors
+    /// For rows of a portal that no one server has, or with which more is done than to pass rows on.
+    pub(super) fn cursor_shard(&self, kind: &Kind) -> Result<Option<usize>, Report> {
+        let (Kind::Cursor(name) | Kind::Close(name)) = kind else {
+            return Ok(None);
+        };
+        let Some(open) = self.portals.get(name.as_bytes()) else {
+            return Ok(None);
+        };
+        let fetches = matches!(kind, Kind::Cursor(_));
+        match open {
+            Open::Portal(portal) if fetches && portal.statement.step().is_some_and(is_followed) => {
+                Err(fetch_refused(
+                    name,
+                    "the router follows what its statement does to the session only where it is executed by the protocol",
+                ))
+            }
+            _ => match open.shard() {
+                None if fetches => Err(fetch_refused(name, "no single server has all of it")),
+                shard => Ok(shard),
+            },
+        }
+    }
+
+    /// Whether a statement only reads what a cursor WITH HOLD has kept of a transaction that is over.
+    pub(super) fn is_kept(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Cursor(name) => {
+                let open = self.portals.get(name.as_bytes());
+                open.is_some_and(Open::is_kept)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a CLOSE concerns what no single server has under its name.
+    pub(super) fn closes_here(&self, name: &str) -> bool {
+        let open = self.portals.get(name.as_bytes());
+        open.is_some_and(|open| open.shard().is_none())
+    }
+
+    /// Fails if DECLARE is about to give a shard a name that is taken where that shard cannot say so.
+    pub(super) fn check_declared(&self, step: Option<&Step>, shard: usize) -> Result<(), Report> {
+        let Some((Kind::Declare(name), step)) = step.map(|step| (&step.kind, step)) else {
+            return Ok(());
+        };
+        let holds = step.pins.has(mothership_sql::effect::Pin::HoldCursor);
+        let taken = self.portals.get(name.as_bytes());
+        match taken {
+            // That it is in no block is said before.
+            _ if self.block == Block::None && !holds => Ok(()),
+            Some(open) if open.shard() != Some(shard) => Err(duplicate(name.as_bytes())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Servers {
+    /// The shard whose server is asked for a name that is not known to be open.
+    pub(super) fn shard_of_unknown(&self, topology: &Topology) -> usize {
+        match self.as_slice() {
+            [one] if one.shard < topology.postgres => one.shard,
+            _ => topology.home,
+        }
+    }
+
+    /// Closes a portal on the servers of these shards, without telling the client: their places.
+    pub(super) fn send_closes(
+        &mut self,
+        state: &State,
+        name: &[u8],
+        shards: impl Iterator<Item = usize>,
+    ) -> Vec<usize> {
+        let mut closing = Vec::new();
+        for shard in shards {
+            if let Some(at) = self.iter().position(|s| s.shard == shard) {
+                let Attached { lease, inbox, .. } = &mut self[at];
+                inbox.in_segment |= state.phase == Phase::Segment;
+                lease.request(Audience::Router, |send| send.close(Target::Portal, name));
+                closing.push(at);
+            }
+        }
+        closing
+    }
+}
 
 impl Session {
     /// Waits until it is certain which names are open.
@@ -73,57 +163,6 @@ impl Session {
         }
     }
 
-    /// The shard whose server is asked for a name that is not known to be open.
-    pub(super) fn shard_of_unknown(&self) -> usize {
-        match self.servers.as_slice() {
-            [one] if one.shard < self.topology.postgres => one.shard,
-            _ => self.topology.home,
-        }
-    }
-
-    /// The shard that holds the cursor, or the portal, which a statement works on.
-    ///
-    /// # Errors
-    /// For rows of a portal that no one server has, or with which more is done than to pass rows on.
-    pub(super) fn cursor_shard(&self, kind: &Kind) -> Result<Option<usize>, Report> {
-        let (Kind::Cursor(name) | Kind::Close(name)) = kind else {
-            return Ok(None);
-        };
-        let Some(open) = self.state.portals.get(name.as_bytes()) else {
-            return Ok(None);
-        };
-        let fetches = matches!(kind, Kind::Cursor(_));
-        match open {
-            Open::Portal(portal) if fetches && portal.statement.step().is_some_and(is_followed) => {
-                Err(fetch_refused(
-                    name,
-                    "the router follows what its statement does to the session only where it is executed by the protocol",
-                ))
-            }
-            _ => match open.shard() {
-                None if fetches => Err(fetch_refused(name, "no single server has all of it")),
-                shard => Ok(shard),
-            },
-        }
-    }
-
-    /// Whether a statement only reads what a cursor WITH HOLD has kept of a transaction that is over.
-    pub(super) fn is_kept(&self, kind: &Kind) -> bool {
-        match kind {
-            Kind::Cursor(name) => {
-                let open = self.state.portals.get(name.as_bytes());
-                open.is_some_and(Open::is_kept)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether a CLOSE concerns what no single server has under its name.
-    pub(super) fn closes_here(&self, name: &str) -> bool {
-        let open = self.state.portals.get(name.as_bytes());
-        open.is_some_and(|open| open.shard().is_none())
-    }
-
     /// Does it.
     pub(super) async fn close_here(&mut self, name: &str) -> Result<(), Halt> {
         if self.state.block.status() == TxStatus::Failed {
@@ -135,33 +174,12 @@ impl Session {
         let Some(Place::Many(portal)) = place else {
             return Ok(());
         };
-        for at in self.send_closes(name, portal.shards()) {
+        for at in self.servers.send_closes(&self.state, name, portal.shards()) {
             if self.state.phase != Phase::Segment {
                 self.sync_quietly(at).await?;
             }
         }
         Ok(())
-    }
-
-    /// Closes a portal on the servers of these shards, without telling the client: their places.
-    pub(super) fn send_closes(
-        &mut self,
-        name: &[u8],
-        shards: impl Iterator<Item = usize>,
-    ) -> Vec<usize> {
-        let mut closing = Vec::new();
-        for shard in shards {
-            if let Some(at) = self.servers.iter().position(|s| s.shard == shard) {
-                let Attached { lease, inbox, .. } = &mut self.servers[at];
-                inbox.in_segment |= self.state.phase == Phase::Segment;
-                lease
-                    .wire
-                    .with_output(|out| frontend::put_close(out, Target::Portal, name));
-                lease.ledger.push(Owed::Close(Audience::Router));
-                closing.push(at);
-            }
-        }
-        closing
     }
 
     /// The shard that would have the cursor, if this is the work of a DECLARE.
@@ -170,21 +188,6 @@ impl Session {
             Dispatch::One { shard, .. } => *shard,
             Dispatch::Gather(work) => self.residue_shard(work),
             Dispatch::Many(_) => self.topology.home,
-        }
-    }
-
-    /// Fails if DECLARE is about to give a shard a name that is taken where that shard cannot say so.
-    pub(super) fn check_declared(&self, step: Option<&Step>, shard: usize) -> Result<(), Report> {
-        let Some((Kind::Declare(name), step)) = step.map(|step| (&step.kind, step)) else {
-            return Ok(());
-        };
-        let holds = step.pins.has(mothership_sql::effect::Pin::HoldCursor);
-        let taken = self.state.portals.get(name.as_bytes());
-        match taken {
-            // That it is in no block is said before.
-            _ if self.state.block == Block::None && !holds => Ok(()),
-            Some(open) if open.shard() != Some(shard) => Err(duplicate(name.as_bytes())),
-            _ => Ok(()),
         }
     }
 }

@@ -6,17 +6,18 @@
 use super::allowed::prepared_refused;
 use super::gather::GatherWork;
 use super::here::is_common;
+use super::knowledge::Knowledge;
 use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
-use super::state::Block;
+use super::state::{Block, State};
 use super::touched::Parts;
-use super::{Halt, Session};
-use crate::core::Changing;
-use crate::core::code::Behind;
+use super::transact::Transaction;
+use super::{Halt, Servers, Session};
 use crate::metrics::latency::PlanKind;
 use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Pins, Step};
+use crate::topology::Topology;
 use mothership_plan::gather::{Ending, Holders};
 use mothership_plan::{
     Course, Literals, LockScope, Merge, NoRoute, Params, Pin, Plan, Reason, Refusal, Role, Route,
@@ -169,6 +170,115 @@ impl Many {
     }
 }
 
+impl Knowledge {
+    /// Whether the outcome is unknown if the server is lost while it runs these statements: they write, or call
+    /// something that may write.
+    pub(super) fn may_write(&self, steps: &[Step]) -> bool {
+        let calls = |name: &str| match &self.model {
+            None => true,
+            Some(model) => model.catalog().may_write(name),
+        };
+        let unknown = |step: &Step| step.calls.iter().any(|name| calls(name));
+        steps.iter().any(|step| step.writes || unknown(step))
+    }
+
+    /// The shards of a route in the order in which they are asked, each with its text.
+    fn legs(
+        &self,
+        topology: &Topology,
+        sql: &str,
+        plan: &Plan,
+        route: &Route,
+    ) -> Result<Vec<ShardText>, Halt> {
+        let sorted: Option<Rc<[u8]>> = match &route.merge {
+            Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
+            _ => None,
+        };
+        let mut legs = Vec::new();
+        for shard in route.shards.iter() {
+            let text = match plan {
+                Plan::Split(split) => part(sql, split, route, shard)?,
+                Plan::Ddl(ddl) if usize::from(shard.0) != topology.home => {
+                    let text = ddl.elsewhere.as_ref();
+                    text.map(|text| Rc::from(text.as_bytes()))
+                }
+                _ => sorted.clone(),
+            };
+            legs.push((usize::from(shard.0), text));
+        }
+        if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.model)
+            && ddl.place == mothership_plan::DdlPlace::OncePerCluster
+        {
+            let mut seen = Vec::new();
+            legs.retain(|(shard, _)| {
+                let cluster = model.cluster(*shard);
+                let new = !seen.contains(&cluster);
+                seen.push(cluster);
+                new
+            });
+        }
+        if matches!(plan, Plan::Ddl(ddl) if ddl.course == Course::DropsIndex) {
+            legs.sort_by_key(|(shard, _)| *shard == topology.home);
+        }
+        Ok(legs)
+    }
+}
+
+impl Servers {
+    /// The first PostgreSQL shard that works for the transaction.
+    pub(super) fn postgres_here(&self, topology: &Topology) -> Option<usize> {
+        let shards = self.iter().map(|attached| attached.shard);
+        let mut postgres = shards.filter(|shard| *shard < topology.postgres);
+        postgres.next()
+    }
+}
+
+impl State {
+    /// Refuses a statement that may concern what the open transaction has defined, if that could not be read since. It
+    /// is not in the catalog, so a statement that would go to the home shard, because nothing is known of its tables,
+    /// may belong elsewhere.
+    pub(super) fn check_defined(
+        &self,
+        topology: &Topology,
+        step: &Step,
+        plan: &Plan,
+    ) -> Result<(), Halt> {
+        let auto = topology.config.tables.default == crate::config::DefaultTable::Auto;
+        let more = self.defined_in_block == crate::statements::step::Defines::More;
+        let hidden = self.definitions == Definitions::Changed && (auto || more);
+        let at_home = match plan {
+            Plan::Single(single) => {
+                single.target == mothership_plan::Target::Home && step.names_rows
+            }
+            Plan::Ddl(ddl) => ddl.place == mothership_plan::DdlPlace::Home,
+            _ => false,
+        };
+        if hidden && at_home {
+            let why = "the statement may concern what the transaction has created or changed";
+            return Err(unknown_definitions(why).into());
+        }
+        Ok(())
+    }
+}
+
+impl Transaction {
+    /// Whether a statement in a block of the client's locks rows of a reference table on the home shard. A write to
+    /// such a table takes the lock of its writers first, and row locks then. If a block locked rows first, the two
+    /// would wait for each other.
+    fn locks_home_copy(
+        &self,
+        state: &State,
+        topology: &Topology,
+        step: &Step,
+        plan: &Plan,
+    ) -> bool {
+        let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == mothership_plan::Target::Home);
+        let lasts = matches!(state.block, Block::Begun | Block::Open) && !self.implicit;
+        let plain = step.kind == Kind::Plain && step.pins == Pins::NONE && step.calls.is_empty();
+        locks && lasts && plain && !step.writes && topology.postgres > 1
+    }
+}
+
 impl Session {
     /// Where the `at`-th statement of `statement` goes with these parameters.
     pub(super) fn dispatch(
@@ -190,13 +300,13 @@ impl Session {
     ) -> Result<Dispatch, Halt> {
         let step = statement.steps.get(at);
         if let Some(step) = step.filter(|step| step.concerns_others()) {
-            self.begin_change_by(step);
+            self.transaction.begin_change_by(step, &self.core.shared);
         }
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             self.state.tally.planned(PlanKind::Single);
             return Ok(Dispatch::One {
                 shard: self.shard_unplanned(statement, at)?,
-                writes: step.is_none_or(|s| s.writes) || self.may_write_unseen(),
+                writes: step.is_none_or(|s| s.writes) || self.rules.may_write_unseen(),
                 parts: None,
             });
         };
@@ -212,9 +322,9 @@ impl Session {
             Some(plan) => plan,
             None => self.plan(statement, at, sql, &model)?,
         };
-        plan = self.allowed(plan, sql)?;
+        plan = self.known.allowed(plan, sql)?;
         if let Some(step) = step {
-            self.check_defined(step, &plan)?;
+            self.state.check_defined(&self.topology, step, &plan)?;
         }
         let params = &Params {
             literals: statement.literals(),
@@ -225,7 +335,7 @@ impl Session {
         if statement.shaped.is_some() && !route.rows.is_empty() {
             // Where the rows stand is known only from the plan of this very text.
             plan = self.own_plan(statement, at, sql, &model)?;
-            plan = self.allowed(plan, sql)?;
+            plan = self.known.allowed(plan, sql)?;
         }
         if matches!(route.role, Role::Primary(_)) && model.directories().may_be_named_in(sql) {
             // The statement may write a table that the map is read from: from now on the map has to be read anew.
@@ -243,7 +353,7 @@ impl Session {
                 many.step = step.map_or_else(|| whole(&statement.sql), |step| step.span);
             }
             Dispatch::One { shard, parts, .. } => {
-                let context = self.text_context();
+                let context = self.state.text_context();
                 *parts = self.parts(*shard, &model, || touched(&plan, &route, params, &context));
             }
             Dispatch::Gather(_) => {}
@@ -259,7 +369,7 @@ impl Session {
     /// of a prepared transaction.
     fn dispatch_unplanned(&mut self, step: Option<&Step>) -> Result<Option<Dispatch>, Halt> {
         // The caller has just looked for it.
-        let prepared_on = self.prepared_on.take();
+        let prepared_on = self.transaction.prepared_on.take();
         let Some(step) = step else {
             return Ok(None);
         };
@@ -272,7 +382,10 @@ impl Session {
         let of_settings = matches!(step.kind, Kind::LocalConfig(_) | Kind::Settings(_));
         if let Some(first) = self.servers.first() {
             if of_settings {
-                let shard = self.postgres_here().unwrap_or(self.topology.home);
+                let shard = self
+                    .servers
+                    .postgres_here(&self.topology)
+                    .unwrap_or(self.topology.home);
                 return Ok(Some(to(shard, false)));
             }
             // What concerns the transaction goes to the server that holds it. If several servers hold it, another
@@ -281,12 +394,12 @@ impl Session {
                 return Ok(Some(to(first.shard, false)));
             }
         }
-        if let Some(shard) = self.cursor_shard(&step.kind)? {
-            return Ok(Some(to(shard, !self.is_kept(&step.kind))));
+        if let Some(shard) = self.state.cursor_shard(&step.kind)? {
+            return Ok(Some(to(shard, !self.state.is_kept(&step.kind))));
         }
         let finishes = matches!(step.kind, Kind::FinishPrepared(_));
         let prepared = prepared_on.filter(|_| finishes);
-        Ok(prepared.map(|shard| to(shard as usize, true)))
+        Ok(prepared.map(|shard| to(usize::from(shard), true)))
     }
 
     /// The route of a plan with these parameters. It fails if the route needs a shard that is away.
@@ -297,7 +410,7 @@ impl Session {
         model: &Arc<DatabaseModel>,
         pin: Option<&Pin>,
     ) -> Result<Route, Halt> {
-        let routed = route(plan, params, model.map(), &self.text_context(), pin);
+        let routed = route(plan, params, model.map(), &self.state.text_context(), pin);
         let mut route = routed.map_err(|no_route| match no_route {
             NoRoute::Refused(refusal) => {
                 self.doubt_directories(&refusal, model);
@@ -306,7 +419,7 @@ impl Session {
             NoRoute::Elsewhere(its) => elsewhere(&its),
         })?;
         if model.is_partial() && !matches!(plan, Plan::Local(_)) {
-            self.check_away(model, &mut route)?;
+            self.servers.check_away(&self.topology, model, &mut route)?;
         }
         Ok(route)
     }
@@ -346,12 +459,15 @@ impl Session {
         (route, literals): (&Route, &Literals<'_>),
     ) -> Result<Dispatch, Halt> {
         if route.gathered.is_some() {
-            return self.gather_work(plan, route, literals);
+            return dispatch_gather(&self.topology, plan, route, literals);
         }
         let work = self.work(sql, plan, route)?;
         Ok(match work {
             Dispatch::One { shard, .. }
-                if step.is_some_and(|step| self.locks_home_copy(step, plan)) =>
+                if step.is_some_and(|step| {
+                    self.transaction
+                        .locks_home_copy(&self.state, &self.topology, step, plan)
+                }) =>
             {
                 Dispatch::Many(Many {
                     copies: true,
@@ -362,16 +478,6 @@ impl Session {
         })
     }
 
-    /// Whether a statement in a block of the client's locks rows of a reference table on the home shard. A write to
-    /// such a table takes the lock of its writers first, and row locks then. If a block locked rows first, the two
-    /// would wait for each other.
-    fn locks_home_copy(&self, step: &Step, plan: &Plan) -> bool {
-        let locks = matches!(plan, Plan::Single(single) if single.locks_copies && single.target == mothership_plan::Target::Home);
-        let lasts = matches!(self.state.block, Block::Begun | Block::Open) && !self.implicit;
-        let plain = step.kind == Kind::Plain && step.pins == Pins::NONE && step.calls.is_empty();
-        locks && lasts && plain && !step.writes && self.topology.postgres > 1
-    }
-
     /// The same for the body of an EXECUTE. All shards get the client's own text of it, so if a shard would need
     /// another text, the rows are gathered. What cannot be gathered, because it locks rows, is bound to the values of
     /// the arguments.
@@ -380,12 +486,12 @@ impl Session {
         body: &Prepared,
         params: &Params<'_>,
     ) -> Result<Dispatch, Halt> {
-        let (Some(model), [step]) = (self.model.clone(), body.steps.as_slice()) else {
+        let (Some(model), [step]) = (self.known.model.clone(), body.steps.as_slice()) else {
             return self.dispatch(body, 0, params);
         };
         let sql = std::str::from_utf8(step.span.of(&body.sql)).map_err(|_| not_utf8())?;
         let plan = self.plan(body, 0, sql, &model)?;
-        let plan = self.allowed(plan, sql)?;
+        let plan = self.known.allowed(plan, sql)?;
         let plan = match &*plan {
             Plan::Scatter(Scatter {
                 merge: Merge::Sorted(sorted),
@@ -414,111 +520,6 @@ impl Session {
         Some(Parts::new(touched()?, model, &self.core.shared))
     }
 
-    /// From now on until the transaction ends, definitions may change, and with them the code behind names.
-    pub(super) fn begin_change(&mut self, behind: Behind) {
-        match &mut self.changing {
-            Some(changing) => changing.behind = changing.behind.and(behind),
-            None => self.changing = Some(Box::new(Changing::new(&self.core.shared, behind))),
-        }
-    }
-
-    /// The same, by a statement.
-    fn begin_change_by(&mut self, step: &Step) {
-        let judged = self.changing.is_some() && !step.changes_code;
-        self.begin_change(match judged {
-            true => Behind::Same,
-            false => Behind::Changed,
-        });
-    }
-
-    /// Whether the outcome is unknown if the server is lost while it runs these statements: they write, or call
-    /// something that may write.
-    pub(super) fn may_write(&self, steps: &[Step]) -> bool {
-        let calls = |name: &str| match &self.model {
-            None => true,
-            Some(model) => model.catalog().may_write(name),
-        };
-        let unknown = |step: &Step| step.calls.iter().any(|name| calls(name));
-        steps.iter().any(|step| step.writes || unknown(step))
-    }
-
-    /// Refuses a statement that may concern what the open transaction has defined, if that could not be read since. It
-    /// is not in the catalog, so a statement that would go to the home shard, because nothing is known of its tables,
-    /// may belong elsewhere.
-    pub(super) fn check_defined(&self, step: &Step, plan: &Plan) -> Result<(), Halt> {
-        let auto = self.topology.config.tables.default == crate::config::DefaultTable::Auto;
-        let more = self.state.defined_in_block == crate::statements::step::Defines::More;
-        let hidden = self.state.definitions == Definitions::Changed && (auto || more);
-        let at_home = match plan {
-            Plan::Single(single) => {
-                single.target == mothership_plan::Target::Home && step.names_rows
-            }
-            Plan::Ddl(ddl) => ddl.place == mothership_plan::DdlPlace::Home,
-            _ => false,
-        };
-        if hidden && at_home {
-            let why = "the statement may concern what the transaction has created or changed";
-            return Err(unknown_definitions(why).into());
-        }
-        Ok(())
-    }
-
-    /// The first PostgreSQL shard that works for the transaction.
-    pub(super) fn postgres_here(&self) -> Option<usize> {
-        let shards = self.servers.iter().map(|attached| attached.shard);
-        let mut postgres = shards.filter(|shard| *shard < self.topology.postgres);
-        postgres.next()
-    }
-
-    /// The shards of a route in the order in which they are asked, each with its text.
-    fn legs(&self, sql: &str, plan: &Plan, route: &Route) -> Result<Vec<ShardText>, Halt> {
-        let sorted: Option<Rc<[u8]>> = match &route.merge {
-            Some(Merge::Flow(flow)) => Some(Rc::from(flow.sql.as_bytes())),
-            _ => None,
-        };
-        let mut legs = Vec::new();
-        for shard in route.shards.iter() {
-            let text = match plan {
-                Plan::Split(split) => part(sql, split, route, shard)?,
-                Plan::Ddl(ddl) if usize::from(shard.0) != self.topology.home => {
-                    let text = ddl.elsewhere.as_ref();
-                    text.map(|text| Rc::from(text.as_bytes()))
-                }
-                _ => sorted.clone(),
-            };
-            legs.push((usize::from(shard.0), text));
-        }
-        if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.model)
-            && ddl.place == mothership_plan::DdlPlace::OncePerCluster
-        {
-            let mut seen = Vec::new();
-            legs.retain(|(shard, _)| {
-                let cluster = model.cluster(*shard);
-                let new = !seen.contains(&cluster);
-                seen.push(cluster);
-                new
-            });
-        }
-        if matches!(plan, Plan::Ddl(ddl) if ddl.course == Course::DropsIndex) {
-            legs.sort_by_key(|(shard, _)| *shard == self.topology.home);
-        }
-        Ok(legs)
-    }
-
-    /// The texts and shards of a statement that gathers, as work.
-    fn gather_work(
-        &self,
-        plan: &Plan,
-        route: &Route,
-        literals: &Literals<'_>,
-    ) -> Result<Dispatch, Halt> {
-        if !self.topology.config.has_postgres() {
-            return Err(refused(&Refusal::new(Reason::WithoutPostgresql)).into());
-        }
-        let work = gather_work(plan, route, literals)?;
-        Ok(Dispatch::Gather(Box::new(work)))
-    }
-
     /// Makes work of a route that does not gather. If it has one shard, the client's bytes pass unchanged.
     fn work(&self, sql: &str, plan: &Rc<Plan>, route: &Route) -> Result<Dispatch, Halt> {
         let writes = matches!(route.role, Role::Primary(_));
@@ -531,7 +532,7 @@ impl Session {
         if copy.is_none()
             && let Some(shard) = route.shards.single()
         {
-            let shard = match self.postgres_here() {
+            let shard = match self.servers.postgres_here(&self.topology) {
                 // Any shard will do, so it is the one that already works for the transaction.
                 Some(shard) if route.anywhere => shard,
                 _ => usize::from(shard.0),
@@ -542,7 +543,7 @@ impl Session {
                 parts: None,
             });
         }
-        let legs = self.legs(sql, plan, route)?;
+        let legs = self.known.legs(&self.topology, sql, plan, route)?;
         let defaults =
             matches!(&**plan, Plan::Ddl(ddl) if !ddl.times.is_empty()).then(|| Rc::clone(plan));
         let course = match &**plan {
@@ -704,4 +705,18 @@ pub(super) fn not_utf8() -> Report {
         "statement is not in UTF-8, so it cannot be routed to shards",
     )
     .hint("Use client_encoding UTF8.")
+}
+
+/// The texts and shards of a run that gathers.
+fn dispatch_gather(
+    topology: &Topology,
+    plan: &Plan,
+    route: &Route,
+    literals: &Literals<'_>,
+) -> Result<Dispatch, Halt> {
+    if !topology.config.has_postgres() {
+        return Err(refused(&Refusal::new(Reason::WithoutPostgresql)).into());
+    }
+    let work = gather_work(plan, route, literals)?;
+    Ok(Dispatch::Gather(Box::new(work)))
 }

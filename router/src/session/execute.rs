@@ -4,8 +4,10 @@
 //! itself looks when it runs. What goes to servers has our name of the body in place of the client's. What only Parse can
 //! name and the session must follow (SET, BEGIN, DEALLOCATE, another EXECUTE) is refused: EXECUTE would hide it.
 
+use super::knowledge::Knowledge;
 use super::planning::{Literal, literals};
 use super::simple::named::no_such_statement;
+use super::state::State;
 use super::{Halt, Session};
 use crate::statements::errors::Written;
 use crate::statements::names::renamed;
@@ -91,6 +93,38 @@ impl Arguments {
     }
 }
 
+impl State {
+    /// Fails if the name in a bound EXECUTE means something else by now. PostgreSQL would run that; the portal would
+    /// run what was meant before.
+    pub(super) fn check_meant(&self, statement: &Prepared) -> Result<(), Halt> {
+        let (Some(runs), Some(Kind::Execute(name))) =
+            (&statement.runs, statement.step().map(|step| &step.kind))
+        else {
+            return Ok(());
+        };
+        match self.names.get(name) {
+            Some(body) if body.base == runs.body.base => Ok(()),
+            Some(_) => Err(Report::error(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "what this EXECUTE runs was prepared anew after it was bound",
+            )
+            .hint("Bind it again.")
+            .into()),
+            None => Err(no_such_statement(name).into()),
+        }
+    }
+}
+
+impl Knowledge {
+    /// Fails for CREATE TABLE AS EXECUTE where its rows may come from several shards.
+    pub(super) fn check_stores(&self, step: &Step) -> Result<(), Halt> {
+        match step.stores && self.model.is_some() {
+            true => Err(create_as_execute_refused().into()),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Session {
     /// A parsed statement as servers know it: an EXECUTE has our name of what the client's name means now. One whose
     /// name means nothing, and every other statement, is as it was.
@@ -104,7 +138,7 @@ impl Session {
         let (Kind::Execute(name), Some(span)) = (&own.kind, own.name_span) else {
             return Ok(Rc::clone(statement));
         };
-        self.check_stores(own)?;
+        self.known.check_stores(own)?;
         let Some(body) = self.state.names.get(name) else {
             return Ok(Rc::clone(statement));
         };
@@ -144,34 +178,6 @@ impl Session {
             )
             .hint("Bind it by the protocol, or send it as a simple query.")
             .into()),
-        }
-    }
-
-    /// Fails for CREATE TABLE AS EXECUTE where its rows may come from several shards.
-    pub(super) fn check_stores(&self, step: &Step) -> Result<(), Halt> {
-        match step.stores && self.model.is_some() {
-            true => Err(create_as_execute_refused().into()),
-            false => Ok(()),
-        }
-    }
-
-    /// Fails if the name in a bound EXECUTE means something else by now. PostgreSQL would run that; the portal would
-    /// run what was meant before.
-    pub(super) fn check_meant(&self, statement: &Prepared) -> Result<(), Halt> {
-        let (Some(runs), Some(Kind::Execute(name))) =
-            (&statement.runs, statement.step().map(|step| &step.kind))
-        else {
-            return Ok(());
-        };
-        match self.state.names.get(name) {
-            Some(body) if body.base == runs.body.base => Ok(()),
-            Some(_) => Err(Report::error(
-                sqlstate::FEATURE_NOT_SUPPORTED,
-                "what this EXECUTE runs was prepared anew after it was bound",
-            )
-            .hint("Bind it again.")
-            .into()),
-            None => Err(no_such_statement(name).into()),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::dispatch::not_utf8;
 use super::execute::arguments;
 use super::portals::Place;
 use super::simple::named::{no_such_statement, prepared_over_shards};
+use super::state::State;
 use super::turns::Turns;
 use super::{Halt, Session};
 use crate::statements::names::{Origin, Prepared};
@@ -124,6 +125,29 @@ fn columns_of(json: bool, format: i16) -> Vec<u8> {
     out
 }
 
+impl State {
+    /// The statement that `statement` explains, if it is an EXPLAIN (ROUTE).
+    ///
+    /// # Errors
+    /// In a failed transaction.
+    pub(super) fn explained_by(&self, statement: &Prepared) -> Result<Option<Span>, Halt> {
+        match statement.steps.as_slice() {
+            [step] => match step.kind {
+                Kind::ExplainRoute(inner) => self.check_explain().map(|()| Some(inner)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn check_explain(&self) -> Result<(), Halt> {
+        match self.block.status() {
+            TxStatus::Failed => Err(failed_transaction().into()),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Session {
     /// EXPLAIN over several shards, as a simple query: its whole answer up to CommandComplete.
     pub(super) async fn explain_query_over(
@@ -135,7 +159,7 @@ impl Session {
             values: &[],
         };
         let turns = self.explaining_turns(explaining);
-        self.begin_saving();
+        self.servers.begin_saving();
         let lines = self.explain_over(explaining, given, turns).await?;
         let mut out = columns_of(explaining.is_json(), 0);
         put_lines(&mut out, &lines);
@@ -152,7 +176,7 @@ impl Session {
     ) -> Result<Place, Halt> {
         // Asked before its own text is sent to a server: what else is in the segment could not be undone.
         let turns = self.explaining_turns(&explaining);
-        self.begin_saving();
+        self.servers.begin_saving();
         self.flush_held().await?;
         self.answer(backend::BIND_COMPLETE);
         let mut named = bind.statement.to_vec();
@@ -164,7 +188,7 @@ impl Session {
             bind: named.into(),
             format: bind.result_formats().next().unwrap_or(0),
             turns,
-            bound_at: self.taken_requests,
+            bound_at: self.request.taken,
             explained: RefCell::default(),
         })))
     }
@@ -198,14 +222,14 @@ impl Session {
         let explaining = &portal.explaining;
         self.settle_active().await?;
         self.join_segment(None, explaining.writes()).await?;
-        self.active = None;
-        let turns = match portal.bound_at + 1 == self.taken_requests {
+        self.servers.active = None;
+        let turns = match portal.bound_at + 1 == self.request.taken {
             true => portal.turns,
             // Something else may have been done since, which would be undone with it.
             false => portal.turns.without_undoing(),
         };
         if explaining.writes() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let body = [b"\0", &*portal.bind].concat();
         let bind = Bind::read(&body).map_err(super::malformed)?;
@@ -214,7 +238,7 @@ impl Session {
         let (_, described) = self
             .describe_gathered(&bind, &portal.statement, shard)
             .await?;
-        self.active = None;
+        self.servers.active = None;
         let values: Vec<_> = bind.values().collect();
         let given = ExplainParameters {
             types: &described.parameters,
@@ -228,34 +252,13 @@ impl Session {
         })
     }
 
-    /// The statement that `statement` explains, if it is an EXPLAIN (ROUTE).
-    ///
-    /// # Errors
-    /// In a failed transaction.
-    pub(super) fn explained_by(&self, statement: &Prepared) -> Result<Option<Span>, Halt> {
-        match statement.steps.as_slice() {
-            [step] => match step.kind {
-                Kind::ExplainRoute(inner) => self.check_explain().map(|()| Some(inner)),
-                _ => Ok(None),
-            },
-            _ => Ok(None),
-        }
-    }
-
-    pub(super) fn check_explain(&self) -> Result<(), Halt> {
-        match self.state.block.status() {
-            TxStatus::Failed => Err(failed_transaction().into()),
-            _ => Ok(()),
-        }
-    }
-
     /// As a simple query.
     pub(super) fn explain_query(
         &mut self,
         statement: &Rc<Prepared>,
         inner: Span,
     ) -> Result<(), Halt> {
-        self.check_explain()?;
+        self.state.check_explain()?;
         let lines = self.explain_lines(statement, inner, &Params::NONE)?;
         let mut out = columns(0);
         put_lines(&mut out, &lines);
@@ -302,7 +305,7 @@ impl Session {
             _ => Vec::new(),
         };
         let sql = std::str::from_utf8(inner.of(&statement.sql)).map_err(|_| not_utf8())?;
-        let plan = match self.model.clone() {
+        let plan = match self.known.model.clone() {
             Some(model) => Some(self.plan(statement, 0, sql, &model)?),
             None => None,
         };
@@ -346,7 +349,7 @@ impl Session {
             Some(step) => step.kind,
             None => Kind::Plain,
         };
-        if let Some(shard) = self.cursor_shard(&kind)? {
+        if let Some(shard) = self.state.cursor_shard(&kind)? {
             return Ok(vec![
                 "Plan: Single".to_owned(),
                 format!("Shards: {}", self.topology.shards[shard].name),
@@ -359,7 +362,7 @@ impl Session {
                 "Shards: those of the transaction".to_owned(),
             ]);
         }
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             let home = self.topology.home;
             let name = &self.topology.shards[home].name;
             return Ok(undeclared((shard_id(home), name), pin));
@@ -374,7 +377,7 @@ impl Session {
             &plan,
             params,
             model.map(),
-            &self.text_context(),
+            &self.state.text_context(),
             pin,
         ))
     }
@@ -386,9 +389,10 @@ impl Session {
         name: &[u8],
         pin: Option<&Pin>,
     ) -> Result<Vec<String>, Halt> {
-        let (Some(prepared), Some(model)) =
-            (self.state.names.get(name).cloned(), self.model.clone())
-        else {
+        let (Some(prepared), Some(model)) = (
+            self.state.names.get(name).cloned(),
+            self.known.model.clone(),
+        ) else {
             return Err(no_such_statement(name).into());
         };
         let Some(arguments) = arguments(text, self.standard_strings(), &prepared) else {
@@ -399,7 +403,7 @@ impl Session {
             .map_or(&*prepared.sql, |s| s.span.of(&prepared.sql));
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
         let plan: Rc<Plan> = self.plan(&prepared, 0, sql, &model)?;
-        let (map, context) = (model.map(), self.text_context());
+        let (map, context) = (model.map(), self.state.text_context());
         Ok(arguments.with(|params| report(sql, &plan, params, map, &context, pin)))
     }
 }

@@ -42,7 +42,7 @@ impl Session {
             self.state.numbers.takes_none();
         }
         let text = fill.with_constants(sql, &values).ok_or_else(misplaced)?;
-        self.check_text(text.as_bytes())?;
+        self.topology.check_text(text.as_bytes())?;
         let values = Values::Constants(values.into());
         let written = Written::filled(statement, step.span, Rc::clone(&plan), values);
         Ok(Some((self.queried(text.as_bytes()), Rc::new(written))))
@@ -142,7 +142,7 @@ impl Session {
             .hint("Insert fewer rows at a time, or send them without parameters.")
             .into());
         };
-        self.check_text(text.as_bytes())?;
+        self.topology.check_text(text.as_bytes())?;
         let types: Vec<u8> = types.iter().flat_map(|oid| oid.to_be_bytes()).collect();
         let parse = mothership_proto::frontend::Parse {
             name: b"",
@@ -159,7 +159,7 @@ impl Session {
     /// EXECUTE has no place for them.
     fn fill_of(&mut self, statement: &Prepared, at: usize) -> Result<Option<Rc<Plan>>, Halt> {
         let writes = statement.steps.get(at).is_some_and(|step| step.writes);
-        if self.model.is_none()
+        if self.known.model.is_none()
             || !writes
             || statement.runs.is_some()
             || matches!(statement.origin, Origin::Prepare(_))
@@ -188,7 +188,7 @@ impl Session {
         let mut taken = BTreeMap::new();
         let role = self.context().role.clone();
         for (sequence, count) in counts {
-            if self.has_own_definitions() {
+            if self.state.has_own_definitions(&self.topology) {
                 let values = self.own_values(sequence, count).await?;
                 taken.insert(sequence, values.into_iter());
                 continue;
@@ -237,7 +237,7 @@ impl Session {
             }
             _ => None,
         });
-        self.made_numbers(&made.collect::<Vec<_>>(), within);
+        self.state.made_numbers(&made.collect::<Vec<_>>(), within);
         Ok(values)
     }
 }
@@ -245,7 +245,10 @@ impl Session {
 impl Session {
     /// What an expression of the session's settings is, as a text: a server of the session has them.
     async fn value_of_settings(&mut self, expression: &str, fill: &Fill) -> Result<String, Halt> {
-        let shard = self.postgres_here().unwrap_or(self.topology.home);
+        let shard = self
+            .servers
+            .postgres_here(&self.topology)
+            .unwrap_or(self.topology.home);
         let at = self.attach(shard).await?;
         let sql = format!("SELECT ({expression})::pg_catalog.text");
         let row = self.ask_row(at, &sql).await?;
@@ -298,6 +301,7 @@ impl Session {
             _ => false,
         };
         let relations = self
+            .known
             .model
             .iter()
             .flat_map(|model| model.catalog().relations.values());

@@ -9,8 +9,7 @@
 use super::state::Phase;
 use super::{Attached, Halt, Session};
 use crate::statements::names::{OURS, Prepared};
-use mothership_proto::frontend::{self, Target};
-use mothership_proto::ledger::Owed;
+use mothership_proto::ledger::Audience;
 use mothership_sql::name::NAME_LIMIT;
 use std::rc::Rc;
 
@@ -29,14 +28,16 @@ impl Session {
     }
 
     pub(super) fn gives_names(&self) -> bool {
-        self.is_session_mode() && self.model.is_none()
+        self.is_session_mode() && self.known.model.is_none()
     }
 
     /// Whether a server has a statement by the client's name, and it may be run by that. Where tables are declared since,
     /// it may not: a function may have given the name to another one, which nobody has placed.
     pub(super) fn is_there_as_given(&self, statement: &Prepared) -> bool {
         let id = statement.id;
-        statement.is_given() && self.model.is_none() && self.servers.iter().any(|s| has(s, id))
+        statement.is_given()
+            && self.known.model.is_none()
+            && self.servers.iter().any(|s| has(s, id))
     }
 
     /// The client has dropped a statement: so do the servers that know it by the client's name.
@@ -57,18 +58,15 @@ impl Session {
             let attached = &mut self.servers[at];
             if attached.inbox.preparing.contains(&id) {
                 // It is noted when the server has confirmed it, which must not be after it is gone.
-                attached.lease.wire.send(frontend::FLUSH);
+                attached.lease.flush();
                 self.settle(at).await?;
             }
             let Attached { lease, inbox, .. } = &mut self.servers[at];
             lease.notes.prepared.remove(id);
             inbox.in_segment |= segment;
-            lease.wire.with_output(|out| {
-                frontend::put_close(out, Target::Statement, name.as_bytes());
-            });
-            lease.ledger.push(Owed::Forget(id));
+            lease.request(Audience::Router, |send| send.forget(name.as_bytes(), id));
             if !segment {
-                lease.wire.send(frontend::FLUSH);
+                lease.flush();
                 self.settle(at).await?;
             }
         }

@@ -38,9 +38,9 @@ impl Session {
             (Kind::Settings(_) | Kind::Discard(DiscardWhat::All), Block::None) => {
                 no_server && self.state.stuck && is_reset(kind)
             }
-            (Kind::Close(name), _) => self.closes_here(name),
+            (Kind::Close(name), _) => self.state.closes_here(name),
             (Kind::Begin(_), Block::None | Block::Begun) => {
-                no_server && self.pool_mode != PoolMode::Statement
+                no_server && self.login.pool_mode != PoolMode::Statement
             }
             (
                 Kind::Commit { .. } | Kind::Rollback { .. },
@@ -67,10 +67,11 @@ impl Session {
 
     /// The same of what [`Session::control_outside`] has left to do.
     pub(super) async fn carry_out(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
-        self.check_growth(std::iter::once(kind))?;
+        self.state
+            .check_growth(&self.topology, std::iter::once(kind))?;
         let command: &[u8] = match kind {
             Kind::Deallocate(name) => self.deallocate(name.as_deref()).await?,
-            Kind::Close(name) if self.closes_here(name) => {
+            Kind::Close(name) if self.state.closes_here(name) => {
                 self.close_here(name).await?;
                 b"CLOSE CURSOR"
             }
@@ -97,7 +98,7 @@ impl Session {
                 if untold && matches!(kind, Kind::Commit { .. }) {
                     return Err(lost_transaction().into());
                 }
-                self.implicit = false;
+                self.transaction.implicit = false;
                 if *chain {
                     // No server has begun it yet.
                     self.state.block = Block::Begun;

@@ -7,8 +7,7 @@ use crate::statements::errors::put_error;
 use crate::statements::names::Prepared;
 use mothership_plan::{Plan, Reason};
 use mothership_proto::backend::tag;
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Fields, sqlstate};
 
 impl Session {
@@ -40,7 +39,8 @@ impl Session {
     /// Whether no other shard has what the home shard lacks for this text.
     async fn is_absent_elsewhere(&mut self, sql: &[u8], types: &[u8]) -> bool {
         let (home, shards) = (self.topology.home, self.topology.postgres);
-        let in_block = !self.implicit && matches!(self.state.block, Block::Begun | Block::Open);
+        let in_block =
+            !self.transaction.implicit && matches!(self.state.block, Block::Begun | Block::Open);
         for shard in (0..shards).filter(|shard| *shard != home) {
             let joined = |s: &super::Attached| s.shard == shard && s.inbox.in_block;
             if in_block && !self.servers.iter().any(joined) {
@@ -48,7 +48,7 @@ impl Session {
                 return false;
             }
             // The one that was asked before has answered, and skips the rest of a segment.
-            self.active = None;
+            self.servers.active = None;
             let error = self.error_of_server(shard, sql, types).await;
             if !error.is_some_and(|body| says_absent(&body)) {
                 return false;
@@ -64,7 +64,9 @@ impl Session {
         sql: &[u8],
         statement: &std::rc::Rc<Prepared>,
     ) -> Result<(), Halt> {
-        if self.model.is_none() || statement.steps.len() < 2 || !self.topology.config.has_postgres()
+        if self.known.model.is_none()
+            || statement.steps.len() < 2
+            || !self.topology.config.has_postgres()
         {
             return Ok(());
         }
@@ -89,11 +91,15 @@ impl Session {
             return self.failed_in_segment(body);
         }
         let characters = self.state.told.characters();
-        let moved = self.written.as_ref().map(|w| w.moved(body, characters));
+        let moved = self
+            .request
+            .written
+            .as_ref()
+            .map(|w| w.moved(body, characters));
         let body = moved.as_deref().unwrap_or(body);
         self.client.with_output(|out| put_error(out, body));
         self.state.note_failure();
-        if !self.implicit && matches!(self.state.block, Block::Open | Block::Begun) {
+        if !self.transaction.implicit && matches!(self.state.block, Block::Open | Block::Begun) {
             self.state.block = Block::Failed;
         }
         Halt::Failed
@@ -111,24 +117,11 @@ impl Session {
         let at = self.attach(shard).await.ok()?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment |= in_segment;
-        attached.lease.notes.unnamed = None;
         let types = attached.inbox.types_on_shard(types);
-        attached.lease.wire.with_output(|out| {
-            Parse {
-                name: b"",
-                sql,
-                types: &types,
-            }
-            .put(out);
-            out.extend_from_slice(match in_segment {
-                true => frontend::FLUSH,
-                false => frontend::SYNC,
-            });
+        attached.lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.flush_or_sync(in_segment);
         });
-        attached.lease.ledger.push(Owed::Parse(0, Audience::Router));
-        if !in_segment {
-            attached.lease.ledger.push(Owed::Sync(Audience::Router));
-        }
         let mut error = None;
         let collected = self.each_message(at, |frame, reply, _| match (reply.event, frame.tag()) {
             (Event::Failed, _) => {

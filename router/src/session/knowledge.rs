@@ -2,11 +2,13 @@
 
 use super::dispatch::{not_utf8, refused};
 use super::own::Others;
-use super::planning::{role, search_path, values};
+use super::planning::{KeptContext, role, search_path, values};
 use super::state::{Block, Unfollowed};
 use super::{Attached, Halt, Session};
 use crate::core::Age;
+use crate::core::code::Code;
 use crate::model::{Ask, DatabaseModel};
+use crate::statements::environment::KeptEnvironment;
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::settings::{Change, Setting, Value, local_sql};
 use crate::statements::temporary::{self, ServerSessionState};
@@ -14,6 +16,7 @@ use mothership_catalog::types::words;
 use mothership_plan::{DdlPlace, Plan, Reason, Refusal};
 use mothership_proto::report::{Report, sqlstate};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,13 +39,29 @@ fn is_ascii(change: &Change) -> bool {
     }
 }
 
+/// What a session knows of its database, and what it made of that for its last statement. All of it can be found out
+/// again: whatever is too old, or was made of other settings, is replaced.
+#[derive(Default)]
+pub(super) struct Knowledge {
+    /// What is known of the database, if any table is declared.
+    pub model: Option<Arc<DatabaseModel>>,
+    /// What is known of the code in its database.
+    pub code: Option<Arc<Code>>,
+    /// What plans depend on, as of the last statement.
+    pub context: Option<KeptContext>,
+    /// What its statements are analysed by, as it was last.
+    pub kept_environment: RefCell<Option<Box<KeptEnvironment>>>,
+    /// The text that the home shard was asked about last: the client may run it.
+    pub may_run: Option<Box<str>>,
+}
+
 impl Session {
     /// Sees to it that the newest knowledge is used: after a change of definitions that
     /// went through this router, and from time to time for those that did not.
     pub(super) async fn refresh_model(&mut self) -> Result<(), Halt> {
         self.refresh_code().await?;
         self.see_session().await?;
-        if self.has_own_definitions() {
+        if self.state.has_own_definitions(&self.topology) {
             return self.see_own_definitions().await;
         }
         // It also takes over a new configuration.
@@ -63,11 +82,13 @@ impl Session {
             {
                 return Ok(());
             }
-            Block::None => self.implicit || self.servers.iter().any(|s| s.inbox.in_segment),
+            Block::None => {
+                self.transaction.implicit || self.servers.iter().any(|s| s.inbox.in_segment)
+            }
             Block::Begun | Block::Open => true,
             Block::Failed | Block::Refused | Block::Lost => return Ok(()),
         };
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             return Ok(());
         };
         if !in_block && self.state.pins.is_empty() {
@@ -193,7 +214,7 @@ impl Session {
     pub(super) fn check_followed(&self, shard: usize) -> Result<(), Halt> {
         let ran = |s: &&Attached| s.inbox.pinned || s.inbox.unfollowed;
         if self.state.marks.unfollowed != Unfollowed::Before
-            || self.model.is_none()
+            || self.known.model.is_none()
             || self.servers.iter().filter(ran).all(|s| s.shard == shard)
         {
             return Ok(());
@@ -293,7 +314,7 @@ impl Session {
         statement: &Prepared,
         at: usize,
     ) -> Result<Option<(Rc<Plan>, bool)>, Halt> {
-        let (Some(model), Some(step)) = (self.model.clone(), statement.steps.get(at)) else {
+        let (Some(model), Some(step)) = (self.known.model.clone(), statement.steps.get(at)) else {
             return Ok(None);
         };
         let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
@@ -316,14 +337,15 @@ impl Session {
         at: usize,
         plan: Rc<Plan>,
     ) -> Result<Option<Rc<Plan>>, Halt> {
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             return Ok(None);
         };
         // What the transaction has defined itself, and could not be read of it, would not be found.
-        let refused = statement
-            .steps
-            .get(at)
-            .is_some_and(|step| self.check_defined(step, &plan).is_err());
+        let refused = statement.steps.get(at).is_some_and(|step| {
+            self.state
+                .check_defined(&self.topology, step, &plan)
+                .is_err()
+        });
         let seen = model.read.elapsed() < SEEN_JUST_NOW || matches!(*plan, Plan::Ddl(_));
         if refused || seen && !self.is_behind(&model, &statement.sql).await {
             return Ok(Some(plan));
@@ -379,7 +401,7 @@ impl Session {
         &mut self,
         will_do: impl Fn(&DatabaseModel) -> bool,
     ) -> Result<(), Halt> {
-        if self.has_own_definitions() {
+        if self.state.has_own_definitions(&self.topology) {
             return self
                 .read_own_definitions(self.epoch(), Others::AreRead)
                 .await;
@@ -419,7 +441,9 @@ impl Session {
 
     /// What can be said of a statement before its parameters are known: fails if it is refused whatever they are.
     pub(super) async fn check_unbound(&mut self, statement: &Prepared) -> Result<(), Halt> {
-        if let (Some(inner), Some(_)) = (statement.step().and_then(|s| s.explains), &self.model) {
+        if let (Some(inner), Some(_)) =
+            (statement.step().and_then(|s| s.explains), &self.known.model)
+        {
             // Where it runs is known when it is bound.
             let explained = self.explained_statement(statement, inner.of(&statement.sql));
             return Box::pin(self.check_unbound(&explained)).await;

@@ -48,13 +48,13 @@ impl Session {
         order: Order,
     ) -> Result<(), Halt> {
         let mut missing = streams.chosen();
-        for leg in self.legs_in_order(places, order) {
+        for leg in self.servers.legs_in_order(&self.topology, places, order) {
             // 0 would ask for all.
             let rows = i32::try_from(missing).unwrap_or(i32::MAX);
             if rows == 0 || streams.is_wrong() {
                 break;
             }
-            self.send_execute(places[leg], portal, rows);
+            self.servers.send_execute(places[leg], portal, rows);
             self.take_locked(leg, places[leg], streams, 0).await?;
             missing = missing.saturating_sub(streams.legs[leg].held.len() as u64);
         }
@@ -73,7 +73,7 @@ impl Session {
         let mut said = vec![0; places.len()];
         let mut saved = vec![false; places.len()];
         let mut due = match choice.wants() {
-            Some(_) => self.legs_in_order(places, order),
+            Some(_) => self.servers.legs_in_order(&self.topology, places, order),
             None => Vec::new(),
         };
         loop {
@@ -109,13 +109,12 @@ impl Session {
                 break;
             }
             let lease = &mut self.servers[places[leg]].lease;
-            lease.notes.unnamed = None;
             let before = std::mem::replace(&mut saved[leg], true);
             if before {
                 put_quietly(lease, KEEP.as_bytes());
             }
             put_quietly(lease, SAVE.as_bytes());
-            self.send_execute(places[leg], portal, 1);
+            self.servers.send_execute(places[leg], portal, 1);
             asked.push((leg, 1 + usize::from(before)));
             if order.waits_for(number) {
                 for (leg, ahead) in asked.drain(..) {

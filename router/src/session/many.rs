@@ -12,10 +12,11 @@ use super::passage::Passage;
 use super::room::over_limit;
 use super::state::{Block, Phase, State};
 use super::turns::{AttemptOutcome, Order, Turns, patiently};
-use super::{End, Halt, Session};
+use super::{End, Halt, Servers, Session};
 use crate::core::clock::Doing;
 use crate::statements::errors::{Written, place_of, placed, placed_notice};
 use crate::statements::step::Step;
+use crate::topology::Topology;
 use mothership_copy::{CopyOptions, CopyOut};
 use mothership_merge::{Aggregates, CommandTag, reconcile};
 use mothership_plan::{Course, Merge};
@@ -23,8 +24,8 @@ use mothership_pool::connection::{Broken, Flow};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::{self, Frame};
-use mothership_proto::frontend::{self, Parse, Target, put_query};
-use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::places::Characters;
@@ -450,6 +451,58 @@ impl Hold {
     }
 }
 
+impl Servers {
+    /// Sends a statement over several shards to one of them. `rank` says whose notices are shown.
+    fn send_leg(
+        &mut self,
+        many: &Many,
+        (at, text): (usize, &[u8]),
+        rank: usize,
+        bound: Option<ParameterValues<'_>>,
+    ) {
+        self[at].inbox.notices = Notices::of(rank, &many.merge);
+        if many.locks_copies() && !many.copy_in {
+            self.lock_copy(at);
+        }
+        match bound {
+            None => self.send_router_query(at, text, many.writes),
+            Some(given) => self.send_router_bound(at, text, given, many.writes),
+        }
+    }
+
+    pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
+        let attached = &mut self[at];
+        // Outside of a block it ends with its own end, and a segment that was open there ends with it.
+        attached.inbox.in_segment &= attached.inbox.in_block;
+        attached.inbox.wrote |= writes;
+        attached.inbox.touched.add(None);
+        attached.lease.query(sql, Audience::Router);
+    }
+
+    /// The same of a text with parameters; it is answered as a simple query is, with texts. The columns are those of the
+    /// statement, as EXECUTE tells them: what planning makes of an expression may have another type modifier.
+    fn send_router_bound(
+        &mut self,
+        at: usize,
+        sql: &[u8],
+        (types, values): ParameterValues<'_>,
+        writes: bool,
+    ) {
+        let super::Attached { lease, inbox, .. } = &mut self[at];
+        inbox.wrote |= writes;
+        inbox.touched.add(None);
+        let types = inbox.types_on_shard(types);
+        lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.bind((PORTAL, b""), values.iter().copied(), &[0]);
+            send.describe(Target::Statement, b"");
+            send.execute(PORTAL, 0);
+            send.close(Target::Portal, PORTAL);
+            send.sync();
+        });
+    }
+}
+
 impl Session {
     /// Writes CommandComplete, or what stands for it when there was no statement.
     pub(super) fn put_command(&mut self, command: &[u8]) {
@@ -499,7 +552,7 @@ impl Session {
     ) -> Result<Vec<u8>, Halt> {
         let shared = std::sync::Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             self.begin_attempt(turns);
             let attempt = self.attempt_many(sql, steps, many, bound, turns);
@@ -521,7 +574,7 @@ impl Session {
         bound: Option<ParameterValues<'_>>,
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
-        self.check_second_set_of(many)?;
+        self.servers.check_second_set_of(&self.topology, many)?;
         let refused;
         let many = match self.lock_without_block(sql, many) {
             Some(one) => {
@@ -530,7 +583,7 @@ impl Session {
             }
             None => {
                 if many.writes {
-                    self.begin_implicit();
+                    self.transaction.begin_implicit(&mut self.state);
                 }
                 many
             }
@@ -539,7 +592,7 @@ impl Session {
         let wants = self.wants_of_many(steps, many);
         let servers = self.attach_all(many, &wants).await?;
         if turns.saves() {
-            self.save(many);
+            self.servers.save(&self.state, many);
         }
         if many.locks_copies() && many.copy_in {
             self.lock_copies(&servers).await?;
@@ -586,7 +639,7 @@ impl Session {
             Merge::First => places.iter().position(at_home).unwrap_or(0),
             _ => 0,
         };
-        let batches = self.batches(many, order);
+        let batches = self.topology.batches(many, order);
         let several = batches.len() > 1;
         let mut kept = WaitingRows::new(
             many.order.is_some(),
@@ -600,7 +653,7 @@ impl Session {
                     leg if leg == speaker => 0,
                     leg => leg.max(1),
                 };
-                self.send_leg(many, places[leg], rank, bound);
+                self.servers.send_leg(many, places[leg], rank, bound);
             }
             if many.copy_in {
                 return self.copy_many(sql, many, &at).await;
@@ -623,30 +676,12 @@ impl Session {
         self.finish_many(merging)
     }
 
-    /// Sends a statement over several shards to one of them. `rank` says whose notices are shown.
-    fn send_leg(
-        &mut self,
-        many: &Many,
-        (at, text): (usize, &[u8]),
-        rank: usize,
-        bound: Option<ParameterValues<'_>>,
-    ) {
-        self.servers[at].inbox.notices = Notices::of(rank, &many.merge);
-        if many.locks_copies() && !many.copy_in {
-            self.lock_copy(at);
-        }
-        match bound {
-            None => self.send_router_query(at, text, many.writes),
-            Some(given) => self.send_router_bound(at, text, given, many.writes),
-        }
-    }
-
     /// Attaches the servers of a statement over several shards, in the order of its legs.
     async fn attach_all(&mut self, many: &Many, wants: &Wants) -> Result<Vec<usize>, Halt> {
         let mut servers = Vec::new();
         for (shard, _) in &many.legs {
             if !many.password {
-                self.leave_ahead();
+                self.servers.leave_ahead();
             }
             let at = self.attach_to(*shard, wants.clone()).await?;
             self.check_isolation(at, many.legs.len()).await?;
@@ -751,53 +786,6 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
-        let attached = &mut self.servers[at];
-        // Outside of a block it ends with its own end, and a segment that was open there ends with it.
-        attached.inbox.in_segment &= attached.inbox.in_block;
-        attached.inbox.wrote |= writes;
-        attached.inbox.touched.add(None);
-        attached.lease.notes.unnamed = None;
-        attached.lease.wire.with_output(|out| put_query(out, sql));
-        attached.lease.ledger.push(Owed::Query(Audience::Router));
-    }
-
-    /// The same of a text with parameters; it is answered as a simple query is, with texts. The columns are those of the
-    /// statement, as EXECUTE tells them: what planning makes of an expression may have another type modifier.
-    fn send_router_bound(
-        &mut self,
-        at: usize,
-        sql: &[u8],
-        (types, values): ParameterValues<'_>,
-        writes: bool,
-    ) {
-        let super::Attached { lease, inbox, .. } = &mut self.servers[at];
-        inbox.wrote |= writes;
-        inbox.touched.add(None);
-        lease.notes.unnamed = None;
-        let types = inbox.types_on_shard(types);
-        lease.wire.with_output(|out| {
-            let name = b"";
-            let types = &types;
-            Parse { name, sql, types }.put(out);
-            frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[0]);
-            frontend::put_describe(out, Target::Statement, b"");
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Target::Portal, PORTAL);
-            out.extend_from_slice(frontend::SYNC);
-        });
-        for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::DescribeStatement(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-            Owed::Sync(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
-    }
-
     /// Takes the answer of one shard up to its end.
     pub(super) async fn collect(
         &mut self,
@@ -850,7 +838,7 @@ impl Session {
                     client,
                     state,
                     servers,
-                    written,
+                    request,
                     ..
                 } = self;
                 let super::Attached { lease, inbox, .. } = &mut servers[at];
@@ -859,9 +847,12 @@ impl Session {
                     inbox.unnamed_lost |= reply.event == Event::Failed;
                     let translated = inbox.translated(frame);
                     let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
-                    if let Some(flow) =
-                        show_aside(frame, reply, (client, state, inbox), written.as_deref())
-                    {
+                    if let Some(flow) = show_aside(
+                        frame,
+                        reply,
+                        (client, state, inbox),
+                        request.written.as_deref(),
+                    ) {
                         return flow;
                     }
                     if inbox.ahead > 0 {
@@ -918,7 +909,7 @@ impl Session {
             }
             Err(Stopped::Ended(end)) => Err(end.into()),
             Err(Stopped::GivesWay) => {
-                self.met = AttemptOutcome::Others;
+                self.request.met = AttemptOutcome::Others;
                 Err(Halt::Failed)
             }
             Err(Stopped::Lost(error)) => {
@@ -939,17 +930,17 @@ impl Session {
             // Behind the tag and the length.
             merging.error = Some(message.split_off(5));
         }
-        if let Some(report) = self.found_at_home_only(&merging) {
+        if let Some(report) = found_at_home_only(&self.topology, &merging) {
             merging.error = None;
             merging.wrong = Some(report);
         }
-        if let (Some(body), Some(written)) = (&mut merging.error, &self.written) {
+        if let (Some(body), Some(written)) = (&mut merging.error, &self.request.written) {
             *body = written.moved(body, self.state.told.characters());
         }
         let result = merging.finish(&mut self.client);
         if matches!(result, Err(Halt::Failed)) {
             self.state.note_failure();
-            if !self.implicit && self.state.block == Block::Open {
+            if !self.transaction.implicit && self.state.block == Block::Open {
                 self.state.block = Block::Failed;
             }
             if self.state.phase == Phase::Segment {
@@ -957,36 +948,6 @@ impl Session {
             }
         }
         result
-    }
-
-    /// The refusal of a definition that the home shard has made and another one could not, because it names what lives at
-    /// home.
-    fn found_at_home_only(&self, merging: &Merging) -> Option<Report> {
-        let (error, failed) = (merging.error.as_ref()?, merging.failed?);
-        let home = self.topology.home;
-        let of_all = merging.merge == Merge::First && merging.shards == self.topology.postgres;
-        let fields = Fields::read(error);
-        let undefined = [
-            sqlstate::UNDEFINED_TABLE,
-            sqlstate::UNDEFINED_OBJECT,
-            sqlstate::UNDEFINED_FUNCTION,
-        ];
-        let code = str::from_utf8(fields.code?).ok()?;
-        if !of_all || !merging.completed.contains(&home) || !undefined.contains(&code) {
-            return None;
-        }
-        let name = |shard: usize| &self.topology.shards[shard].name;
-        let said = String::from_utf8_lossy(fields.message?).into_owned();
-        let report = Report::error(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            format!(
-                "this definition is the same on all shards, and it names what only shard {} has",
-                name(home)
-            ),
-        )
-        .detail(format!("Shard {}: {said}", name(failed)))
-        .hint("A function in PL/pgSQL looks up what its body names when it runs.");
-        Some(report)
     }
 
     /// What PostgreSQL refuses in a transaction block runs on one shard after the other. Where it stopped is said, but for
@@ -998,7 +959,7 @@ impl Session {
             for (leg, (shard, _)) in many.legs.iter().enumerate() {
                 let at = self.attach(*shard).await?;
                 self.servers[at].inbox.notices = Notices::of_same(leg);
-                self.send_router_query(at, sql, true);
+                self.servers.send_router_query(at, sql, true);
                 self.collect(leg, at, &mut merging).await?;
                 if merging.is_wrong() {
                     break;
@@ -1043,7 +1004,7 @@ impl Session {
     ) -> Result<(), Halt> {
         let at = self.attach(shard).await?;
         self.servers[at].inbox.notices = Notices::of_same(leg);
-        self.send_router_query(at, sql, true);
+        self.servers.send_router_query(at, sql, true);
         self.collect(leg, at, merging).await?;
         if let Some(attached) = self.servers.get(at) {
             self.state.acknowledge(&attached.inbox);
@@ -1058,17 +1019,12 @@ impl Session {
             self.topology.shards[failed].name
         );
         let report = Report::warning("01000", message)
-            .detail(format!("Done before on: {}.", self.names_of(done)))
+            .detail(format!("Done before on: {}.", names_of(&self.topology, done)))
             .hint(match course {
                 Course::DropsIndex => "Repeat it after mending the cause.",
                 _ => "Repeat it after mending the cause; shards that have it already may have to be left out.",
             });
         self.client.with_output(|out| report.put(out));
-    }
-
-    fn names_of(&self, shards: &[usize]) -> String {
-        let name = |shard: &usize| self.topology.shards[*shard].name.as_str();
-        shards.iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
     /// Drops an index where it was made, and what is left of it on the shard that failed. The client is told of what stays.
@@ -1095,7 +1051,10 @@ impl Session {
             return;
         }
         let report = Report::warning("01000", format!("index {index} could not be dropped again"))
-            .detail(format!("It is still on: {}.", self.names_of(&stays)))
+            .detail(format!(
+                "It is still on: {}.",
+                names_of(&self.topology, &stays)
+            ))
             .hint(format!(
                 "{drop} on these shards, then the statement can be repeated."
             ));
@@ -1122,4 +1081,39 @@ impl Session {
             Some(error) => Err(Halt::Fail(Report::of_server(&error))),
         }
     }
+}
+
+fn names_of(topology: &Topology, shards: &[usize]) -> String {
+    let name = |shard: &usize| topology.shards[*shard].name.as_str();
+    shards.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// The refusal of a definition that the home shard has made and another one could not, because it names what lives at
+/// home.
+fn found_at_home_only(topology: &Topology, merging: &Merging) -> Option<Report> {
+    let (error, failed) = (merging.error.as_ref()?, merging.failed?);
+    let home = topology.home;
+    let of_all = merging.merge == Merge::First && merging.shards == topology.postgres;
+    let fields = Fields::read(error);
+    let undefined = [
+        sqlstate::UNDEFINED_TABLE,
+        sqlstate::UNDEFINED_OBJECT,
+        sqlstate::UNDEFINED_FUNCTION,
+    ];
+    let code = str::from_utf8(fields.code?).ok()?;
+    if !of_all || !merging.completed.contains(&home) || !undefined.contains(&code) {
+        return None;
+    }
+    let name = |shard: usize| &topology.shards[shard].name;
+    let said = String::from_utf8_lossy(fields.message?).into_owned();
+    let report = Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        format!(
+            "this definition is the same on all shards, and it names what only shard {} has",
+            name(home)
+        ),
+    )
+    .detail(format!("Shard {}: {said}", name(failed)))
+    .hint("A function in PL/pgSQL looks up what its body names when it runs.");
+    Some(report)
 }

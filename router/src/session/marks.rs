@@ -11,14 +11,14 @@
 //! transaction is isolated, by whatever default, and when it began.
 
 use super::inbox::Inbox;
-use super::state::Block;
-use super::{Attached, Halt, Session};
+use super::state::{Block, State};
+use super::transact::Transaction;
+use super::{Attached, Halt, Servers, Session};
 use crate::commit::gid::TransactionId;
 use crate::commit::mark::Mark;
 use crate::commit::said::Said;
 use crate::statements::step::Kind;
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 
 /// A transaction over several shards.
@@ -31,79 +31,136 @@ pub(super) struct Joint {
     said: Option<Said>,
 }
 
-impl Session {
-    /// The first server that works for a transaction over several and has no mark of it.
-    pub(super) fn unmarked(&self) -> Option<usize> {
-        if self.servers.len() < 2 && (!self.implicit || self.state.sets) {
-            return None;
-        }
-        // The router has transactions of its own for statements on several shards only.
-        let several = self.implicit || self.is_joint();
-        let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
-        let wanted = several && self.state.block == Block::Open;
-        wanted.then(|| self.servers.iter().position(lacks))?
+impl Transaction {
+    /// The shard on which the transaction over several shards began.
+    fn began_on(&self) -> Option<usize> {
+        self.joint.as_ref().map(|joint| joint.first)
+    }
+
+    /// What the server there said of it, if it has.
+    fn said(&self) -> Option<&Said> {
+        self.joint.as_ref()?.said.as_ref()
     }
 
     /// The shard on which the open transaction began, if it works on one.
-    pub(super) fn first_shard(&self) -> Option<usize> {
-        let mut working = self
-            .servers
+    pub(super) fn first_shard(&self, servers: &Servers) -> Option<usize> {
+        let mut working = servers
             .iter()
             .filter(|s| s.inbox.in_block || s.inbox.in_segment);
         match &self.joint {
-            Some(joint) if self.is_marked() => Some(joint.first),
+            Some(joint) if servers.is_marked() => Some(joint.first),
             _ => working.next().map(|s| s.shard),
         }
     }
 
+    /// The id by which the transaction is committed over several shards: that of its marks.
+    pub(super) fn transaction_id(&self, servers: &Servers) -> TransactionId {
+        match &self.joint {
+            Some(joint) if servers.is_marked() => joint.id,
+            _ => TransactionId::random(),
+        }
+    }
+
+    /// Whether the transaction is known to be one that must stay on its first shard.
+    pub(super) fn must_stay(&self, servers: &Servers, state: &State) -> bool {
+        let said = self.said();
+        said.is_some_and(|said| said.serializable)
+            && state.block == Block::Open
+            && servers.is_marked()
+    }
+
+    /// The first server that works for a transaction over several and has no mark of it.
+    pub(super) fn unmarked(&self, servers: &Servers, state: &State) -> Option<usize> {
+        if servers.len() < 2 && (!self.implicit || state.sets) {
+            return None;
+        }
+        // The router has transactions of its own for statements on several shards only.
+        let several = self.implicit || servers.is_joint();
+        let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
+        let wanted = several && state.block == Block::Open;
+        wanted.then(|| servers.iter().position(lacks))?
+    }
+
+    /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
+    /// so again with the answer to the first statement, which need not be waited for: see [`Session::may_commit_joint`].
+    fn is_weaker_by_default(&self, servers: &Servers, state: &State) -> bool {
+        let first = self.began_on();
+        let first = servers.iter().find(|s| Some(s.shard) == first);
+        let known = first.and_then(|first| first.lease.notes.serializable);
+        known == Some(false) && state.is_by_default()
+    }
+
+    /// Takes what the first server of the transaction has said, if it has.
+    pub(super) fn hear_said(&mut self, servers: &mut Servers, state: &State) {
+        if !servers.is_marked() {
+            // What is known is of the last transaction.
+            return;
+        }
+        let by_default = state.is_by_default();
+        let Some(joint) = self.joint.as_mut().filter(|joint| joint.said.is_none()) else {
+            return;
+        };
+        let first = servers.iter_mut().find(|s| s.shard == joint.first);
+        let Some(Attached { lease, inbox, .. }) = first else {
+            return;
+        };
+        joint.said = inbox.row.take().as_deref().and_then(Said::read);
+        if let (Some(said), true) = (&joint.said, by_default) {
+            lease.notes.serializable = Some(said.serializable);
+        }
+    }
+}
+
+impl Servers {
     /// Whether what is known of a transaction over several shards is about the one that is open, and not about the last.
     pub(super) fn is_marked(&self) -> bool {
-        self.servers.iter().any(|s| s.inbox.mark.is_some())
+        self.iter().any(|s| s.inbox.mark.is_some())
     }
 
     /// The transaction is open on several servers.
     pub(super) fn is_joint(&self) -> bool {
         let takes_part = |s: &&Attached| s.inbox.in_block && !s.inbox.stands_by;
-        self.servers.iter().filter(takes_part).count() > 1
+        self.iter().filter(takes_part).count() > 1
     }
+}
 
-    /// Whether the transaction is known to be one that must stay on its first shard.
-    pub(super) fn must_stay(&self) -> bool {
-        let said = self.joint.as_ref().and_then(|joint| joint.said.as_ref());
-        said.is_some_and(|said| said.serializable)
-            && self.state.block == Block::Open
-            && self.is_marked()
+impl State {
+    /// Whether neither the client nor the transaction has said anything of its isolation.
+    fn is_by_default(&self) -> bool {
+        let silent = self.modes.is_empty() && self.history.events().is_empty();
+        silent && self.default_isolation().is_none()
     }
+}
 
+impl Session {
     /// Sees to it that every server of a transaction over several carries its mark, and that it may work on `shard`.
     pub(super) async fn mark_branches(&mut self, shard: usize) -> Result<(), Halt> {
-        while let Some(at) = self.unmarked() {
+        while let Some(at) = self.transaction.unmarked(&self.servers, &self.state) {
             let sql = self.mark_of(at);
             let attached = &mut self.servers[at];
             let ahead = attached.inbox.ahead;
             // Behind a Parse it would take the unnamed statement away.
-            if ahead > 0 && attached.lease.ledger.len() == ahead as usize {
+            if ahead > 0 && attached.lease.ledger().len() == ahead as usize {
                 attached.inbox.ahead += 1;
-                attached
-                    .lease
-                    .wire
-                    .with_output(|out| put_query(out, sql.as_bytes()));
-                attached.lease.ledger.push(Owed::Query(Audience::Router));
+                attached.lease.query(sql.as_bytes(), Audience::Router);
             } else {
                 self.tell(at, &sql).await?;
             }
             // In a block of the client's what was said could be undone with a statement.
-            let known = self.implicit && self.is_weaker_by_default();
-            if self.is_joint() && !known {
+            let known = self.transaction.implicit
+                && self
+                    .transaction
+                    .is_weaker_by_default(&self.servers, &self.state);
+            if self.servers.is_joint() && !known {
                 let said = self.said().await?;
-                let first = self.joint.as_ref().map(|joint| joint.first);
+                let first = self.transaction.began_on();
                 if said.serializable && first != Some(shard) {
                     return Err(over_shards().into());
                 }
             }
         }
-        if self.must_stay() && self.is_joint() {
-            let first = self.joint.as_ref().map(|joint| joint.first);
+        if self.transaction.must_stay(&self.servers, &self.state) && self.servers.is_joint() {
+            let first = self.transaction.began_on();
             if first != Some(shard) {
                 return Err(over_shards().into());
             }
@@ -114,8 +171,8 @@ impl Session {
     /// The statement by which a server takes the mark, counted as taken. The first one begins a transaction over several.
     pub(super) fn mark_of(&mut self, at: usize) -> String {
         let shard = self.servers[at].shard;
-        let marked = self.is_marked();
-        let joint = match self.joint.take().filter(|_| marked) {
+        let marked = self.servers.is_marked();
+        let joint = match self.transaction.joint.take().filter(|_| marked) {
             Some(joint) => joint,
             None => Box::new(Joint {
                 id: TransactionId::random(),
@@ -126,7 +183,7 @@ impl Session {
         let mark = Mark::of(joint.id);
         self.entry.mark.set(Some(mark));
         let asks = joint.first == shard && joint.said.is_none();
-        self.joint = Some(joint);
+        self.transaction.joint = Some(joint);
         let inbox = &mut self.servers[at].inbox;
         inbox.row = None;
         inbox.mark = Some(self.state.history.events().len());
@@ -138,69 +195,28 @@ impl Session {
 
     /// What the first server of the transaction says of it.
     pub(super) async fn said(&mut self) -> Result<Said, Halt> {
-        let first = self.joint.as_ref().map(|joint| joint.first);
+        let first = self.transaction.began_on();
         let at = self.servers.iter().position(|s| Some(s.shard) == first);
-        let (Some(joint), Some(at)) = (&self.joint, at) else {
+        let Some(at) = at else {
             return Err(unsaid().into());
         };
-        if let Some(said) = &joint.said {
+        if let Some(said) = self.transaction.said() {
             return Ok(said.clone());
         }
         self.settle(at).await?;
-        self.hear_said();
-        let said = self.joint.as_ref().and_then(|joint| joint.said.clone());
-        said.ok_or_else(|| unsaid().into())
-    }
-
-    /// Takes what the first server of the transaction has said, if it has.
-    pub(super) fn hear_said(&mut self) {
-        if !self.is_marked() {
-            // What is known is of the last transaction.
-            return;
-        }
-        let by_default = self.is_by_default();
-        let Some(joint) = self.joint.as_mut().filter(|joint| joint.said.is_none()) else {
-            return;
-        };
-        let first = self.servers.iter_mut().find(|s| s.shard == joint.first);
-        let Some(Attached { lease, inbox, .. }) = first else {
-            return;
-        };
-        joint.said = inbox.row.take().as_deref().and_then(Said::read);
-        if let (Some(said), true) = (&joint.said, by_default) {
-            lease.notes.serializable = Some(said.serializable);
-        }
-    }
-
-    /// Whether neither the client nor the transaction has said anything of its isolation.
-    fn is_by_default(&self) -> bool {
-        let silent = self.state.modes.is_empty() && self.state.history.events().is_empty();
-        silent && self.default_isolation().is_none()
-    }
-
-    /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
-    /// so again with the answer to the first statement, which need not be waited for: see [`Session::may_commit_joint`].
-    fn is_weaker_by_default(&self) -> bool {
-        let first = self.joint.as_ref().map(|joint| joint.first);
-        let first = self.servers.iter().find(|s| Some(s.shard) == first);
-        let known = first.and_then(|first| first.lease.notes.serializable);
-        known == Some(false) && self.is_by_default()
+        self.transaction.hear_said(&mut self.servers, &self.state);
+        self.transaction
+            .said()
+            .cloned()
+            .ok_or_else(|| unsaid().into())
     }
 
     /// Refuses to commit on several shards what turns out to be SERIALIZABLE: the default may have become another one.
     pub(super) fn may_commit_joint(&mut self) -> Result<(), Halt> {
-        self.hear_said();
-        match self.is_joint() && self.must_stay() {
+        self.transaction.hear_said(&mut self.servers, &self.state);
+        match self.servers.is_joint() && self.transaction.must_stay(&self.servers, &self.state) {
             true => Err(over_shards().into()),
             false => Ok(()),
-        }
-    }
-
-    /// The id by which the transaction is committed over several shards: that of its marks.
-    pub(super) fn transaction_id(&self) -> TransactionId {
-        match &self.joint {
-            Some(joint) if self.is_marked() => joint.id,
-            _ => TransactionId::random(),
         }
     }
 
@@ -211,7 +227,7 @@ impl Session {
             return Ok(());
         }
         let serializable = match (
-            self.default_isolation(),
+            self.state.default_isolation(),
             self.servers[at].lease.notes.serializable,
         ) {
             (Some(said), _) => said,

@@ -113,12 +113,9 @@ mod welcome;
 
 use crate::config::{LogStatements, PoolMode};
 use crate::core::clock::Overdue;
-use crate::core::code::{Behind, Code};
-use crate::core::{Changing, Core, Entry, Lease, Working};
+use crate::core::code::Behind;
+use crate::core::{Core, Entry, Lease, Working};
 use crate::log::client_text;
-use crate::statements::environment::KeptEnvironment;
-use crate::statements::errors::Written;
-use crate::statements::names::Prepared;
 use crate::statements::reported_parameters::ReportedParameters;
 use crate::statements::settings::{SessionSettings, Settings};
 use crate::statements::step::{Alters, CodeEffects};
@@ -133,6 +130,7 @@ use mothership_sql::redact::redact;
 use own::Definitions;
 use state::{Block, Phase, State};
 use std::future::poll_fn;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -157,80 +155,47 @@ pub struct Attached {
     unused: bool,
 }
 
+/// The servers that work for a session, in the order in which they were attached. It is read and changed as the list that
+/// it is; whoever takes a server out of it sees to `active`.
+#[derive(Default)]
+pub(crate) struct Servers {
+    all: Vec<Attached>,
+    /// The server whose replies are outstanding in the current segment.
+    active: Option<usize>,
+}
+
+impl Deref for Servers {
+    type Target = Vec<Attached>;
+
+    fn deref(&self) -> &Vec<Attached> {
+        &self.all
+    }
+}
+
+impl DerefMut for Servers {
+    fn deref_mut(&mut self) -> &mut Vec<Attached> {
+        &mut self.all
+    }
+}
+
 /// A logged-in client.
+///
+/// A part of it owns what belongs together, and decides what needs no more than that. What only the whole can do is a
+/// method of the session.
 pub struct Session {
     core: Rc<Core>,
     topology: Arc<Topology>,
     client: Wire,
-    /// What opens connections on its behalf; none if the servers must trust us.
-    credentials: Option<Box<Credentials>>,
-    pool_mode: PoolMode,
     entry: Rc<Entry>,
+    login: beginning::Login,
     state: State,
-    servers: Vec<Attached>,
-    /// The request on the fast path; nothing is attached then.
-    fast: Option<fast::Fast>,
-    /// What it has left to the general path in the middle.
-    halfway: Option<Box<many::Halfway>>,
-    /// Wakes a request that has waited for long on the fast path, and between requests ends a session that has rested for as
-    /// long as [its settings](rests) let it.
-    patience: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-    /// What became of the request at hand in line for a connection, if it stood there on the fast path.
-    lined_up: Option<mothership_pool::pool::LinedUp>,
-    /// How often the request at hand was lost with its server or refused there, and is sent again.
-    repeated: u8,
-    /// Why its server has refused it, if one has.
-    refused: Option<repeat::Refused>,
-    /// What of the request at hand has left the input, in [buffers](primary::BUFFER) that are begun.
-    at_hand: u16,
-    /// Whether the request that was taken may be sent again.
-    again: repeat::Again,
-    /// The server whose replies are outstanding in the current segment.
-    active: Option<usize>,
-    /// The transaction block is the router's own.
-    implicit: bool,
-    /// What the open segment has bound.
-    bound: gather::Bound,
-    /// What becomes of a conflict of the write that runs.
-    conflict: gather::Conflict,
-    /// Counts what was taken from the client, but for what changes nothing.
-    taken_requests: u64,
-    /// Whether the statement that runs and others wait for each other: then it is undone, and runs again.
-    met: turns::AttemptOutcome,
-    /// All its servers are being told to commit.
-    commits: bool,
-    /// It has read so much of one message that others have their turn.
-    yields: bool,
-    /// The shard that has what the COMMIT PREPARED at hand names.
-    prepared_on: Option<u32>,
-    /// The transaction over several shards that the marks on servers name.
-    joint: Option<Box<marks::Joint>>,
-    /// Definitions may be changed by what is under way.
-    changing: Option<Box<Changing>>,
-    /// The text that the home shard was asked about last: the client may run it.
-    may_run: Option<Box<str>>,
-    /// What is known of the database, if any table is declared.
-    model: Option<Arc<crate::model::DatabaseModel>>,
+    servers: Servers,
+    fast: fast::FastPath,
+    request: repeat::RequestAtHand,
+    transaction: transact::Transaction,
+    known: knowledge::Knowledge,
     /// The rules, and what they make of the request at hand.
     rules: rules::Ruled,
-    /// What plans depend on, as of the last statement.
-    context: Option<planning::KeptContext>,
-    /// What its statements are analysed by, as it was last.
-    kept_environment: std::cell::RefCell<Option<Box<KeptEnvironment>>>,
-    /// What is known of the code in its database.
-    code: Option<Arc<Code>>,
-    /// What it began with.
-    beginning: beginning::Beginning,
-    /// The pools that it has used.
-    pools: choose::KnownPools,
-    /// CommandComplete of a write over several shards, which waits for the Sync that commits it.
-    #[allow(clippy::box_collection)]
-    // Nearly no session has one, and each keeps the place for it.
-    waiting_command: Option<Box<Vec<u8>>>,
-    /// Where the text that runs for the request at hand comes from, if it is not the client's own: errors are about it.
-    written: Option<std::rc::Rc<Written>>,
-    /// A Parse that waits for its Bind to say which server it goes to.
-    held: Option<(Box<[u8]>, std::rc::Rc<Prepared>)>,
 }
 
 /// How a session ends.
@@ -279,6 +244,35 @@ pub struct Client {
     pub settings: Settings,
 }
 
+impl Servers {
+    /// A server keeps its replies until it is asked for them, and the client may ask
+    /// only at its end: without this neither would go on.
+    fn flush_pipeline(&mut self) {
+        if let Some(at) = self.active {
+            self[at].lease.flush();
+        }
+    }
+
+    /// Whether nobody could say what became of the request at hand if its servers were left now: what they do in a block
+    /// is undone then, anything else may be done all the same.
+    fn is_outcome_unknown(&self) -> bool {
+        let unknown = |s: &Attached| {
+            let writes = s.inbox.may_write || s.inbox.wrote;
+            s.inbox.committing || (writes && !s.inbox.in_block)
+        };
+        let mut working = self.iter().filter(|s| !s.lease.ledger().is_empty());
+        working.any(unknown)
+    }
+
+    /// So many requests await their replies that no more are taken.
+    fn is_pipeline_full(&self, state: &State, topology: &Topology) -> bool {
+        let most = topology.config.limits.pipeline.get() as usize;
+        let active = self.active.and_then(|at| self.get(at));
+        state.phase == Phase::Segment
+            && active.is_some_and(|server| server.lease.ledger().len() >= most)
+    }
+}
+
 impl Session {
     /// The session of a client that has logged in; it has heard nothing from a server yet.
     pub fn new(core: Rc<Core>, topology: Arc<Topology>, client: Client) -> Session {
@@ -289,42 +283,16 @@ impl Session {
         );
         Session {
             state,
-            servers: Vec::new(),
-            fast: None,
-            halfway: None,
-            patience: None,
-            lined_up: None,
-            repeated: 0,
-            refused: None,
-            at_hand: 0,
-            again: repeat::Again::Never,
-            active: None,
-            implicit: false,
-            bound: Default::default(),
-            conflict: Default::default(),
-            taken_requests: 0,
-            met: turns::AttemptOutcome::Nobody,
-            commits: false,
-            yields: false,
-            prepared_on: None,
-            joint: None,
-            changing: None,
-            may_run: None,
-            model: None,
+            servers: Servers::default(),
+            fast: Default::default(),
+            request: Default::default(),
+            transaction: Default::default(),
+            known: Default::default(),
             rules: rules::Ruled::default(),
-            context: None,
-            kept_environment: Default::default(),
-            beginning: Default::default(),
-            code: None,
-            waiting_command: None,
-            written: None,
-            held: None,
-            pools: Default::default(),
             core,
             topology,
             client: client.wire,
-            credentials: client.credentials,
-            pool_mode: client.pool_mode,
+            login: beginning::Login::new(client.credentials, client.pool_mode),
             entry: client.entry,
         }
     }
@@ -372,14 +340,14 @@ impl Session {
     /// It ends with nothing under way, as most do: nothing of the general path is needed for that.
     fn says_goodbye(&self) -> bool {
         let rests = self.state.phase == Phase::Idle && self.servers.is_empty();
-        rests && self.halfway.is_none() && self.client.input().starts_with(TERMINATE)
+        rests && self.fast.halfway.is_none() && self.client.input().starts_with(TERMINATE)
     }
 
     /// The session has done the same for too long.
     fn too_late(&mut self, overdue: Overdue) -> End {
         self.unfold();
-        let unknown = self.is_outcome_unknown();
-        for attached in &mut self.servers {
+        let unknown = self.servers.is_outcome_unknown();
+        for attached in self.servers.iter_mut() {
             attached.lease.doubt();
         }
         let report = match overdue {
@@ -439,21 +407,10 @@ impl Session {
         End::Told(report)
     }
 
-    /// Whether nobody could say what became of the request at hand if its servers were left now: what they do in a block
-    /// is undone then, anything else may be done all the same.
-    fn is_outcome_unknown(&self) -> bool {
-        let unknown = |s: &Attached| {
-            let writes = s.inbox.may_write || s.inbox.wrote;
-            s.inbox.committing || (writes && !s.inbox.in_block)
-        };
-        let mut working = self.servers.iter().filter(|s| !s.lease.ledger.is_empty());
-        working.any(unknown)
-    }
-
     /// Takes what the client has sent, then waits for more from either side.
     async fn turn(&mut self) -> Result<(), End> {
         let mut took = false;
-        if let Some(halfway) = self.halfway.take() {
+        if let Some(halfway) = self.fast.halfway.take() {
             let result = self.go_on(*halfway).await;
             self.taken(result).await?;
             self.after_request();
@@ -465,8 +422,8 @@ impl Session {
             }
             took = true;
         }
-        if took && self.is_pipeline_full() {
-            self.flush_pipeline();
+        if took && self.servers.is_pipeline_full(&self.state, &self.topology) {
+            self.servers.flush_pipeline();
         }
         self.free_failed().await?;
         self.wait().await?;
@@ -483,30 +440,17 @@ impl Session {
         );
         // Who has lost what it had on its server is told, whatever it has sent since.
         let told = self.state.orphaned || self.state.farewell.is_some();
-        ready && !suspended && !told && !self.is_pipeline_full()
-    }
-
-    /// So many requests await their replies that no more are taken.
-    fn is_pipeline_full(&self) -> bool {
-        let most = self.topology.config.limits.pipeline.get() as usize;
-        let active = self.active.and_then(|at| self.servers.get(at));
-        self.state.phase == Phase::Segment
-            && active.is_some_and(|server| server.lease.ledger.len() >= most)
-    }
-
-    /// A server keeps its replies until it is asked for them, and the client may ask
-    /// only at its end: without this neither would go on.
-    fn flush_pipeline(&mut self) {
-        if let Some(at) = self.active {
-            let flush = mothership_proto::frontend::FLUSH;
-            self.servers[at].lease.wire.send(flush);
-        }
+        ready && !suspended && !told && !self.servers.is_pipeline_full(&self.state, &self.topology)
     }
 
     /// Tells everybody that definitions are others now.
     fn announce_change(&mut self) {
         if std::mem::take(&mut self.state.schema_changed) {
-            let behind = self.changing.as_ref().map(|changing| changing.behind);
+            let behind = self
+                .transaction
+                .changing
+                .as_ref()
+                .map(|changing| changing.behind);
             let shared = &self.core.shared;
             shared.definitions_changed(behind.unwrap_or(Behind::Changed));
         }
@@ -550,7 +494,7 @@ impl Session {
             .set(self.state.names.size().0 as u32);
         self.announce_change();
         if self.state.phase == Phase::Idle && self.state.block == Block::None {
-            self.changing = None;
+            self.transaction.changing = None;
             self.state.definitions = Definitions::Common;
             self.state.makes_code = CodeEffects::Nothing;
         }
@@ -561,10 +505,9 @@ impl Session {
         self.forget_request();
         if self.client.input().is_empty() {
             // Else it may be the same that comes.
-            self.repeated = 0;
-            self.refused = None;
+            self.request.was_answered();
         }
-        if self.lined_up.take().is_some() {
+        if self.fast.lined_up.take().is_some() {
             // It was refused, or needed no connection after all.
             self.entry.end_wait();
         }
@@ -575,7 +518,7 @@ impl Session {
             return;
         }
         if self.state.block == Block::None {
-            self.active = None;
+            self.servers.active = None;
             if self.state.pins.is_empty() {
                 // The end of a transaction may have ended them.
                 self.servers.iter_mut().for_each(|s| s.inbox.pinned = false);
@@ -597,7 +540,7 @@ impl Session {
         // A server that is in the middle of something, or keeps something of this
         // session, is closed: its lease sees to it.
         let kept = !self.state.pins.is_empty() || self.is_session_mode();
-        for attached in &mut self.servers {
+        for attached in self.servers.iter_mut() {
             // A segment without its Sync is a transaction that its server says nothing of.
             let open = self.state.block != Block::None || attached.inbox.in_segment;
             if kept || open {
@@ -636,7 +579,7 @@ impl Session {
 
     /// True if every session of this user or database keeps its server.
     fn is_session_mode(&self) -> bool {
-        self.pool_mode == PoolMode::Session
+        self.login.pool_mode == PoolMode::Session
     }
 
     /// Whether backslashes in plain strings are plain.
@@ -656,7 +599,7 @@ impl Session {
     }
 
     fn detach_all(&mut self) {
-        self.active = None;
+        self.servers.active = None;
         for attached in self.servers.drain(..) {
             attach::give_back(attached, None, &self.core);
         }

@@ -8,7 +8,7 @@
 //! of sharded tables, no server knows: they are written into the statement that asks.
 
 use super::here::is_common;
-use super::state::Block;
+use super::state::{Block, State};
 use super::{Halt, Session};
 use crate::core::notes::Remembers;
 use crate::statements::errors::{Values, Written};
@@ -249,15 +249,34 @@ const HIDDEN: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_
     'pg_catalog.pg_policy'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass, \
     'pg_catalog.pg_cast'::pg_catalog.regclass, 'pg_catalog.pg_constraint'::pg_catalog.regclass]::pg_catalog.oid[]))";
 
-impl Session {
+impl State {
+    /// Whether a statement that asks for the session's numbers may go to its server.
+    pub(super) fn may_ask_numbers(&self) -> bool {
+        let known = self.numbers.0.as_ref();
+        known.is_some_and(|known| known.ready)
+    }
+
+    /// Numbers that were taken for an INSERT, in the order of its rows.
+    pub(super) fn made_numbers(&mut self, taken: &[(&Name, i64)], within: bool) {
+        if !taken.is_empty() {
+            self.numbers.known().make(taken, within);
+        }
+    }
+
+    fn is_block_well(&self) -> bool {
+        matches!(self.block, Block::None | Block::Begun | Block::Open)
+    }
+
     /// A statement is about to run.
     pub(super) fn mind_numbers(&mut self, statement: &Prepared) {
         let runs = statement.runs.as_ref();
         let runs = runs.is_some_and(|runs| runs.body.steps.iter().any(takes));
         let takes = runs || statement.steps.iter().any(takes);
-        self.state.numbers.begin(takes);
+        self.numbers.begin(takes);
     }
+}
 
+impl Session {
     /// Whether the server of a connection that was just lent has to forget what it remembers.
     pub(super) fn must_forget_numbers(&self, at: usize) -> bool {
         let attached = &self.servers[at];
@@ -287,7 +306,7 @@ impl Session {
         if !asks(statement) && !body_asks && !named.any(|body| asks(body)) {
             return Ok(());
         }
-        if !self.is_block_well() {
+        if !self.state.is_block_well() {
             return Ok(());
         }
         let at = self.attach(self.topology.home).await?;
@@ -313,10 +332,6 @@ impl Session {
         Ok(())
     }
 
-    fn is_block_well(&self) -> bool {
-        matches!(self.state.block, Block::None | Block::Begun | Block::Open)
-    }
-
     /// Whoever takes numbers on this core from now on has a server that remembers nobody else's.
     fn numbers_missed(&mut self) -> Halt {
         self.core.numbers_asked.set(true);
@@ -329,19 +344,6 @@ impl Session {
         Ok(row.as_deref() != Some("f"))
     }
 
-    /// Whether a statement that asks for the session's numbers may go to its server.
-    pub(super) fn may_ask_numbers(&self) -> bool {
-        let known = self.state.numbers.0.as_ref();
-        known.is_some_and(|known| known.ready)
-    }
-
-    /// Numbers that were taken for an INSERT, in the order of its rows.
-    pub(super) fn made_numbers(&mut self, taken: &[(&Name, i64)], within: bool) {
-        if !taken.is_empty() {
-            self.state.numbers.known().make(taken, within);
-        }
-    }
-
     /// How numbers of which only the router knows are written into a statement that asks for them.
     pub(super) async fn with_numbers(
         &mut self,
@@ -352,7 +354,7 @@ impl Session {
         };
         if self.state.numbers.made().is_none()
             || !step.pins.has(Pin::SequenceState)
-            || !self.is_block_well()
+            || !self.state.is_block_well()
         {
             return Ok(None);
         }
@@ -415,7 +417,7 @@ impl Session {
         let sql = std::str::from_utf8(step.span.of(&statement.sql));
         let sql = sql.map_err(|_| super::dispatch::not_utf8())?;
         let text = fill.with_constants(sql, &[]).ok_or_else(currval_refused)?;
-        self.check_text(text.as_bytes())?;
+        self.topology.check_text(text.as_bytes())?;
         let values = Values::Constants(Rc::from([]));
         let written = Written::filled(statement, step.span, Rc::clone(&plan), values);
         Ok(Some((self.queried(text.as_bytes()), Rc::new(written))))

@@ -3,9 +3,10 @@
 //! Nobody else sees such definitions before COMMIT, and the router's own connections would wait for what the transaction
 //! has locked. So its servers are asked within it; shards that take no part in it are read as always.
 
-use super::state::Block;
+use super::state::{Block, State};
 use super::{Halt, Session};
 use crate::model::{LoadError, ModelError};
+use crate::topology::Topology;
 use mothership_catalog::Catalog;
 use mothership_catalog::own::{self, TransactionCatalog};
 use mothership_proto::report::{Report, sqlstate};
@@ -35,17 +36,20 @@ pub(super) enum Others {
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-impl Session {
+impl State {
     /// Whether the open transaction plans by definitions of its own, or would have to.
-    pub(super) fn has_own_definitions(&self) -> bool {
-        self.state.definitions != Definitions::Common && self.topology.declared
+    pub(super) fn has_own_definitions(&self, topology: &Topology) -> bool {
+        self.definitions != Definitions::Common && topology.declared
     }
+}
 
+impl Session {
     /// Reads them, unless that was done since they changed. Without servers that can be asked, all stays as it is, and
     /// `check_defined` refuses what may concern them.
     pub(super) async fn see_own_definitions(&mut self) -> Result<(), Halt> {
         let epoch = self.core.shared.schema_epoch.load(Ordering::SeqCst);
         let is_current = self
+            .known
             .model
             .as_ref()
             .is_some_and(|model| model.epoch >= epoch);
@@ -63,7 +67,7 @@ impl Session {
         epoch: u64,
         others: Others,
     ) -> Result<(), Halt> {
-        let Some(model) = self.model.clone() else {
+        let Some(model) = self.known.model.clone() else {
             return Ok(());
         };
         let open = matches!(self.state.block, Block::Begun | Block::Open);

@@ -34,7 +34,7 @@ impl Session {
             RolePassword::Unclear => return Err(unclear().into()),
         };
         // It is hashed as the servers' encoding has it.
-        if !password.is_ascii() && self.text_context().encoding != Encoding::Utf8 {
+        if !password.is_ascii() && self.state.text_context().encoding != Encoding::Utf8 {
             return Err(unclear().into());
         }
         let mut scram = None;
@@ -78,7 +78,7 @@ impl Session {
             true => b"SHOW password_encryption; SHOW scram_iterations",
             false => b"SHOW password_encryption",
         };
-        self.send_router_query(at, question, false);
+        self.servers.send_router_query(at, question, false);
         let mut answers: Vec<Vec<u8>> = Vec::new();
         self.each_message(at, |frame, reply, _| {
             if frame.tag() == tag::DATA_ROW

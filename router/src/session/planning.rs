@@ -3,7 +3,7 @@
 //! Plans are kept with the statement and with its shape, keyed by the model and by what of the session a plan depends
 //! on.
 
-use super::state::Unfollowed;
+use super::state::{State, Unfollowed};
 use super::{Halt, Session};
 use crate::model::DatabaseModel;
 use crate::statements::environment::{Environment, KeptEnvironment, Owner};
@@ -13,6 +13,7 @@ use crate::statements::preference;
 use crate::statements::settings::{Settings, Value};
 use crate::statements::shapes::{Known, Room, Shaped};
 use crate::statements::temporary::TemporaryNames;
+use crate::topology::Topology;
 use mothership_catalog::types::builtin_oid;
 use mothership_plan::{Plan, PlanContext, Temporary, TextContext};
 use mothership_proto::report::{Report, sqlstate};
@@ -28,6 +29,32 @@ use std::sync::Arc;
 /// hundred milliseconds at most (`limits.parsed_statement`, and the bounds of `plan::parse`).
 const LARGE: usize = 16 * 1024;
 
+impl State {
+    /// What the text of a key's value means in this session.
+    pub(super) fn text_context(&self) -> TextContext {
+        *self.told.text()
+    }
+}
+
+impl Topology {
+    /// Longer ones are refused, whatever is known of their shape.
+    pub(super) fn check_length(&self, sql: &[u8]) -> Result<(), Halt> {
+        let limit = self.config.limits.parsed_statement.bytes();
+        if sql.len() > limit {
+            return Err(Report::error(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                format!(
+                    "statement of {} bytes is too long to be routed to shards",
+                    sql.len()
+                ),
+            )
+            .hint("The setting is limits.parsed_statement.")
+            .into());
+        }
+        Ok(())
+    }
+}
+
 impl Session {
     /// The plan of a statement, from memory or made anew.
     pub(super) fn plan(
@@ -40,7 +67,7 @@ impl Session {
         let Some(shaped) = &statement.shaped else {
             return self.own_plan(statement, at, sql, model);
         };
-        if self.has_own_definitions() {
+        if self.state.has_own_definitions(&self.topology) {
             // Nobody else plans by them.
             return self.own_plan(statement, at, sql, model);
         }
@@ -50,7 +77,7 @@ impl Session {
         {
             return Ok(Rc::clone(&served.plan));
         }
-        self.check_length(sql.as_bytes())?;
+        self.topology.check_length(sql.as_bytes())?;
         let types = statement.origin.types();
         match shaped.entry.plan(model.version, &context, types) {
             Known::Plan(known) if model.planner().is_valid_for(&known, sql) => {
@@ -85,23 +112,6 @@ impl Session {
         self.core.shapes.find(sql, self.standard_strings(), room)
     }
 
-    /// Longer ones are refused, whatever is known of their shape.
-    pub(super) fn check_length(&self, sql: &[u8]) -> Result<(), Halt> {
-        let limit = self.topology.config.limits.parsed_statement.bytes();
-        if sql.len() > limit {
-            return Err(Report::error(
-                sqlstate::PROGRAM_LIMIT_EXCEEDED,
-                format!(
-                    "statement of {} bytes is too long to be routed to shards",
-                    sql.len()
-                ),
-            )
-            .hint("The setting is limits.parsed_statement.")
-            .into());
-        }
-        Ok(())
-    }
-
     /// Makes the plan of a large statement, if it has none yet. Of all clients one is served at a time, so that what such
     /// plans take of memory while they are made is taken once.
     ///
@@ -115,7 +125,7 @@ impl Session {
         if sql.len() <= LARGE || sql.len() > most {
             return;
         }
-        let (Some(model), Ok(sql)) = (self.model.clone(), std::str::from_utf8(sql)) else {
+        let (Some(model), Ok(sql)) = (self.known.model.clone(), std::str::from_utf8(sql)) else {
             return;
         };
         let context = self.context();
@@ -151,7 +161,7 @@ impl Session {
             return Ok(Rc::clone(&known.plan));
         }
         drop(plans);
-        self.check_length(sql.as_bytes())?;
+        self.topology.check_length(sql.as_bytes())?;
         let full = full_context(&context, &statement.origin);
         let plan = Rc::new(model.plan(sql, &full));
         statement.keep(at, model.version, context, &plan);
@@ -163,7 +173,7 @@ impl Session {
         let settings = Arc::clone(self.state.in_force());
         let temporary = self.temporary();
         let strings = self.standard_strings();
-        if let Some(kept) = &self.context
+        if let Some(kept) = &self.known.context
             && Arc::ptr_eq(&kept.settings, &settings)
             && (kept.unclear_path || kept.context.temporary == temporary)
             && kept.context.standard_conforming_strings == strings
@@ -197,7 +207,7 @@ impl Session {
             standard_conforming_strings: strings,
             gathers: preference::gathers(&settings),
         });
-        self.context = Some(KeptContext {
+        self.known.context = Some(KeptContext {
             settings,
             unclear_path,
             context: Rc::clone(&context),
@@ -243,7 +253,7 @@ impl Session {
         let who = &self.entry.who;
         let alone = self.state.marks.alone(self.state.pins);
         let alone = alone.map(|mark| (who.number, mark));
-        if let Some(kept) = &*self.kept_environment.borrow()
+        if let Some(kept) = &*self.known.kept_environment.borrow()
             && Arc::ptr_eq(&kept.in_force, in_force)
             && Arc::ptr_eq(&kept.lasting, lasting)
             && kept.alone == alone
@@ -253,12 +263,13 @@ impl Session {
         let owner = Owner {
             database: Arc::clone(&who.database),
             user: Arc::clone(&who.server_user),
-            begins: self.beginning.of,
+            begins: self.login.beginning.of,
             alone,
         };
-        let kept = &self.beginning.kept;
+        let kept = &self.login.beginning.kept;
         let environment = self.core.environments.of(owner, in_force, lasting, kept);
-        self.kept_environment
+        self.known
+            .kept_environment
             .replace(Some(Box::new(KeptEnvironment {
                 in_force: Arc::clone(in_force),
                 lasting: Arc::clone(lasting),
@@ -266,11 +277,6 @@ impl Session {
                 environment: Rc::clone(&environment),
             })));
         environment
-    }
-
-    /// What the text of a key's value means in this session.
-    pub(super) fn text_context(&self) -> TextContext {
-        *self.state.told.text()
     }
 }
 

@@ -24,13 +24,13 @@ impl Session {
         statement: &Prepared,
         at: usize,
     ) -> Result<(), Halt> {
-        self.prepared_on = None;
+        self.transaction.prepared_on = None;
         let kind = statement.steps.get(at).map(|step| &step.kind);
         let Some(Kind::FinishPrepared(name)) = kind else {
             return Ok(());
         };
         // In a block it fails on whichever server.
-        if self.model.is_none() || self.state.block != Block::None {
+        if self.known.model.is_none() || self.state.block != Block::None {
             return Ok(());
         }
         let name = name.clone();
@@ -47,7 +47,7 @@ impl Session {
             }
         }
         match (&found[..], silent) {
-            ([one], _) => self.prepared_on = u32::try_from(*one).ok(),
+            ([one], _) => self.transaction.prepared_on = u16::try_from(*one).ok(),
             ([], None) => {}
             ([], Some(error)) => {
                 tracing::warn!(error = %crate::log::Chain(&error), "cannot look for what is prepared");

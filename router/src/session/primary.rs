@@ -3,11 +3,13 @@
 
 use super::attach::lease_report;
 use super::choose::{Chosen, Use, Wants};
-use super::repeat::Refused;
+use super::repeat::{Refused, RequestAtHand};
 use super::{Halt, Session};
 use crate::core::{Full, Holding};
+use crate::topology::Topology;
 use mothership_pool::health::{Failure, WhyNot};
 use mothership_pool::pool::LeaseError;
+use mothership_pool::wire::Wire;
 use mothership_proto::report::{Report, sqlstate};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +50,30 @@ impl Wait {
     }
 }
 
+impl Topology {
+    /// Nobody serves a read that only replicas may serve.
+    pub(super) fn no_replica(&self, shard: usize) -> Report {
+        let name = &self.shards[shard].name;
+        let message = format!("shard \"{name}\" has no replica that may serve this read");
+        Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
+            .detail("its reads go to replicas only, and none is up, fresh enough and of the label that is asked for")
+            .hint("SHOW ENDPOINTS in the console says what is known of each server. With reads = \"prefer-replicas\" the primary serves such reads.")
+    }
+}
+
+impl RequestAtHand {
+    /// Whether this server has refused the write at hand, and says that it would refuse it again.
+    fn is_read_only(&self, topology: &Topology, shard: usize, server: usize) -> bool {
+        matches!(self.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
+            && topology.health.is_read_only(shard, server)
+    }
+
+    /// What the request at hand takes in memory, with all that the client has sent since.
+    fn bytes_waiting(&self, client: &Wire) -> usize {
+        client.input().len() + usize::from(self.buffers) * BUFFER
+    }
+}
+
 impl Session {
     /// A connection to the primary. Waits for one to be known and to take connections as `failover` allows.
     pub(super) async fn choose_primary(
@@ -66,8 +92,8 @@ impl Session {
             let over = wait.as_ref().is_some_and(|wait| wait.left().is_zero());
             let report = match self.topology.writer(shard) {
                 // In the end the client hears it from the server itself.
-                Ok(server) if !over && self.is_read_only(shard, server) => {
-                    self.no_server(shard, WhyNot::NoneFit)
+                Ok(server) if !over && self.request.is_read_only(&self.topology, shard, server) => {
+                    no_server(&self.topology, shard, WhyNot::NoneFit)
                 }
                 Ok(server) => {
                     // A server that never was a primary has not failed over: more likely its address is wrong.
@@ -83,7 +109,7 @@ impl Session {
                             return Ok(chosen);
                         }
                         Err(error) => {
-                            let is_down = self.report_failed(shard, server, &error);
+                            let is_down = self.topology.report_failed(shard, server, &error);
                             late += u32::from(is_late(&error));
                             if !is_down
                                 || !is_primary
@@ -97,7 +123,7 @@ impl Session {
                 }
                 // That does not change. A primary that was disabled may be enabled, or another may take its place.
                 Err(why @ WhyNot::NoGroup) => {
-                    return Err(Halt::Fail(self.no_server(shard, why)));
+                    return Err(Halt::Fail(no_server(&self.topology, shard, why)));
                 }
                 Err(why) => {
                     // The next one may be another server.
@@ -109,7 +135,7 @@ impl Session {
                     {
                         return Ok(chosen);
                     }
-                    self.no_server(shard, why)
+                    no_server(&self.topology, shard, why)
                 }
             };
             let so_far = match wait.take() {
@@ -129,7 +155,7 @@ impl Session {
 
     /// Has the server asked that has refused the write at hand: whether it is the primary, and takes writes.
     async fn confirm_refused(&mut self, shard: usize) -> Result<(), Halt> {
-        match self.refused {
+        match self.request.refused {
             Some(Refused::Write(server)) => {
                 let health = Arc::clone(&self.topology.health);
                 let confirmed = async { health.confirm(shard, server.into()).await };
@@ -139,17 +165,12 @@ impl Session {
         }
     }
 
-    /// Whether this server has refused the write at hand, and says that it would refuse it again.
-    fn is_read_only(&self, shard: usize, server: usize) -> bool {
-        matches!(self.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
-            && self.topology.health.is_read_only(shard, server)
-    }
-
     fn begin_wait(&self, shard: usize) -> Result<Wait, Halt> {
         let config = &self.topology.config;
         let held = &self.core.shared.held;
-        let held = held.hold(self.bytes_waiting(), &config.failover);
-        let holding = held.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
+        let held = held.hold(self.request.bytes_waiting(&self.client), &config.failover);
+        let holding =
+            held.map_err(|full| Halt::Fail(too_many_wait(&self.topology, shard, full)))?;
         // What it holds on other shards, others may wait for.
         let limit = match self.servers.is_empty() {
             true => config.failover.window,
@@ -160,11 +181,6 @@ impl Session {
             limit,
             holding,
         })
-    }
-
-    /// What the request at hand takes in memory, with all that the client has sent since.
-    fn bytes_waiting(&self) -> usize {
-        self.client.input().len() + usize::from(self.at_hand) * BUFFER
     }
 
     /// Waits for a while. Fails with `report` if the time is over.
@@ -189,8 +205,10 @@ impl Session {
             let _ = self.while_client_waits(known).await?;
         }
         let limits = &self.topology.config.failover;
-        let grown = wait.holding.holds(self.bytes_waiting(), limits);
-        grown.map_err(|full| Halt::Fail(self.too_many_wait(shard, full)))?;
+        let grown = wait
+            .holding
+            .holds(self.request.bytes_waiting(&self.client), limits);
+        grown.map_err(|full| Halt::Fail(too_many_wait(&self.topology, shard, full)))?;
         self.take_over_configuration(shard)?;
         Ok(wait)
     }
@@ -214,36 +232,27 @@ impl Session {
         self.topology = topology;
         Ok(())
     }
+}
 
-    fn too_many_wait(&self, shard: usize, full: Full) -> Report {
-        let name = &self.topology.shards[shard].name;
-        let Full { requests, bytes } = full;
-        Report::error(
-            sqlstate::TOO_MANY_CONNECTIONS,
-            format!("shard \"{name}\" has no primary, and too many requests wait for one"),
-        )
-        .detail(format!(
-            "{requests} requests with {bytes} bytes wait already."
-        ))
-        .hint("The settings are failover.requests and failover.size.")
-    }
+fn no_server(topology: &Topology, shard: usize, why: WhyNot) -> Report {
+    let name = &topology.shards[shard].name;
+    Report::error(
+        sqlstate::CANNOT_CONNECT_NOW,
+        format!("shard \"{name}\" has no server for this statement"),
+    )
+    .detail(topology.in_words(shard, why))
+    .hint("SHOW ENDPOINTS in the console says what is known of each server.")
+}
 
-    /// Nobody serves a read that only replicas may serve.
-    pub(super) fn no_replica(&self, shard: usize) -> Report {
-        let name = &self.topology.shards[shard].name;
-        let message = format!("shard \"{name}\" has no replica that may serve this read");
-        Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
-            .detail("its reads go to replicas only, and none is up, fresh enough and of the label that is asked for")
-            .hint("SHOW ENDPOINTS in the console says what is known of each server. With reads = \"prefer-replicas\" the primary serves such reads.")
-    }
-
-    fn no_server(&self, shard: usize, why: WhyNot) -> Report {
-        let name = &self.topology.shards[shard].name;
-        Report::error(
-            sqlstate::CANNOT_CONNECT_NOW,
-            format!("shard \"{name}\" has no server for this statement"),
-        )
-        .detail(self.topology.in_words(shard, why))
-        .hint("SHOW ENDPOINTS in the console says what is known of each server.")
-    }
+fn too_many_wait(topology: &Topology, shard: usize, full: Full) -> Report {
+    let name = &topology.shards[shard].name;
+    let Full { requests, bytes } = full;
+    Report::error(
+        sqlstate::TOO_MANY_CONNECTIONS,
+        format!("shard \"{name}\" has no primary, and too many requests wait for one"),
+    )
+    .detail(format!(
+        "{requests} requests with {bytes} bytes wait already."
+    ))
+    .hint("The settings are failover.requests and failover.size.")
 }

@@ -62,7 +62,7 @@ impl Session {
         let is_resolved = about.as_ref().is_some_and(|a| a.target().is_some());
         let told = told(&statement.sql, strings, own, is_resolved).map_err(hidden)?;
         if let Some(told) = &told {
-            self.check_text(&told.sql)?;
+            self.topology.check_text(&told.sql)?;
         }
         Ok(told.map(|told| (told, about)))
     }

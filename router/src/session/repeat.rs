@@ -11,13 +11,19 @@
 
 use super::choose::Wants;
 use super::inbox::Inbox;
-use super::state::{Block, Phase};
-use super::{Attached, Session};
+use super::state::{Block, Phase, State};
+use super::transact::Transaction;
+use super::turns::AttemptOutcome;
+use super::{Attached, Servers, Session};
 use crate::core::Lease;
+use crate::statements::errors::Written;
+use crate::statements::names::Prepared;
+use crate::topology::Topology;
 use mothership_pool::connection::{Broken, Farewell};
 use mothership_pool::refusal::Refusal;
 use mothership_proto::frame::FrameError;
 use mothership_proto::report::{Report, sqlstate};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,9 +38,10 @@ pub(super) const MAX_REPEATS: u8 = 4;
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// When a request may be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Again {
     /// It may not.
+    #[default]
     Never,
     /// When its server has refused it: it is one statement that writes.
     Refused,
@@ -62,6 +69,78 @@ pub enum Refused {
     Write(u8),
 }
 
+/// What is known of the request at hand, from when it is taken until it is answered.
+///
+/// Whether it may be sent again is decided when it is sent. How often it was, and why, outlives each attempt.
+#[derive(Default)]
+pub struct RequestAtHand {
+    /// How many were taken from the client, but for what changes nothing.
+    pub(super) taken: u64,
+    /// A Parse that waits for its Bind to say which server it goes to.
+    pub(super) held: Option<(Box<[u8]>, Rc<Prepared>)>,
+    /// Whether it may be sent again, once it was taken.
+    pub(super) again: Again,
+    /// How often it was lost with its server or refused there, and is sent again.
+    pub(super) repeated: u8,
+    /// Why its server has refused it, if one has.
+    pub(super) refused: Option<Refused>,
+    /// What of it has left the input, in [buffers](super::primary::BUFFER) that are begun.
+    pub(super) buffers: u16,
+    /// Whether the statement that runs and others wait for each other: then it is undone, and runs again.
+    pub(super) met: AttemptOutcome,
+    /// So much of one message was read that others have their turn.
+    pub(super) yields: bool,
+    /// Where the text that runs for it comes from, if it is not the client's own: errors are about it.
+    pub(super) written: Option<Rc<Written>>,
+}
+
+impl RequestAtHand {
+    /// It is answered, and what comes next is another one.
+    pub(super) fn was_answered(&mut self) {
+        self.repeated = 0;
+        self.refused = None;
+    }
+
+    /// It will be sent once more, as its server has refused it.
+    fn refuse(&mut self, refused: Refused) {
+        self.refused = Some(refused);
+        self.repeated += 1;
+    }
+
+    /// Whether it may be sent once more, now that this connection is lost.
+    pub(super) fn may_repeat(&self, lease: &Lease) -> bool {
+        let broken_off = || lease.standing.is_broken_off().then_some(Farewell::NotReady);
+        let farewell = lease.farewell().or_else(broken_off);
+        repeats(farewell, lease.opened.elapsed(), self.repeated)
+    }
+
+    fn is_unseen(&self, servers: &Servers, state: &State, at: usize) -> bool {
+        let Some(Attached {
+            lease, inbox, kept, ..
+        }) = servers.get(at)
+        else {
+            return false;
+        };
+        let all_owed = |kept: &Kept| kept.owed > 0 && lease.ledger().len() == kept.owed;
+        kept.as_deref().is_some_and(all_owed)
+            && matches!(state.phase, Phase::Query | Phase::Syncing)
+            && !(inbox.passed || inbox.fatal || state.skipping)
+            && self.repeated < MAX_REPEATS
+    }
+
+    /// The request at hand will be sent once more, as its server is lost.
+    pub(super) fn count_repeat(&mut self, state: &mut State, lost: &Lease) {
+        self.repeated += 1;
+        state.tally.repeats();
+        tracing::info!(
+            server = %lost.pool().opener().endpoint().address,
+            said = ?lost.farewell(),
+            repeated = self.repeated,
+            "lost a server connection; the read is sent once more",
+        );
+    }
+}
+
 /// A request that was sent to one server and could be sent again.
 pub struct Kept {
     bytes: Vec<u8>,
@@ -70,13 +149,34 @@ pub struct Kept {
     owed: usize,
 }
 
+impl Topology {
+    /// Whether a lone server's connections were broken off because it says nothing: who has waited for it so long waits
+    /// for it no longer. Where there are others, one of them may answer.
+    pub(super) fn was_silent(&self, shard: usize, server: usize) -> bool {
+        if self.shards[shard].servers.len() > 1 {
+            return false;
+        }
+        let limit = self.config.failover.silence;
+        let down = self.health.down_for(shard, server);
+        limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))
+    }
+}
+
+impl Transaction {
+    /// Whether a server got nothing of the client's, nor any other one: if it is lost, the client need not know.
+    pub(super) fn is_unused(&self, servers: &Servers, state: &State, at: usize) -> bool {
+        let nothing = matches!(state.block, Block::None | Block::Begun) && !self.implicit;
+        nothing && servers.len() == 1 && servers[at].unused
+    }
+}
+
 impl Session {
     /// A request was taken, and perhaps sent.
     pub(super) fn keep_request(&mut self, bytes: Vec<u8>) {
-        let again = std::mem::replace(&mut self.again, Again::Never);
+        let again = std::mem::replace(&mut self.request.again, Again::Never);
         let open = self.state.block != Block::None
-            || self.implicit
-            || self.changing.is_some()
+            || self.transaction.implicit
+            || self.transaction.changing.is_some()
             || !self.state.pins.is_empty();
         let whole = matches!(self.state.phase, Phase::Query | Phase::Syncing);
         let mut alone = match self.servers.as_mut_slice() {
@@ -92,7 +192,7 @@ impl Session {
             Some(server) => {
                 // A cancel that comes from now on is about this request, and ends it.
                 self.entry.cancelled.set(false);
-                let owed = server.lease.ledger.len();
+                let owed = server.lease.ledger().len();
                 server.kept = Some(Box::new(Kept { bytes, again, owed }));
             }
             None => self.core.give_scratch(bytes),
@@ -108,19 +208,20 @@ impl Session {
 
     /// Whether the server is gone that works for a request of which nothing was seen. Pending while it says nothing.
     pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<bool> {
-        if !self.is_unseen(at) {
+        if !self.request.is_unseen(&self.servers, &self.state, at) {
             return Poll::Ready(false);
         }
         let server = &mut self.servers[at];
         let reads = server.kept.as_ref().is_some_and(|k| k.again == Again::Lost);
         let gone = server.lease.poll_farewell(cx);
         // What cannot be sent again is told in the server's own words.
-        gone.map(|gone| gone && reads && self.may_repeat(&self.servers[at].lease))
+        gone.map(|gone| gone && reads && self.request.may_repeat(&self.servers[at].lease))
     }
 
     /// Takes the request at hand back from a server that has refused it. False if it has not, or has before.
     pub(super) fn takes_back_refused(&mut self, at: usize) -> bool {
-        if self.refused.is_some() || !self.is_unseen(at) {
+        if self.request.refused.is_some() || !self.request.is_unseen(&self.servers, &self.state, at)
+        {
             return false;
         }
         let Attached {
@@ -144,10 +245,9 @@ impl Session {
         // What else it says is not waited for.
         attached.lease.doubt();
         if let Refused::Write(_) = refused {
-            self.report_lost(shard, server);
+            self.topology.report_lost(shard, server);
         }
-        self.refused = Some(refused);
-        self.repeated += 1;
+        self.request.refuse(refused);
         self.state.tally.repeats();
         tracing::info!(
             server = %attached.lease.pool().opener().endpoint().address,
@@ -157,23 +257,9 @@ impl Session {
         true
     }
 
-    fn is_unseen(&self, at: usize) -> bool {
-        let Some(Attached {
-            lease, inbox, kept, ..
-        }) = self.servers.get(at)
-        else {
-            return false;
-        };
-        let all_owed = |kept: &Kept| kept.owed > 0 && lease.ledger.len() == kept.owed;
-        kept.as_deref().is_some_and(all_owed)
-            && matches!(self.state.phase, Phase::Query | Phase::Syncing)
-            && !(inbox.passed || inbox.fatal || self.state.skipping)
-            && self.repeated < MAX_REPEATS
-    }
-
     /// Takes the request at hand back from a server that is lost. False if that cannot be; nothing has changed then.
     pub(super) fn takes_back(&mut self, at: usize) -> bool {
-        if !self.is_unseen(at) {
+        if !self.request.is_unseen(&self.servers, &self.state, at) {
             return false;
         }
         let Attached {
@@ -186,8 +272,8 @@ impl Session {
         let reads = kept.as_ref().is_some_and(|k| k.again == Again::Lost);
         if !reads
             || self.entry.cancelled.get()
-            || !self.may_repeat(lease)
-            || self.was_silent(*shard, *server)
+            || !self.request.may_repeat(lease)
+            || self.topology.was_silent(*shard, *server)
         {
             return false;
         }
@@ -195,8 +281,8 @@ impl Session {
             return false;
         };
         renew(&mut attached.lease);
-        self.report_broken(attached.shard, attached.server);
-        self.count_repeat(&attached.lease);
+        self.topology.report_broken(attached.shard, attached.server);
+        self.request.count_repeat(&mut self.state, &attached.lease);
         true
     }
 
@@ -204,7 +290,7 @@ impl Session {
     fn take_back(&mut self, at: usize) -> Option<Attached> {
         let kept = self.servers[at].kept.take()?;
         let attached = self.servers.remove(at);
-        self.active = None;
+        self.servers.active = None;
         self.state.portals.close_all();
         self.state.phase = Phase::Idle;
         self.show_working();
@@ -213,53 +299,17 @@ impl Session {
         Some(attached)
     }
 
-    /// Whether a server got nothing of the client's, nor any other one: if it is lost, the client need not know.
-    pub(super) fn is_unused(&self, at: usize) -> bool {
-        let nothing = matches!(self.state.block, Block::None | Block::Begun) && !self.implicit;
-        nothing && self.servers.len() == 1 && self.servers[at].unused
-    }
-
-    /// Lets go of a server that is lost and [unused](Self::is_unused). False if it is not.
+    /// Lets go of a server that is lost and [unused](Transaction::is_unused). False if it is not.
     pub(super) fn drops_unused(&mut self, at: usize) -> bool {
-        if !self.is_unused(at) {
+        if !self.transaction.is_unused(&self.servers, &self.state, at) {
             return false;
         }
         let mut attached = self.servers.remove(at);
         renew(&mut attached.lease);
-        self.report_broken(attached.shard, attached.server);
-        self.active = None;
+        self.topology.report_broken(attached.shard, attached.server);
+        self.servers.active = None;
         self.show_working();
         true
-    }
-
-    /// The request at hand will be sent once more, as its server is lost.
-    pub(super) fn count_repeat(&mut self, lost: &Lease) {
-        self.repeated += 1;
-        self.state.tally.repeats();
-        tracing::info!(
-            server = %lost.pool().opener().endpoint().address,
-            said = ?lost.farewell(),
-            repeated = self.repeated,
-            "lost a server connection; the read is sent once more",
-        );
-    }
-
-    /// Whether a lone server's connections were broken off because it says nothing: who has waited for it so long waits
-    /// for it no longer. Where there are others, one of them may answer.
-    pub(super) fn was_silent(&self, shard: usize, server: usize) -> bool {
-        if self.topology.shards[shard].servers.len() > 1 {
-            return false;
-        }
-        let limit = self.topology.config.failover.silence;
-        let down = self.topology.health.down_for(shard, server);
-        limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))
-    }
-
-    /// Whether the request at hand may be sent once more, now that this connection is lost.
-    pub(super) fn may_repeat(&self, lease: &Lease) -> bool {
-        let broken_off = || lease.standing.is_broken_off().then_some(Farewell::NotReady);
-        let farewell = lease.farewell().or_else(broken_off);
-        repeats(farewell, lease.opened.elapsed(), self.repeated)
     }
 }
 

@@ -9,8 +9,7 @@ use crate::core::{Core, Lease};
 use crate::rests::IDLE;
 use crate::statements::settings::Settings;
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Owed, Step};
+use mothership_proto::ledger::{Audience, Step};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 impl Session {
     /// Notes how long it may rest by what holds now.
     pub(super) fn note_rests(&self) {
-        let begun = self.beginning.begins.as_ref();
+        let begun = self.login.beginning.begins.as_ref();
         let begun = begun.map(|begins| begins.rests()).unwrap_or_default();
         let said = self.state.in_force().rests();
         self.entry.pulse.set_rests(said.over(begun));
@@ -40,14 +39,10 @@ impl Session {
             return;
         }
         if self.entry.pulse.sets_timer() {
-            let until = Instant::now() + limit;
-            match &mut self.patience {
-                Some(timer) => timer.as_mut().reset(until),
-                none => *none = Some(Box::pin(tokio::time::sleep_until(until))),
-            }
+            self.fast.wake_at(Instant::now() + limit);
         }
-        let timer = self.patience.as_mut();
-        if timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+        let over = self.fast.poll_timer(cx);
+        if over.is_some_and(|over| over.is_ready()) {
             self.entry.pulse.end_rest();
             cx.waker().wake_by_ref();
         }
@@ -71,13 +66,11 @@ async fn reset(mut lease: Lease, limit: Duration) {
     let mut settings = Settings::clone(&lease.notes.settings);
     settings.remove(IDLE);
     lease.notes.settings = Arc::new(settings);
-    lease.notes.unnamed = None;
     let sql = format!("RESET {IDLE}");
-    lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
-    lease.ledger.push(Owed::Query(Audience::Router));
+    lease.query(sql.as_bytes(), Audience::Router);
     let mut failed = false;
     let done = poll_fn(|cx| {
-        while !lease.ledger.is_empty() {
+        while !lease.ledger().is_empty() {
             let polled = lease.poll_messages(cx, |frame: Frame<'_>, _: Step| {
                 failed |= frame.tag() == mothership_proto::backend::tag::ERROR;
                 mothership_pool::connection::Flow::Continue

@@ -5,6 +5,7 @@
 
 use super::attach::give_back;
 use super::dispatch::not_utf8;
+use super::knowledge::Knowledge;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
 use crate::statements::names::Prepared;
@@ -13,16 +14,29 @@ use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
 
+impl Knowledge {
+    /// The plan that a guarded one is about, if the home shard has been asked about this text just before.
+    pub(super) fn allowed(&self, plan: Rc<Plan>, sql: &str) -> Result<Rc<Plan>, Halt> {
+        let Plan::Guarded(guarded) = &*plan else {
+            return Ok(plan);
+        };
+        match self.may_run.as_deref() == Some(sql) {
+            true => Ok(Rc::new((*guarded.plan).clone())),
+            false => Err(unasked().into()),
+        }
+    }
+}
+
 impl Session {
     /// Asks what has to be asked before the `at`-th statement is dispatched.
     ///
     /// # Errors
     /// What the home shard says against it.
     pub(super) async fn ask_rights(&mut self, statement: &Prepared, at: usize) -> Result<(), Halt> {
-        self.may_run = None;
+        self.known.may_run = None;
         // Without documents no plan is guarded, and none is to be looked up for it.
         let has_documents = self.topology.config.shards.len() > self.topology.postgres;
-        if self.model.is_none() || !has_documents {
+        if self.known.model.is_none() || !has_documents {
             return Ok(());
         }
         let Some((plan, _)) = self.plan_by_known(statement, at)? else {
@@ -54,7 +68,7 @@ impl Session {
             let there = self.servers.iter().position(|server| server.shard == home);
             if let Some(there) = there.filter(|there| !self.servers[*there].inbox.pinned) {
                 let attached = self.servers.remove(there);
-                self.active = None;
+                self.servers.active = None;
                 give_back(attached, None, &self.core);
                 self.show_working();
             }
@@ -62,19 +76,8 @@ impl Session {
         let step = statement.steps.get(at);
         let sql = step.map_or(&*statement.sql, |step| step.span.of(&statement.sql));
         let sql = std::str::from_utf8(sql).map_err(|_| not_utf8())?;
-        self.may_run = Some(sql.into());
+        self.known.may_run = Some(sql.into());
         Ok(())
-    }
-
-    /// The plan that a guarded one is about, if the home shard has been asked about this text just before.
-    pub(super) fn allowed(&self, plan: Rc<Plan>, sql: &str) -> Result<Rc<Plan>, Halt> {
-        let Plan::Guarded(guarded) = &*plan else {
-            return Ok(plan);
-        };
-        match self.may_run.as_deref() == Some(sql) {
-            true => Ok(Rc::new((*guarded.plan).clone())),
-            false => Err(unasked().into()),
-        }
     }
 }
 

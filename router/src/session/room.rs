@@ -2,20 +2,39 @@
 //! savepoints, cursors, prepared statements. Asked before the statement is sent, so
 //! that a server never has what the router does not know.
 
+use super::state::State;
 use super::{Halt, Session};
 use crate::statements::settings::{Change, Settings};
 use crate::statements::step::Kind;
+use crate::topology::Topology;
 use mothership_proto::report::{Report, sqlstate};
 
-impl Session {
+impl Topology {
+    /// Fails for a text that is too long for one statement.
+    pub(super) fn check_text(&self, sql: &[u8]) -> Result<(), Halt> {
+        let most = self.config.limits.statement.bytes();
+        if sql.len() <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "statement of {} bytes is over the limit of {most} bytes",
+            sql.len()
+        );
+        let report = Report::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, message);
+        Err(report.hint("The setting is limits.statement.").into())
+    }
+}
+
+impl State {
     /// Fails if one of these statements, which run in this order, leaves too much.
     pub(super) fn check_growth<'k>(
         &self,
+        topology: &Topology,
         kinds: impl Iterator<Item = &'k Kind>,
     ) -> Result<(), Halt> {
-        let limits = &self.topology.config.limits;
-        let mut events = self.state.history.events().len();
-        let mut cursors = self.state.portals.count();
+        let limits = &topology.config.limits;
+        let mut events = self.history.events().len();
+        let mut cursors = self.portals.count();
         let mut settings: Option<Settings> = None;
         for kind in kinds {
             if leaves_a_deed(kind) {
@@ -25,7 +44,7 @@ impl Session {
                 within(events, most, what, "a transaction", "limits.savepoints")?;
             }
             match kind {
-                Kind::Declare(name) if self.state.portals.get(name.as_bytes()).is_none() => {
+                Kind::Declare(name) if self.portals.get(name.as_bytes()).is_none() => {
                     cursors += 1;
                     let most = limits.client_portals.get() as usize;
                     within(
@@ -37,8 +56,8 @@ impl Session {
                     )?;
                 }
                 Kind::Settings(changes) => {
-                    let held = settings
-                        .get_or_insert_with(|| Settings::clone(self.state.settings.current()));
+                    let held =
+                        settings.get_or_insert_with(|| Settings::clone(self.settings.current()));
                     for change in changes {
                         if let Change::Set(setting) = change {
                             held.set(&setting.name, setting.value.clone());
@@ -47,11 +66,11 @@ impl Session {
                     check_settings(held, limits)?;
                 }
                 Kind::SetTransaction(text) | Kind::SetLocal(_, text) => {
-                    let held = self.state.history.local_bytes() + text.len();
+                    let held = self.history.local_bytes() + text.len();
                     check_texts(0, held, limits)?;
                 }
                 Kind::LocalConfig(Some(changes)) => {
-                    let held = self.state.history.local_bytes();
+                    let held = self.history.local_bytes();
                     check_texts(
                         0,
                         held + crate::statements::settings::local_sql(changes).len(),
@@ -63,7 +82,9 @@ impl Session {
         }
         Ok(())
     }
+}
 
+impl Session {
     /// Fails if the client may not prepare one more statement, of this name (none is
     /// the unnamed one) and text.
     pub(super) fn check_room(&self, name: &[u8], sql: &[u8]) -> Result<(), Halt> {
@@ -114,20 +135,6 @@ impl Session {
             .into());
         }
         Ok(())
-    }
-
-    /// Fails for a text that is too long for one statement.
-    pub(super) fn check_text(&self, sql: &[u8]) -> Result<(), Halt> {
-        let most = self.topology.config.limits.statement.bytes();
-        if sql.len() <= most {
-            return Ok(());
-        }
-        let message = format!(
-            "statement of {} bytes is over the limit of {most} bytes",
-            sql.len()
-        );
-        let report = Report::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, message);
-        Err(report.hint("The setting is limits.statement.").into())
     }
 }
 

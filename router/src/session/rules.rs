@@ -162,6 +162,19 @@ impl Ruled {
     pub(super) fn is_idle(&self) -> bool {
         self.mine().is_empty() && !self.set.has_replicas()
     }
+
+    /// Which servers of a shard serve a read.
+    pub(super) fn ruled_reads(&self, topology: &Topology, shard: usize) -> (Reads, Among) {
+        let (by, label) = match &self.outcome().servers {
+            Servers::Any | Servers::Primary => {
+                let label = &topology.config.shards[shard].reads.label;
+                (None, label.as_ref())
+            }
+            Servers::By(by, label) => (Some(*by), label.as_ref()),
+        };
+        let among = label.map(|label| labelled(topology, shard, label));
+        (topology.reads(shard, by), among.unwrap_or(Among::ALL))
+    }
 }
 
 /// When a statement is looked at.
@@ -171,6 +184,22 @@ pub(super) enum RuleStage {
     Prepared,
     /// It is about to run.
     Runs,
+}
+
+impl Ruled {
+    /// Where replicas serve reads of a database without declared tables, everything else
+    /// counts as a write that they must have seen.
+    pub(super) fn may_write_unseen(&self) -> bool {
+        self.set.has_replicas() && !self.is_proven()
+    }
+
+    /// True for a Parse whose Bind says which server it goes to.
+    pub(super) fn waits_for_bind(&self, statement: &Prepared) -> bool {
+        let RuleOutcome { servers, shard, .. } = self.outcome();
+        let reads = matches!(servers, Servers::By(..));
+        let elsewhere = reads || shard.is_some();
+        elsewhere && statement.steps.len() == 1
+    }
 }
 
 impl Session {
@@ -210,7 +239,7 @@ impl Session {
 
     /// What is known of the database.
     pub(super) fn known_model(&self) -> Option<&Arc<DatabaseModel>> {
-        self.model.as_ref().or(self.rules.model.as_ref())
+        self.known.model.as_ref().or(self.rules.model.as_ref())
     }
 
     /// Works by newer knowledge from now on.
@@ -220,9 +249,9 @@ impl Session {
         }
         if self.topology.declared {
             self.rules.model = None;
-            self.model = Some(model);
+            self.known.model = Some(model);
         } else {
-            self.model = None;
+            self.known.model = None;
             self.rules.model = Some(model);
         }
     }
@@ -302,7 +331,7 @@ impl Session {
             self.rules.use_pool(&outcome);
         }
         self.rules.own().outcome = outcome;
-        self.at_home(pin.as_ref()).map(|_| ())
+        at_home(&self.topology, pin.as_ref()).map(|_| ())
     }
 
     /// Counts a request about which the rule at `at` decided, and tells the log, if the rule says so.
@@ -330,7 +359,7 @@ impl Session {
         if moment == RuleStage::Runs {
             self.entry.pulse.rule(outcome.timeout);
         }
-        let in_transaction = self.state.block != Block::None || self.implicit;
+        let in_transaction = self.state.block != Block::None || self.transaction.implicit;
         let works = (in_transaction && !self.servers.is_empty())
             || self.servers.iter().any(|server| server.inbox.in_segment);
         let set = Arc::clone(&self.rules.set);
@@ -498,7 +527,7 @@ impl Session {
     /// Without declared tables nothing is planned, but what a replica may serve must be
     /// proven all the same.
     fn prove(&mut self, statement: &Prepared) -> bool {
-        if self.model.is_some() || !self.rules.set.has_replicas() {
+        if self.known.model.is_some() || !self.rules.set.has_replicas() {
             return false;
         }
         let (Some(model), [step]) = (self.rules.model.clone(), statement.steps.as_slice()) else {
@@ -516,45 +545,9 @@ impl Session {
     pub(super) fn is_read_known(&self) -> bool {
         match &self.rules.outcome().servers {
             Servers::Primary => false,
-            Servers::Any => self.model.is_some(),
-            Servers::By(..) => self.model.is_some() || self.rules.is_proven(),
+            Servers::Any => self.known.model.is_some(),
+            Servers::By(..) => self.known.model.is_some() || self.rules.is_proven(),
         }
-    }
-
-    /// Where replicas serve reads of a database without declared tables, everything else
-    /// counts as a write that they must have seen.
-    pub(super) fn may_write_unseen(&self) -> bool {
-        self.rules.set.has_replicas() && !self.rules.is_proven()
-    }
-
-    /// True for a Parse whose Bind says which server it goes to.
-    pub(super) fn waits_for_bind(&self, statement: &Prepared) -> bool {
-        let RuleOutcome { servers, shard, .. } = self.rules.outcome();
-        let reads = matches!(servers, Servers::By(..));
-        let elsewhere = reads || shard.is_some();
-        elsewhere && statement.steps.len() == 1
-    }
-
-    /// Which servers of a shard serve a read.
-    pub(super) fn ruled_reads(&self, shard: usize) -> (Reads, Among) {
-        let (by, label) = match &self.rules.outcome().servers {
-            Servers::Any | Servers::Primary => {
-                let label = &self.topology.config.shards[shard].reads.label;
-                (None, label.as_ref())
-            }
-            Servers::By(by, label) => (Some(*by), label.as_ref()),
-        };
-        let among = label.map(|label| self.labelled(shard, label));
-        (self.topology.reads(shard, by), among.unwrap_or(Among::ALL))
-    }
-
-    fn labelled(&self, shard: usize, label: &Label) -> Among {
-        let servers = self.topology.config.shards[shard].servers.iter();
-        let without = servers.enumerate().filter(|(at, s)| {
-            let health = &self.topology.health;
-            !s.labels.contains(label) && !health.has_label(shard, *at, label.as_str())
-        });
-        without.fold(Among::ALL, |among, (at, _)| among.without(at))
     }
 
     /// What the rules leave to the route of a statement.
@@ -586,14 +579,7 @@ impl Session {
         at: usize,
     ) -> Result<usize, Halt> {
         let pin = self.pin(statement, at);
-        self.at_home(pin.as_ref())
-    }
-
-    fn at_home(&self, pin: Option<&Pin>) -> Result<usize, Halt> {
-        let shard = unplanned(shard_id(self.topology.home), pin);
-        shard
-            .map(ShardId::index)
-            .map_err(|its| elsewhere(&its).into())
+        at_home(&self.topology, pin.as_ref())
     }
 
     /// What the rules make of a statement that stands in an EXPLAIN (ROUTE): what is
@@ -680,4 +666,20 @@ pub(super) fn elsewhere(elsewhere: &Elsewhere) -> Report {
     Report::error(Elsewhere::SQLSTATE, elsewhere.to_string())
         .detail(elsewhere.detail())
         .hint(Elsewhere::HINT)
+}
+
+fn at_home(topology: &Topology, pin: Option<&Pin>) -> Result<usize, Halt> {
+    let shard = unplanned(shard_id(topology.home), pin);
+    shard
+        .map(ShardId::index)
+        .map_err(|its| elsewhere(&its).into())
+}
+
+fn labelled(topology: &Topology, shard: usize, label: &Label) -> Among {
+    let servers = topology.config.shards[shard].servers.iter();
+    let without = servers.enumerate().filter(|(at, s)| {
+        let health = &topology.health;
+        !s.labels.contains(label) && !health.has_label(shard, *at, label.as_str())
+    });
+    without.fold(Among::ALL, |among, (at, _)| among.without(at))
 }

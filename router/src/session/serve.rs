@@ -8,7 +8,7 @@ use super::repeat::{Abandoned, Again, renew};
 use super::state::{Block, Ended, Phase, State};
 use super::turns::AttemptOutcome;
 use super::{
-    Attached, End, Halt, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
+    Attached, End, Halt, Servers, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
 };
 use crate::core::Life;
 use crate::core::clock::Doing;
@@ -18,7 +18,7 @@ use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
 use mothership_proto::frontend::tag;
-use mothership_proto::ledger::{Event, Owed, Step};
+use mothership_proto::ledger::{Audience, Event, Step};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::quote::identifier;
 use std::borrow::Cow;
@@ -30,10 +30,18 @@ pub(super) const READ_AHEAD: usize = 64 * 1024;
 /// So many bytes of a message that is not whole are read before others have their turn.
 const AT_ONCE: usize = 1024 * 1024;
 
+impl Servers {
+    /// Whether a server that the session keeps may still get a cancel that was meant for an earlier request.
+    fn is_being_cancelled(&self, state: &State) -> bool {
+        let pending = |s: &Attached| s.lease.cancel.is_pending();
+        state.phase == Phase::Idle && self.iter().any(pending)
+    }
+}
+
 impl Session {
     /// Takes one message from the client's input, if a whole one is there.
     pub(super) async fn take_frame(&mut self) -> Result<bool, End> {
-        if self.is_being_cancelled() {
+        if self.servers.is_being_cancelled(&self.state) {
             self.wait_for_cancels().await;
         }
         match self.take_segment().await {
@@ -70,24 +78,18 @@ impl Session {
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(message.bytes);
         self.client.consume(length);
-        self.again = Again::Never;
-        self.at_hand = primary::buffers(length);
+        self.request.again = Again::Never;
+        self.request.buffers = primary::buffers(length);
         let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
-        self.at_hand = 0;
+        self.request.buffers = 0;
         self.keep_request(bytes);
         self.taken(result).await
-    }
-
-    /// Whether a server that the session keeps may still get a cancel that was meant for an earlier request.
-    fn is_being_cancelled(&self) -> bool {
-        let pending = |s: &Attached| s.lease.cancel.is_pending();
-        self.state.phase == Phase::Idle && self.servers.iter().any(pending)
     }
 
     /// PostgreSQL signals a backend and then its process group, so that the second signal may come when the request has
     /// ended. Its next request waits until the server has closed the connection of the cancel.
     async fn wait_for_cancels(&mut self) {
-        for attached in &self.servers {
+        for attached in self.servers.iter() {
             attached.lease.cancel.settled().await;
         }
     }
@@ -119,9 +121,9 @@ impl Session {
                 Err(unknown(message).into())
             };
         }
-        self.written = None;
+        self.request.written = None;
         if !matches!(message, tag::DESCRIBE | tag::FLUSH) {
-            self.taken_requests += 1;
+            self.request.taken += 1;
             self.state.worked |= self.state.block != Block::None;
         }
         if message != tag::SYNC {
@@ -149,7 +151,7 @@ impl Session {
         if !belongs_to_copy(message) {
             return Err(End::Told(unexpected_in_copy(message)));
         }
-        let Some(at) = self.active else {
+        let Some(at) = self.servers.active else {
             self.client.consume(length);
             return Ok(());
         };
@@ -157,7 +159,7 @@ impl Session {
         // The server ignores Flush and Sync here, "for the convenience of client
         // libraries".
         if !matches!(message, tag::FLUSH | tag::SYNC) {
-            server.lease.wire.send(&self.client.input()[..length]);
+            server.lease.pass_copy(&self.client.input()[..length]);
         }
         self.client.consume(length);
         if matches!(message, tag::COPY_DONE | tag::COPY_FAIL) {
@@ -220,11 +222,11 @@ impl Session {
             }
         }
         // A server that does not take COPY data holds the client back.
-        if let Some(at) = self.active
+        if let Some(at) = self.servers.active
             && let Some(server) = self.servers.get_mut(at)
-            && server.lease.wire.unsent() > copy_buffer
+            && server.lease.unsent() > copy_buffer
         {
-            match server.lease.wire.poll_drained(cx, copy_buffer / 2) {
+            match server.lease.poll_drained(cx, copy_buffer / 2) {
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             }
@@ -237,7 +239,7 @@ impl Session {
         let hoards = doing == Doing::Unfinished && before >= HOARD as usize;
         let pressure = &self.core.shared.pressure;
         // It is held back until memory is measured, at most pressure::LOOK.
-        if std::mem::take(&mut self.yields) || hoards && pressure.holds_back() {
+        if std::mem::take(&mut self.request.yields) || hoards && pressure.holds_back() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -251,7 +253,7 @@ impl Session {
                     pressure.grew(n);
                 }
                 // Whoever sends faster than is read would have the core for as long as he sends.
-                self.yields = before / AT_ONCE != (before + n) / AT_ONCE;
+                self.request.yields = before / AT_ONCE != (before + n) / AT_ONCE;
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
@@ -260,7 +262,7 @@ impl Session {
 
     /// What the session waits for.
     fn doing(&self) -> Doing {
-        let owed = || self.servers.iter().any(|s| !s.lease.ledger.is_empty());
+        let owed = || self.servers.iter().any(|s| !s.lease.ledger().is_empty());
         // Of whole messages nothing is left in the input then.
         let begun = !self.client.input().is_empty() && self.may_take();
         let copies = matches!(self.state.phase, Phase::CopyIn { .. });
@@ -290,7 +292,7 @@ impl Session {
             Life::Draining => idle,
             Life::Ending => true,
         };
-        (goes || self.entry.killed.get()).then(|| match self.is_outcome_unknown() {
+        (goes || self.entry.killed.get()).then(|| match self.servers.is_outcome_unknown() {
             false => Report::fatal(
                 sqlstate::ADMIN_SHUTDOWN,
                 "terminating connection due to administrator command",
@@ -345,17 +347,17 @@ impl Session {
     /// Brings the notes of the connection up to date.
     pub(super) fn after_messages(&mut self, at: usize) {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
-        let unforgotten = lease.ledger.take_unforgotten();
+        let unforgotten = lease.take_unforgotten();
         let is_news = !inbox.parsed.is_empty() || !unforgotten.is_empty() || inbox.discarded;
         for id in inbox.parsed.drain(..).chain(unforgotten) {
             lease.notes.prepared.insert(id);
         }
         if std::mem::take(&mut inbox.discarded) {
             lease.notes.prepared.clear();
-            lease.notes.unnamed = None;
+            lease.unnamed = None;
         }
         if std::mem::take(&mut inbox.unnamed_lost) {
-            lease.notes.unnamed = None;
+            lease.unnamed = None;
         }
         if is_news {
             lease
@@ -366,7 +368,7 @@ impl Session {
         let (shard, server) = (self.servers[at].shard, self.servers[at].server);
         if read_only && self.servers[at].is_primary {
             // Perhaps it is none any longer.
-            self.report_lost(shard, server);
+            self.topology.report_lost(shard, server);
         }
         let Attached { inbox, .. } = &mut self.servers[at];
         if inbox.fatal {
@@ -379,7 +381,7 @@ impl Session {
     fn lose_transaction(&mut self) {
         if self.state.block != Block::None {
             self.state.end_block(Ended::Undone);
-            if !self.implicit {
+            if !self.transaction.implicit {
                 self.state.block = Block::Lost;
             }
             self.state.untold.set(self.state.phase == Phase::Idle);
@@ -389,7 +391,7 @@ impl Session {
         for mut other in self.servers.drain(..) {
             other.lease.doubt();
         }
-        self.implicit = false;
+        self.transaction.implicit = false;
         self.show_working();
         self.state.portals.close_all();
         // As with PostgreSQL itself: who listens there, or has a lock, would wait for nothing.
@@ -415,10 +417,10 @@ impl Session {
             _ => attached.inbox.fatal && !attached.inbox.leaving,
         };
         match own_matter {
-            true => self.report_lost(attached.shard, attached.server),
-            false => self.report_broken(attached.shard, attached.server),
+            true => self.topology.report_lost(attached.shard, attached.server),
+            false => self.topology.report_broken(attached.shard, attached.server),
         }
-        self.active = None;
+        self.servers.active = None;
         // What it said to a question of the router's own, nobody else has heard.
         let was_told = attached.inbox.fatal && attached.inbox.router_error.is_none();
         let committing = attached.inbox.committing;
@@ -440,14 +442,14 @@ impl Session {
             server = %attached.lease.pool().opener().endpoint().address,
             error = %error,
             said = ?attached.lease.farewell(),
-            repeated = self.repeated,
+            repeated = self.request.repeated,
             "lost a server connection",
         );
         // Of a segment that is skipped to its Sync the client has heard already.
         let heard = was_told || (self.state.skipping && !unknown);
         if !heard && self.state.phase != Phase::Idle {
             let report = abandoned.report(error);
-            let report = self.named(attached.shard, report);
+            let report = self.topology.named(attached.shard, report);
             self.client.with_output(|out| report.put(out));
         }
         if committing {
@@ -476,16 +478,16 @@ impl Session {
         let count = self.servers.len();
         if let Some(attached) = self.servers.get_mut(at)
             && attached.inbox.in_segment
-            && !attached.lease.ledger.is_empty()
+            && !attached.lease.ledger().is_empty()
         {
             // Without it a server keeps its answers until Sync. Whoever sent the last message may not have known of this wait.
-            attached.lease.wire.send(mothership_proto::frontend::FLUSH);
+            attached.lease.flush();
         }
         loop {
             if self.servers.len() != count {
                 return Err(Halt::Failed);
             }
-            let ledger = &self.servers[at].lease.ledger;
+            let ledger = self.servers[at].lease.ledger();
             if ledger.is_empty() {
                 return Ok(());
             }
@@ -497,7 +499,7 @@ impl Session {
                 false => self.poll_server(cx, at).map(|()| false),
             });
             if gives_way.await {
-                self.met = AttemptOutcome::Others;
+                self.request.met = AttemptOutcome::Others;
                 return Err(Halt::Failed);
             }
         }
@@ -508,12 +510,9 @@ impl Session {
     pub(super) async fn raise(&mut self, report: Report) -> Result<(), End> {
         let phase = self.state.phase;
         if phase == Phase::Segment
-            && let Some(at) = self.active
+            && let Some(at) = self.servers.active
         {
-            self.servers[at]
-                .lease
-                .wire
-                .send(mothership_proto::frontend::FLUSH);
+            self.servers[at].lease.flush();
             match self.settle(at).await {
                 Ok(()) => {}
                 // The server's error came first: the client ignores what follows it.
@@ -524,23 +523,23 @@ impl Session {
                 Err(Halt::Fail(_)) => unreachable_in_debug(),
             }
         }
-        self.held = None;
+        self.request.held = None;
         self.client.with_output(|out| report.put(out));
         self.state.note_report(&report);
-        if self.implicit && self.state.phase != Phase::Segment {
+        if self.transaction.implicit && self.state.phase != Phase::Segment {
             self.rollback_all().await;
-            self.implicit = false;
+            self.transaction.implicit = false;
             self.state.end_block(Ended::Undone);
         } else if self.servers.len() <= 1 || self.state.block == Block::None {
             self.fail_servers().await?;
         }
         match &self.state.block {
-            Block::Begun if !self.implicit && self.servers.is_empty() => {
+            Block::Begun if !self.transaction.implicit && self.servers.is_empty() => {
                 self.state.block = Block::Refused;
             }
             // A chained one, whose servers have not begun it yet.
-            Block::Begun if !self.implicit => self.state.block = Block::Failed,
-            Block::Open if self.implicit => {}
+            Block::Begun if !self.transaction.implicit => self.state.block = Block::Failed,
+            Block::Open if self.transaction.implicit => {}
             Block::Open if self.servers.is_empty() => self.state.block = Block::Lost,
             Block::Open => self.state.block = Block::Failed,
             _ => {}
@@ -556,7 +555,7 @@ impl Session {
     /// Waits for the end of a private request and gives its error to the client.
     pub(super) async fn finish_private(&mut self, at: usize) -> Result<(), Halt> {
         let count = self.servers.len();
-        while self.servers.len() == count && !self.servers[at].lease.ledger.is_empty() {
+        while self.servers.len() == count && !self.servers[at].lease.ledger().is_empty() {
             poll_fn(|cx| self.poll_server(cx, at)).await;
         }
         let Some(attached) = self.servers.get_mut(at).filter(|_| count > at) else {
@@ -583,7 +582,7 @@ impl Session {
         let behind = last.map_or(0, |(at, _)| at + 1);
         for at in 0..self.servers.len() {
             let Attached { inbox, lease, .. } = &mut self.servers[at];
-            let rests = lease.ledger.is_empty() && lease.status != TxStatus::Idle;
+            let rests = lease.ledger().is_empty() && lease.status != TxStatus::Idle;
             let own = inbox.saved.is_some_and(|set| set >= behind);
             // Named portals and cursors can be asked for until the block ends.
             if rests && own && inbox.told >= behind && self.state.portals.count() == 0 {
@@ -595,7 +594,7 @@ impl Session {
         let freed = tokio::time::timeout(limit, self.fail_servers()).await;
         freed.unwrap_or_else(|_| {
             // The client goes on with the others; ROLLBACK closes what does not answer.
-            let late = |s: &&mut Attached| !s.lease.ledger.is_empty();
+            let late = |s: &&mut Attached| !s.lease.ledger().is_empty();
             self.servers
                 .iter_mut()
                 .filter(late)
@@ -609,14 +608,14 @@ impl Session {
         let in_segment = self.state.phase == Phase::Segment;
         let several = self.servers.len() > 1;
         for at in (0..self.servers.len()).rev() {
-            if several && in_segment && !self.stakes(&self.servers[at]) {
+            if several && in_segment && !self.state.stakes(&self.servers[at]) {
                 continue;
             }
             let inbox = &self.servers[at].inbox;
             // What one that has not heard of the last savepoint has locked was locked before it.
             let last = self.state.history.last_savepoint();
             let is_told = last.is_none_or(|(at, _)| inbox.told > at);
-            let rests = self.servers[at].lease.ledger.is_empty();
+            let rests = self.servers[at].lease.ledger().is_empty();
             if several && !in_segment && !(is_told && rests) {
                 continue;
             }
@@ -624,7 +623,7 @@ impl Session {
             let lease = &mut attached.lease;
             // One that is kept and has no part in the segment has nothing to fail, and would get no Sync.
             let takes_part = in_segment && attached.inbox.in_segment;
-            if lease.ledger.is_skipping() {
+            if lease.ledger().is_skipping() {
                 continue;
             }
             if lease.status == TxStatus::Failed || (lease.status == TxStatus::Idle && !takes_part) {
@@ -635,29 +634,16 @@ impl Session {
             attached.inbox.private = true;
             if in_segment {
                 attached.inbox.in_segment = true;
-                let parse = mothership_proto::frontend::Parse {
-                    name: b"",
-                    sql: NONSENSE,
-                    types: &[],
-                };
-                lease.wire.with_output(|out| parse.put(out));
-                lease.wire.send(mothership_proto::frontend::FLUSH);
-                lease.notes.unnamed = None;
-                lease
-                    .ledger
-                    .push(Owed::Parse(0, mothership_proto::ledger::Audience::Router));
+                lease.request(Audience::Router, |send| {
+                    send.parse(NONSENSE, &[]);
+                    send.flush();
+                });
             } else {
-                lease
-                    .wire
-                    .with_output(|out| mothership_proto::frontend::put_query(out, NONSENSE));
-                lease.notes.unnamed = None;
-                lease
-                    .ledger
-                    .push(Owed::Query(mothership_proto::ledger::Audience::Router));
+                lease.query(NONSENSE, Audience::Router);
             }
             let count = self.servers.len();
             while self.servers.len() == count {
-                let ledger = &self.servers[at].lease.ledger;
+                let ledger = self.servers[at].lease.ledger();
                 if ledger.is_empty() || ledger.is_skipping() {
                     break;
                 }
@@ -674,10 +660,10 @@ impl Session {
     /// Writes an answer of the router's own, in its turn.
     pub(super) fn answer(&mut self, bytes: impl Into<Cow<'static, [u8]>>) {
         let bytes = bytes.into();
-        if let Some(at) = self.active
-            && !self.servers[at].lease.ledger.is_empty()
+        if let Some(at) = self.servers.active
+            && !self.servers[at].lease.ledger().is_empty()
         {
-            self.servers[at].lease.ledger.push(Owed::Answer(bytes));
+            self.servers[at].lease.answer_in_turn(bytes);
         } else {
             confirm(&bytes, &mut self.state);
             self.client.send(&bytes);

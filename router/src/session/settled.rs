@@ -37,13 +37,13 @@ impl Session {
         }
         let now = self.environment();
         // Where tables are declared since, it needs a name that nobody else can give away.
-        let misnamed = statement.is_given() && self.model.is_some();
+        let misnamed = statement.is_given() && self.known.model.is_some();
         if now.number == statement.used_in && !misnamed {
             return Ok(Rc::clone(statement));
         }
         let differs = now.literals != statement.environment.literals;
         let anew = now.anew != statement.environment.anew;
-        if (self.model.is_some() || anew) && differs && statement.reads_settings {
+        if (self.known.model.is_some() || anew) && differs && statement.reads_settings {
             return Err(read_by_others().into());
         }
         // What a session has for itself on its servers nobody else gets.

@@ -9,11 +9,38 @@
 use super::choose::Wants;
 use super::dispatch::Many;
 use super::history::TransactionEvent;
-use super::state::Block;
+use super::state::{Block, State};
 use super::{Halt, Session};
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Owed};
+use crate::defaults::Begins;
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+
+impl State {
+    /// Whether the transaction reads by one snapshot to its end, as far as the client has said so.
+    fn keeps_snapshot(&self, begins: Option<&Begins>) -> bool {
+        let keeps = |text: &str| {
+            let lower = text.to_ascii_lowercase();
+            let level = lower.contains("isolation").then_some(lower);
+            level.map(|level| level.contains("repeatable"))
+        };
+        let events = self.history.events().iter().rev();
+        let mut set = events.filter_map(|event| match event {
+            TransactionEvent::Local(sql) => keeps(sql),
+            TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => None,
+        });
+        let repeatable = |level: &str| level.to_ascii_lowercase().contains("repeatable");
+        let by_default = || {
+            let level = "default_transaction_isolation";
+            match self.settings.current().get(level) {
+                Some(own) => repeatable(&super::planning::values(own).join(" ")),
+                None => begins.is_some_and(|begins| begins.value(level).is_some_and(repeatable)),
+            }
+        };
+        set.next()
+            .or_else(|| keeps(&self.modes))
+            .unwrap_or_else(by_default)
+    }
+}
 
 impl Session {
     /// Opens the snapshots of all shards, if the transaction keeps one and this statement is for several of them.
@@ -24,15 +51,20 @@ impl Session {
             !self.servers.iter().any(has)
         };
         let shards: Vec<usize> = (0..self.topology.postgres).filter(|s| lacks(*s)).collect();
-        let wanted = open && !self.implicit && many.legs.len() > 1 && !shards.is_empty();
-        if !wanted || !self.keeps_snapshot() {
+        let wanted =
+            open && !self.transaction.implicit && many.legs.len() > 1 && !shards.is_empty();
+        if !wanted
+            || !self
+                .state
+                .keeps_snapshot(self.login.beginning.begins.as_deref())
+        {
             return Ok(());
         }
         if many.tables {
             return Err(locks_too_late().into());
         }
         self.settle_active().await?;
-        self.active = None;
+        self.servers.active = None;
         for shard in shards {
             match self.begin_on_shard(shard).await {
                 Ok(()) => {}
@@ -58,7 +90,7 @@ impl Session {
     /// The marks are the first queries: each server gets its own before the first answer is awaited.
     async fn query_all_at_once(&mut self) -> Result<(), Halt> {
         let mut asked = Vec::new();
-        while let Some(at) = self.unmarked() {
+        while let Some(at) = self.transaction.unmarked(&self.servers, &self.state) {
             let sql = self.mark_of(at);
             if self.servers[at].inbox.in_segment {
                 self.tell(at, &sql).await?;
@@ -66,51 +98,17 @@ impl Session {
             }
             let attached = &mut self.servers[at];
             attached.inbox.private = true;
-            attached.lease.notes.unnamed = None;
-            attached
-                .lease
-                .wire
-                .with_output(|out| put_query(out, sql.as_bytes()));
-            attached.lease.ledger.push(Owed::Query(Audience::Router));
+            attached.lease.query(sql.as_bytes(), Audience::Router);
             asked.push(at);
         }
         for at in asked {
             self.finish_private(at).await?;
         }
         // Before anything relies on it: how it is isolated may be otherwise than the client has said.
-        if self.is_joint() {
+        if self.servers.is_joint() {
             self.said().await?;
         }
         Ok(())
-    }
-
-    /// Whether the transaction reads by one snapshot to its end, as far as the client has said so.
-    fn keeps_snapshot(&self) -> bool {
-        let keeps = |text: &str| {
-            let lower = text.to_ascii_lowercase();
-            let level = lower.contains("isolation").then_some(lower);
-            level.map(|level| level.contains("repeatable"))
-        };
-        let events = self.state.history.events().iter().rev();
-        let mut set = events.filter_map(|event| match event {
-            TransactionEvent::Local(sql) => keeps(sql),
-            TransactionEvent::Savepoint(_) | TransactionEvent::Session { .. } => None,
-        });
-        let repeatable = |level: &str| level.to_ascii_lowercase().contains("repeatable");
-        let by_default = || {
-            let level = "default_transaction_isolation";
-            match self.state.settings.current().get(level) {
-                Some(own) => repeatable(&super::planning::values(own).join(" ")),
-                // What a role, a database or the server says.
-                None => {
-                    let begins = self.beginning.begins.as_ref();
-                    begins.is_some_and(|begins| begins.value(level).is_some_and(repeatable))
-                }
-            }
-        };
-        set.next()
-            .or_else(|| keeps(&self.state.modes))
-            .unwrap_or_else(by_default)
     }
 }
 

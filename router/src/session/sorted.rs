@@ -8,14 +8,15 @@ use super::gather::without_position;
 use super::inbox::Notices;
 use super::many::{Merging, ParameterValues};
 use super::turns::Order;
-use super::{Halt, Session};
+use super::{Halt, Servers, Session};
+use crate::topology::Topology;
 use mothership_merge::{SortedRows, order_of, reconcile};
 use mothership_plan::{Merge, ShardQuery};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -166,15 +167,6 @@ impl Streams {
     }
 }
 
-fn put_parse(out: &mut Vec<u8>, sql: &[u8], types: &[u8]) {
-    Parse {
-        name: b"",
-        sql,
-        types,
-    }
-    .put(out);
-}
-
 /// The client's columns of those that a shard has described, if these are what was asked for.
 pub(super) fn visible(plan: &ShardQuery, mut columns: Vec<Column>) -> Option<Vec<Column>> {
     let keys = &plan.shape.keys;
@@ -192,6 +184,59 @@ pub(super) fn unlike_the_plan() -> Report {
     let message = "a shard answers with other columns than its definitions say";
     Report::error(sqlstate::INTERNAL_ERROR, message)
         .hint("Bring the shards to the same schema; SHOW MAP lists what differs.")
+}
+
+impl Servers {
+    /// Sends the statement of a shard up to the description of its unnamed portal.
+    fn bind_sorted(
+        &mut self,
+        (own, (types, values)): (&[u8], ParameterValues<'_>),
+        (at, sql): (usize, &[u8]),
+        (leg, first): (usize, bool),
+        formats: &[i16],
+    ) {
+        let attached = &mut self[at];
+        attached.inbox.notices = Notices::of(leg, &Merge::Concat);
+        attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(types);
+        attached.lease.request(Audience::Router, |send| {
+            if first {
+                send.parse(own, &types);
+            }
+            send.parse(sql, &types);
+            send.bind((b"", b""), values.iter().copied(), formats);
+            send.describe(Target::Portal, b"");
+        });
+    }
+
+    fn send_sorted(
+        &mut self,
+        own: (&[u8], ParameterValues<'_>),
+        (at, sql): (usize, &[u8]),
+        leg: (usize, bool),
+        formats: &[i16],
+    ) {
+        self.bind_sorted(own, (at, sql), leg, formats);
+        let lease = &mut self[at].lease;
+        lease.request(Audience::Router, |send| {
+            send.execute(b"", 0);
+            send.sync();
+        });
+    }
+
+    /// The legs with these places in the order in which they are asked.
+    pub(super) fn legs_in_order(
+        &self,
+        topology: &Topology,
+        places: &[usize],
+        order: Order,
+    ) -> Vec<usize> {
+        let mut legs: Vec<usize> = (0..places.len()).collect();
+        if !order.is_at_once() {
+            legs.sort_by_key(|leg| topology.rank(self[places[*leg]].shard, order.first));
+        }
+        legs
+    }
 }
 
 impl Session {
@@ -215,10 +260,11 @@ impl Session {
             self.query_locked(own, places, &mut streams, order).await?;
             return self.end_sorted(streams);
         }
-        let legs = self.legs_in_order(&at, order);
+        let legs = self.servers.legs_in_order(&self.topology, &at, order);
         for (number, &leg) in legs.iter().enumerate() {
             let (at_leg, sql) = places[leg];
-            self.send_sorted(own, (at_leg, sql), (leg, number == 0), &formats);
+            self.servers
+                .send_sorted(own, (at_leg, sql), (leg, number == 0), &formats);
             streams.legs[leg].state = LegState::Asked;
             if order.waits_for(number) && !streams.is_wrong() {
                 self.lock_all(leg, at_leg, &mut streams, ends).await?;
@@ -242,9 +288,10 @@ impl Session {
         let formats = streams.plan.formats(&[]);
         let at: Vec<usize> = places.iter().map(|place| place.0).collect();
         for (leg, place) in places.iter().enumerate() {
-            self.bind_sorted(own, *place, (leg, leg == 0), &formats);
+            self.servers
+                .bind_sorted(own, *place, (leg, leg == 0), &formats);
             let attached = &mut self.servers[place.0];
-            attached.lease.wire.send(frontend::FLUSH);
+            attached.lease.flush();
             attached.inbox.in_segment = true;
         }
         for (leg, &at) in at.iter().enumerate() {
@@ -259,8 +306,7 @@ impl Session {
         }
         for &at in &at {
             let attached = &mut self.servers[at];
-            attached.lease.wire.send(frontend::SYNC);
-            attached.lease.ledger.push(Owed::Sync(Audience::Router));
+            attached.lease.sync(Audience::Router);
             attached.inbox.in_segment = false;
         }
         for (leg, &at) in at.iter().enumerate() {
@@ -274,64 +320,6 @@ impl Session {
         }
         self.flow(&at, streams, |event| matches!(event, Event::Ready(_)))
             .await
-    }
-
-    /// The legs with these places in the order in which they are asked.
-    pub(super) fn legs_in_order(&self, places: &[usize], order: Order) -> Vec<usize> {
-        let mut legs: Vec<usize> = (0..places.len()).collect();
-        if !order.is_at_once() {
-            legs.sort_by_key(|leg| self.rank(self.servers[places[*leg]].shard, order.first));
-        }
-        legs
-    }
-
-    fn send_sorted(
-        &mut self,
-        own: (&[u8], ParameterValues<'_>),
-        (at, sql): (usize, &[u8]),
-        leg: (usize, bool),
-        formats: &[i16],
-    ) {
-        self.bind_sorted(own, (at, sql), leg, formats);
-        let lease = &mut self.servers[at].lease;
-        lease.wire.with_output(|out| {
-            frontend::put_execute(out, b"", 0);
-            out.extend_from_slice(frontend::SYNC);
-        });
-        lease.ledger.push(Owed::Execute(Audience::Router));
-        lease.ledger.push(Owed::Sync(Audience::Router));
-    }
-
-    /// Sends the statement of a shard up to the description of its unnamed portal.
-    fn bind_sorted(
-        &mut self,
-        (own, (types, values)): (&[u8], ParameterValues<'_>),
-        (at, sql): (usize, &[u8]),
-        (leg, first): (usize, bool),
-        formats: &[i16],
-    ) {
-        let attached = &mut self.servers[at];
-        attached.inbox.notices = Notices::of(leg, &Merge::Concat);
-        attached.inbox.touched.add(None);
-        let types = attached.inbox.types_on_shard(types);
-        let lease = &mut attached.lease;
-        lease.notes.unnamed = None;
-        if first {
-            lease.wire.with_output(|out| put_parse(out, own, &types));
-            lease.ledger.push(Owed::Parse(0, Audience::Router));
-        }
-        lease.wire.with_output(|out| {
-            put_parse(out, sql, &types);
-            frontend::put_bind(out, (b"", b""), values.iter().copied(), formats);
-            frontend::put_describe(out, Target::Portal, b"");
-        });
-        for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::DescribePortal(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
     }
 
     /// Takes and keeps all rows of a shard, so that it has locked them before the next one is asked. Of very many rows
@@ -422,10 +410,10 @@ impl Session {
             return self.some_sorted((name, rows), places, streams, order).await;
         }
         let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
-        let legs = self.legs_in_order(places, order);
+        let legs = self.servers.legs_in_order(&self.topology, places, order);
         for (number, leg) in legs.into_iter().enumerate() {
             if streams.legs[leg].state == LegState::Resting {
-                self.send_execute(places[leg], name, 0);
+                self.servers.send_execute(places[leg], name, 0);
                 streams.legs[leg].state = LegState::Asked;
                 if order.waits_for(number) {
                     self.lock_all(leg, places[leg], streams, ends).await?;
@@ -460,10 +448,12 @@ impl Session {
                 let mut legs = streams.to_ask();
                 if !order.is_at_once() {
                     legs.sort_by_key(|leg| {
-                        self.rank(self.servers[places[*leg]].shard, order.first)
+                        self.topology
+                            .rank(self.servers[places[*leg]].shard, order.first)
                     });
                     for leg in legs {
-                        self.send_execute(places[leg], name, rows.min(AT_ONCE));
+                        self.servers
+                            .send_execute(places[leg], name, rows.min(AT_ONCE));
                         self.hold_sorted(leg, places[leg], streams).await?;
                         if streams.is_wrong() {
                             break;
@@ -472,7 +462,8 @@ impl Session {
                     continue;
                 }
                 for leg in &legs {
-                    self.send_execute(places[*leg], name, rows.min(AT_ONCE));
+                    self.servers
+                        .send_execute(places[*leg], name, rows.min(AT_ONCE));
                 }
                 for leg in legs {
                     self.hold_sorted(leg, places[leg], streams).await?;

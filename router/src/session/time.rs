@@ -38,7 +38,7 @@ impl Session {
     ) -> Result<Dispatch, Halt> {
         let (writes, elsewhere) = match &work {
             Dispatch::One { shard, writes, .. } => {
-                let first = self.first_shard();
+                let first = self.transaction.first_shard(&self.servers);
                 let block = self.state.block != Block::None || *writes;
                 (*writes, block && first.is_some_and(|first| first != *shard))
             }
@@ -53,7 +53,7 @@ impl Session {
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
         // The texts of what gathers are written when its servers are known.
         let shaped = statement.shaped.as_ref();
-        let shaped = shaped.filter(|_| !writes && !self.has_own_definitions());
+        let shaped = shaped.filter(|_| !writes && !self.state.has_own_definitions(&self.topology));
         let timed = match &work {
             Dispatch::Gather(_) => None,
             _ if shaped.is_some_and(|shaped| asks_no_time(shaped, (sql, strings), model)) => None,
@@ -101,7 +101,7 @@ impl Session {
         sql: &[u8],
         at: usize,
     ) -> Result<Option<Many>, Halt> {
-        let Some(model) = self.model.clone().filter(|_| many.timed) else {
+        let Some(model) = self.known.model.clone().filter(|_| many.timed) else {
             return Ok(None);
         };
         let moments = match self.state.block {
@@ -169,7 +169,12 @@ impl Session {
         text: &'t str,
         writes: bool,
     ) -> Result<Cow<'t, str>, Halt> {
-        let Some(model) = self.model.clone().filter(|_| self.is_marked()) else {
+        let Some(model) = self
+            .known
+            .model
+            .clone()
+            .filter(|_| self.servers.is_marked())
+        else {
             return Ok(Cow::Borrowed(text));
         };
         let strings = self.standard_strings();
@@ -192,10 +197,10 @@ impl Session {
         at: usize,
         text: Cow<'t, str>,
     ) -> Result<Cow<'t, str>, Halt> {
-        let is_alone = self.state.block == Block::None || self.implicit;
+        let is_alone = self.state.block == Block::None || self.transaction.implicit;
         let strings = self.standard_strings();
         let asks = Uses::of(&text, strings).is_ok_and(|uses| uses.need_statement());
-        if !is_alone || !asks || self.is_marked() {
+        if !is_alone || !asks || self.servers.is_marked() {
             return Ok(text);
         }
         let now = self.time_on(at, "now").await?;
@@ -212,11 +217,13 @@ impl Session {
         let said = self.said().await?;
         let uses = std::str::from_utf8(sql).map(|sql| Uses::of(sql, self.standard_strings()));
         let needs = uses.is_ok_and(|uses| uses.is_ok_and(|uses| uses.need_statement()));
-        let first = self.first_shard();
+        let first = self.transaction.first_shard(&self.servers);
         let first = self.servers.iter().position(|s| Some(s.shard) == first);
         let statement = match first {
             // A transaction of the router's own for one statement began with it.
-            Some(at) if needs && !self.implicit => self.time_on(at, "statement_timestamp").await?,
+            Some(at) if needs && !self.transaction.implicit => {
+                self.time_on(at, "statement_timestamp").await?
+            }
             _ => said.now.clone(),
         };
         Ok(Moments {

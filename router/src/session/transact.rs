@@ -5,23 +5,27 @@
 //! decide; this file carries its statements to the servers and their answers back.
 
 use super::attach::give_back;
+use super::gather::{Bound, Conflict};
 use super::inbox::Inbox;
 use super::many::Merging;
-use super::state::{Block, Ended};
+use super::marks::Joint;
+use super::state::{Block, Ended, State};
 use super::touched::WrittenParts;
-use super::{Attached, Halt, Session};
+use super::{Attached, Halt, Servers, Session};
 use crate::commit::doubt::{Site, unfinished};
 use crate::commit::finishing::{StillFinishing, UnderWay};
 use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Cause, Commit, End as Outcome, Reply, Step, Via};
+use crate::core::code::Behind;
+use crate::core::{Changing, Shared};
 use crate::statements::step::{Kind, Pins};
+use crate::topology::Topology;
 use mothership_plan::Merge;
 use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::put_query;
-use mothership_proto::ledger::{Audience, Event, Owed, Step as Judged};
+use mothership_proto::ledger::{Audience, Event, Step as Judged};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::effect::{DiscardWhat, Pin};
 use std::collections::HashMap;
@@ -29,18 +33,120 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-impl Session {
-    /// A transaction of the router's own begins, for a statement that changes several
-    /// shards and that the client did not put into one.
-    pub(super) fn begin_implicit(&mut self) {
-        if self.state.block == Block::None {
-            self.implicit = true;
-            self.state.block = Block::Begun;
-            self.state.chain(false);
-            self.state.settings.begin();
+/// What a session knows of its transaction that no server tells: what the router has made of it, and what it may have
+/// changed. Whether a block is open is in [`State`](super::state::State).
+#[derive(Default)]
+pub(super) struct Transaction {
+    /// The transaction block is the router's own.
+    pub implicit: bool,
+    /// All its servers are being told to commit.
+    pub commits: bool,
+    /// What the open segment has bound.
+    pub bound: Bound,
+    /// What becomes of a conflict of the write that runs.
+    pub conflict: Conflict,
+    /// The shard that has what the COMMIT PREPARED at hand names. Small, as every session has room for it.
+    pub prepared_on: Option<u16>,
+    /// The transaction over several shards that the marks on servers name.
+    pub joint: Option<Box<Joint>>,
+    /// Definitions may be changed by what is under way.
+    pub changing: Option<Box<Changing>>,
+    /// CommandComplete of a write over several shards, which waits for the Sync that commits it.
+    #[allow(clippy::box_collection)]
+    // Nearly no session has one, and each keeps the place for it.
+    pub waiting_command: Option<Box<Vec<u8>>>,
+}
+
+impl Transaction {
+    /// Definitions may change from now on until the transaction ends, and with them the code behind names.
+    pub fn begin_change(&mut self, behind: Behind, shared: &Arc<Shared>) {
+        match &mut self.changing {
+            Some(changing) => changing.behind = changing.behind.and(behind),
+            None => self.changing = Some(Box::new(Changing::new(shared, behind))),
         }
     }
 
+    /// The same, by a statement.
+    pub fn begin_change_by(&mut self, step: &crate::statements::step::Step, shared: &Arc<Shared>) {
+        let judged = self.changing.is_some() && !step.changes_code;
+        let behind = match judged {
+            true => Behind::Same,
+            false => Behind::Changed,
+        };
+        self.begin_change(behind, shared);
+    }
+
+    /// A transaction of the router's own begins, for a statement that changes several
+    /// shards and that the client did not put into one.
+    pub(super) fn begin_implicit(&mut self, state: &mut State) {
+        if state.block == Block::None {
+            self.implicit = true;
+            state.block = Block::Begun;
+            state.chain(false);
+            state.settings.begin();
+        }
+    }
+
+    fn after_block(&mut self, state: &mut State, chain: bool, ended: Ended) {
+        state.chain(chain);
+        state.end_block(ended);
+        self.implicit = false;
+        if chain {
+            state.block = Block::Begun;
+            state.settings.begin();
+        }
+    }
+}
+
+impl State {
+    /// Whether something that this server did in the open segment would be lost, or kept, with its end.
+    pub(super) fn stakes(&self, attached: &super::Attached) -> bool {
+        let inbox = &attached.inbox;
+        let set = !self.history.events().is_empty();
+        inbox.in_segment && (inbox.wrote || inbox.may_write || set)
+    }
+}
+
+impl Servers {
+    /// Whether the transaction has done something on another shard before the statement at hand.
+    fn has_worked_beside(&self, state: &State, shard: usize) -> bool {
+        let beside = |s: &Attached| s.shard != shard && (s.inbox.in_block || s.inbox.in_segment);
+        state.worked && self.iter().any(beside)
+    }
+
+    /// These reasons to stay on its servers are gone.
+    fn unpin_all(&mut self, state: &mut State, unpins: Pins) {
+        state.unpin(unpins);
+        let stays = !state.pins.is_empty();
+        for attached in self.iter_mut() {
+            attached.inbox.pinned &= stays;
+        }
+    }
+
+    /// The servers of the transaction that is to be committed, with what is known of their part in it.
+    fn participants(&self, state: &State, topology: &Topology) -> Vec<Participant> {
+        // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
+        // TRANSACTION itself fails, and all is rolled back.
+        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
+            .iter()
+            .any(|pin| state.pins.has(*pin));
+        let servers = self.iter().filter(|s| s.inbox.in_block);
+        let participants = servers.map(|attached| Participant {
+            shard: attached.shard,
+            name: topology.config.shards[attached.shard].name.clone(),
+            work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
+                true => Work::Write,
+                false => Work::Read,
+            },
+            preparable: !(attached.inbox.pinned && unpreparable)
+                && attached.shard < topology.postgres,
+            backend: attached.lease.notes.backend,
+        });
+        participants.collect()
+    }
+}
+
+impl Session {
     /// A segment in which something is written or set goes over to another shard, `shard`
     /// or any: what it did before and what it does now hold together.
     pub(super) async fn join_segment(
@@ -58,22 +164,15 @@ impl Session {
         if self.state.block != Block::None {
             return Ok(());
         }
-        match writes || self.servers.iter().any(|s| self.stakes(s)) {
+        match writes || self.servers.iter().any(|s| self.state.stakes(s)) {
             true => self.own_segment().await,
             false => Ok(()),
         }
     }
 
-    /// Whether something that this server did in the open segment would be lost, or kept, with its end.
-    pub(super) fn stakes(&self, attached: &super::Attached) -> bool {
-        let inbox = &attached.inbox;
-        let set = !self.state.history.events().is_empty();
-        inbox.in_segment && (inbox.wrote || inbox.may_write || set)
-    }
-
     /// What the servers of a segment did becomes a transaction of the router's own.
     async fn own_segment(&mut self) -> Result<(), Halt> {
-        self.begin_implicit();
+        self.transaction.begin_implicit(&mut self.state);
         for at in 0..self.servers.len() {
             if self.servers[at].inbox.in_segment && !self.servers[at].inbox.in_block {
                 self.begin_on(at).await?;
@@ -86,11 +185,11 @@ impl Session {
     /// ends, it ends here.
     pub(super) async fn leave_segment(&mut self) -> Result<(), Halt> {
         self.settle_active().await?;
-        if self.state.block != Block::None || self.implicit {
+        if self.state.block != Block::None || self.transaction.implicit {
             return Ok(());
         }
         // What the pipeline has bound can be fetched by the query.
-        if self.state.portals.has_named() || self.servers.iter().any(|s| self.stakes(s)) {
+        if self.state.portals.has_named() || self.servers.iter().any(|s| self.state.stakes(s)) {
             return self.own_segment().await;
         }
         for at in 0..self.servers.len() {
@@ -103,7 +202,7 @@ impl Session {
 
     /// Ends the transaction of the router's own as `result` says.
     pub(super) async fn end_implicit(&mut self, result: Result<(), Halt>) -> Result<(), Halt> {
-        if !self.implicit {
+        if !self.transaction.implicit {
             return result;
         }
         let ended = match result {
@@ -113,7 +212,7 @@ impl Session {
                 Err(halt)
             }
         };
-        self.implicit = false;
+        self.transaction.implicit = false;
         self.state.block = Block::None;
         self.tell_settings();
         ended
@@ -151,9 +250,18 @@ impl Session {
                 };
                 // A COMMIT that fails ends the block as well, and begins no other.
                 match (failed, &ended) {
-                    (false, Ok(())) => self.after_block(*chain, Ended::Committed),
-                    (true, _) => self.after_block(*chain, Ended::Undone),
-                    (false, Err(_)) => self.after_block(false, Ended::Undone),
+                    (false, Ok(())) => {
+                        self.transaction
+                            .after_block(&mut self.state, *chain, Ended::Committed)
+                    }
+                    (true, _) => {
+                        self.transaction
+                            .after_block(&mut self.state, *chain, Ended::Undone)
+                    }
+                    (false, Err(_)) => {
+                        self.transaction
+                            .after_block(&mut self.state, false, Ended::Undone)
+                    }
                 }
                 self.tell_settings();
                 ended?;
@@ -164,7 +272,8 @@ impl Session {
             }
             Kind::Rollback { chain } => {
                 self.rollback_all().await;
-                self.after_block(*chain, Ended::Undone);
+                self.transaction
+                    .after_block(&mut self.state, *chain, Ended::Undone);
                 self.tell_settings();
                 self.client
                     .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
@@ -174,23 +283,14 @@ impl Session {
             _ if self.state.block == Block::Failed && !matches!(kind, Kind::RollbackTo(_)) => {
                 Err(super::allowed::failed_transaction().into())
             }
-            Kind::PrepareTransaction if self.is_joint() => {
+            Kind::PrepareTransaction if self.servers.is_joint() => {
                 // As any PREPARE TRANSACTION that fails, it ends the transaction.
                 self.rollback_all().await;
-                self.after_block(false, Ended::Undone);
+                self.transaction
+                    .after_block(&mut self.state, false, Ended::Undone);
                 Err(super::prepared::over_shards().into())
             }
             _ => self.broadcast(kind, sql).await,
-        }
-    }
-
-    fn after_block(&mut self, chain: bool, ended: Ended) {
-        self.state.chain(chain);
-        self.state.end_block(ended);
-        self.implicit = false;
-        if chain {
-            self.state.block = Block::Begun;
-            self.state.settings.begin();
         }
     }
 
@@ -210,7 +310,7 @@ impl Session {
         for at in 0..count {
             // What is warned of is shown once.
             self.servers[at].inbox.notices = super::inbox::Notices::of_same(at);
-            self.send_router_query(at, sql, false);
+            self.servers.send_router_query(at, sql, false);
         }
         let mut merging = Merging::new(&Merge::First, count);
         for at in 0..count {
@@ -221,7 +321,7 @@ impl Session {
         let done = self.state.as_done(kind);
         self.state.follow(&done, &command);
         let on_servers = self.state.on_servers(&done);
-        for attached in &mut self.servers {
+        for attached in self.servers.iter_mut() {
             attached.inbox.follow(&on_servers, &command);
             attached
                 .inbox
@@ -232,12 +332,14 @@ impl Session {
             Kind::RollbackTo(_) => self.state.block = Block::Open,
             Kind::CloseAll => {
                 self.state.portals.close_all();
-                self.unpin_all(Pins::NONE.with(Pin::HoldCursor));
+                self.servers
+                    .unpin_all(&mut self.state, Pins::NONE.with(Pin::HoldCursor));
             }
             Kind::Discard(DiscardWhat::All) => {
                 self.state.forget_session();
                 let beyond = self.state.pins.both(Pins::beyond_discard());
-                self.unpin_all(self.state.pins.minus(Pins::NONE.with(Pin::Slot)));
+                let all = self.state.pins.minus(Pins::NONE.with(Pin::Slot));
+                self.servers.unpin_all(&mut self.state, all);
                 for at in 0..self.servers.len() {
                     self.servers[at].inbox.spoiled |= !beyond.is_empty();
                     self.servers[at].inbox.discarded = true;
@@ -269,27 +371,21 @@ impl Session {
             kind,
             Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
         );
-        if sets && self.postgres_here().is_none() && self.state.block != Block::Failed {
+        if sets
+            && self.servers.postgres_here(&self.topology).is_none()
+            && self.state.block != Block::Failed
+        {
             self.attach(self.topology.home).await?;
         }
-        self.active = None;
+        self.servers.active = None;
         self.servers.sort_by_key(|s| s.shard >= apart);
         Ok(())
-    }
-
-    /// These reasons to stay on its servers are gone.
-    fn unpin_all(&mut self, unpins: Pins) {
-        self.state.unpin(unpins);
-        let stays = !self.state.pins.is_empty();
-        for attached in &mut self.servers {
-            attached.inbox.pinned &= stays;
-        }
     }
 
     /// Gives back servers that were taken for the statement that failed and were not in its transaction yet, but none
     /// that keeps something of the session.
     fn leave_outsiders(&mut self) {
-        self.active = None;
+        self.servers.active = None;
         let session_mode = self.is_session_mode();
         let outsider = |s: &mut super::Attached| {
             let inbox = &s.inbox;
@@ -308,10 +404,10 @@ impl Session {
             if !attached.inbox.in_block && attached.lease.status == TxStatus::Idle {
                 continue;
             }
-            if !attached.lease.ledger.is_empty() && !attached.lease.ledger.is_skipping() {
+            if !attached.lease.ledger().is_empty() && !attached.lease.ledger().is_skipping() {
                 // What it keeps for the session must not be lost with it. Or it is asked for nothing yet but BEGIN.
                 let inbox = &attached.inbox;
-                let heard = inbox.pinned || inbox.ahead as usize == attached.lease.ledger.len();
+                let heard = inbox.pinned || inbox.ahead as usize == attached.lease.ledger().len();
                 if !heard || !self.hear_out(at).await {
                     // It may go on for hours with what is undone anyway.
                     self.cancel_on(self.servers[at..=at].iter());
@@ -320,9 +416,8 @@ impl Session {
                 }
             }
             let attached = &mut self.servers[at];
-            if attached.lease.ledger.is_skipping() {
-                attached.lease.wire.send(mothership_proto::frontend::SYNC);
-                attached.lease.ledger.push(Owed::Sync(Audience::Router));
+            if attached.lease.ledger().is_skipping() {
+                attached.lease.sync(Audience::Router);
                 self.private_reply(at).await;
             }
             self.private_query(at, "ROLLBACK").await;
@@ -338,7 +433,7 @@ impl Session {
     async fn hear_out(&mut self, at: usize) -> bool {
         let limit = self.topology.config.pool.reset_timeout;
         let heard = async {
-            while !self.servers[at].lease.ledger.is_empty() {
+            while !self.servers[at].lease.ledger().is_empty() {
                 if !matches!(self.private_reply(at).await.0, Reply::Done { .. }) {
                     return false;
                 }
@@ -352,9 +447,9 @@ impl Session {
 
     /// Commits on every server, on all or on none. Fails with what the client is told.
     pub(super) async fn commit_all(&mut self) -> Result<(), Halt> {
-        self.commits = true;
+        self.transaction.commits = true;
         let result = self.commit_each().await;
-        self.commits = false;
+        self.transaction.commits = false;
         result
     }
 
@@ -373,7 +468,10 @@ impl Session {
             self.rollback_all().await;
             return Err(Halt::Fail(report));
         }
-        let mut commit = match Commit::new(self.participants(), self.terms()) {
+        let mut commit = match Commit::new(
+            self.servers.participants(&self.state, &self.topology),
+            self.terms(),
+        ) {
             Ok(commit) => commit,
             Err(refusal) => {
                 self.rollback_all().await;
@@ -416,29 +514,6 @@ impl Session {
         self.end_commit(&end, errors)
     }
 
-    /// The servers of the transaction that is to be committed, with what is known of their part in it.
-    fn participants(&self) -> Vec<Participant> {
-        // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
-        // TRANSACTION itself fails, and all is rolled back.
-        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
-            .iter()
-            .any(|pin| self.state.pins.has(*pin));
-        let topology = &self.topology;
-        let servers = self.servers.iter().filter(|s| s.inbox.in_block);
-        let participants = servers.map(|attached| Participant {
-            shard: attached.shard,
-            name: topology.config.shards[attached.shard].name.clone(),
-            work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
-                true => Work::Write,
-                false => Work::Read,
-            },
-            preparable: !(attached.inbox.pinned && unpreparable)
-                && attached.shard < topology.postgres,
-            backend: attached.lease.notes.backend,
-        });
-        participants.collect()
-    }
-
     fn terms(&self) -> Terms {
         let config = &self.topology.config;
         let modes = self.state.modes.to_ascii_lowercase();
@@ -446,7 +521,7 @@ impl Session {
         Terms {
             router: self.core.shared.router.clone(),
             schema: config.transactions.schema.clone(),
-            id: self.transaction_id(),
+            id: self.transaction.transaction_id(&self.servers),
             serializable: modes.contains("serializable"),
             two_phase: config.transactions.two_phase,
             fence_wait: u32::try_from(half).unwrap_or(u32::MAX),
@@ -475,7 +550,7 @@ impl Session {
         end: &Outcome,
         mut errors: HashMap<usize, Vec<u8>>,
     ) -> Result<(), Halt> {
-        for attached in &mut self.servers {
+        for attached in self.servers.iter_mut() {
             let carried = &mut attached.inbox.carried;
             match end {
                 Outcome::Committed { .. } => carried.commit(),
@@ -507,21 +582,14 @@ impl Session {
                         let report = deadlock.unwrap_or_else(|| Report::of_server(&body));
                         Err(Halt::Fail(report))
                     }
-                    None => Err(Halt::Fail(self.outcome_report(end))),
+                    None => Err(Halt::Fail(outcome_report(&self.topology, end))),
                 }
             }
             Outcome::Unknown { .. } => {
                 self.state.settings.rollback();
-                Err(Halt::Fail(self.outcome_report(end)))
+                Err(Halt::Fail(outcome_report(&self.topology, end)))
             }
         }
-    }
-
-    fn outcome_report(&self, end: &Outcome) -> Report {
-        let name = |shard: usize| self.topology.shards[shard].name.clone();
-        end.report(name).unwrap_or_else(|| {
-            Report::error(sqlstate::CONNECTION_FAILURE, "transaction was rolled back")
-        })
     }
 
     /// Sends the steps to their servers at once and hands their answers over.
@@ -535,12 +603,7 @@ impl Session {
         let limit = self.topology.config.transactions.prepare_timeout;
         for step in steps.iter().filter(|step| step.via == Via::Session) {
             if let Some(attached) = self.servers.iter_mut().find(|s| s.shard == step.shard) {
-                attached.lease.notes.unnamed = None;
-                attached
-                    .lease
-                    .wire
-                    .with_output(|out| put_query(out, step.sql.as_bytes()));
-                attached.lease.ledger.push(Owed::Query(Audience::Router));
+                attached.lease.query(step.sql.as_bytes(), Audience::Router);
             }
         }
         for step in steps {
@@ -583,9 +646,7 @@ impl Session {
 
     pub(super) async fn private_query(&mut self, at: usize, sql: &str) {
         let lease = &mut self.servers[at].lease;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
-        lease.ledger.push(Owed::Query(Audience::Router));
+        lease.query(sql.as_bytes(), Audience::Router);
         let limit = self.topology.config.pool.reset_timeout;
         let reply = tokio::time::timeout(limit, self.private_reply(at)).await;
         if !matches!(reply, Ok((Reply::Done { .. }, _))) {
@@ -643,13 +704,14 @@ impl Session {
             }
         })
         .await;
-        for id in lease.ledger.take_unforgotten() {
+        for id in lease.take_unforgotten() {
             lease.notes.prepared.insert(id);
         }
         let reply = match (&polled, &error) {
             (Err(error), _) => {
                 tracing::warn!(error = %crate::log::Chain(error), "lost a server connection during commit");
-                self.report_broken(self.servers[at].shard, self.servers[at].server);
+                self.topology
+                    .report_broken(self.servers[at].shard, self.servers[at].server);
                 Reply::Lost
             }
             (Ok(()), Some(body)) => {
@@ -671,7 +733,7 @@ impl Session {
 
     /// Closes connections whose state is in doubt. A session that had something on one of them ends with it.
     pub(super) fn drop_doubtful(&mut self) {
-        self.active = None;
+        self.servers.active = None;
         let doubtful = |s: &super::Attached| s.lease.is_doubtful();
         if self.servers.iter().any(doubtful) {
             let mut dropped = self.servers.iter().filter(|s| doubtful(s));
@@ -702,7 +764,7 @@ impl Session {
     /// have committed there already.
     pub(super) async fn wait_for_finishing(&mut self, shard: usize) -> Result<(), Halt> {
         let finishing = Arc::clone(&self.core.shared.finishing);
-        if finishing.is_empty() || !self.has_worked_beside(shard) {
+        if finishing.is_empty() || !self.servers.has_worked_beside(&self.state, shard) {
             return Ok(());
         }
         let site = self.site(shard);
@@ -711,12 +773,6 @@ impl Session {
         let waited = finishing.wait(&site, undecided, decided);
         let waited = self.while_client_waits(waited).await?;
         waited.map_err(|StillFinishing| Halt::Fail(unfinished(&site.shard)))
-    }
-
-    /// Whether the transaction has done something on another shard before the statement at hand.
-    fn has_worked_beside(&self, shard: usize) -> bool {
-        let beside = |s: &Attached| s.shard != shard && (s.inbox.in_block || s.inbox.in_segment);
-        self.state.worked && self.servers.iter().any(beside)
     }
 
     /// A statement on a shard that has something unfinished of this router waits for it.
@@ -744,4 +800,11 @@ impl Inbox {
         self.mark = None;
         self.saved = None;
     }
+}
+
+fn outcome_report(topology: &Topology, end: &Outcome) -> Report {
+    let name = |shard: usize| topology.shards[shard].name.clone();
+    end.report(name).unwrap_or_else(|| {
+        Report::error(sqlstate::CONNECTION_FAILURE, "transaction was rolled back")
+    })
 }

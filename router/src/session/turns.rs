@@ -11,17 +11,18 @@
 use super::dispatch::Many;
 use super::extended::put_quietly;
 use super::inbox::Saved;
-use super::state::Block;
-use super::{Attached, Halt, Session, working_by};
+use super::state::{Block, State};
+use super::transact::Transaction;
+use super::{Attached, Halt, Servers, Session, working_by};
 use crate::commit::steps::Reply;
 pub(super) use crate::contention::{Order, Pace};
 use crate::core::Attempt;
 use crate::statements::step::{Pins, Step};
+use crate::topology::Topology;
 use mothership_catalog::behind::names;
 use mothership_catalog::outside::reaches;
 use mothership_plan::Merge;
-use mothership_proto::frontend::{SYNC, put_query};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Fields, sqlstate};
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -127,6 +128,122 @@ impl Turns {
     }
 }
 
+impl Servers {
+    /// A statement begins, of which no savepoint stands.
+    pub(super) fn begin_saving(&mut self) {
+        for attached in self.iter_mut() {
+            attached.inbox.saved_now = None;
+        }
+    }
+
+    /// Takes the lock of whoever writes reference tables on a server, ahead of the statement, in the same packet. The home
+    /// shard's is the first one, and the others are sent when the home shard has answered.
+    ///
+    /// A writer reads each copy by a snapshot of its own. Without the lock it could see a transaction that is committed
+    /// on one server and still prepared on another: it would find a row on one copy only, and the copies would differ for
+    /// good. A prepared transaction keeps the lock until its end, so that whoever gets it sees all before it everywhere.
+    pub(super) fn lock_copy(&mut self, at: usize) {
+        let Attached { lease, inbox, .. } = &mut self[at];
+        if inbox.in_segment {
+            inbox.locks_ahead = true;
+            put_quietly(lease, LOCK_COPIES.as_bytes());
+        } else {
+            inbox.ahead += 1;
+            lease.query(LOCK_COPIES.as_bytes(), Audience::Router);
+        }
+    }
+
+    /// Whether a savepoint can go ahead of the statement that begins now: in the middle of a pipeline it would have to be
+    /// waited for.
+    fn can_be_saved(&self, state: &State) -> bool {
+        let open = matches!(state.block, Block::Begun | Block::Open);
+        open && !self.iter().any(|s| s.inbox.in_segment)
+    }
+
+    /// Sets the statement's savepoint on a server that is attached, if it does not stand there. It goes ahead of what is
+    /// sent next.
+    pub(super) fn save_on(&mut self, state: &State, at: usize) {
+        let events = state.history.events().len();
+        let Attached { lease, inbox, .. } = &mut self[at];
+        if inbox.saved_now.is_some() {
+            return;
+        }
+        inbox.saved_now = Some(Saved {
+            marked: inbox.mark.is_some(),
+        });
+        let sql = match inbox.saved.replace(events) {
+            Some(before) if before == events => SAVE_ANEW,
+            _ => SAVE,
+        };
+        inbox.ahead += 1;
+        lease.query(sql.as_bytes(), Audience::Router);
+    }
+
+    /// Sets the statement's savepoint on the servers of these shards, which are attached.
+    pub(super) fn save(&mut self, state: &State, many: &Many) {
+        for (shard, _) in &many.legs {
+            if let Ok(at) = self.place_of(*shard) {
+                self.save_on(state, at);
+            }
+        }
+    }
+}
+
+impl Topology {
+    /// The legs of a statement in the order of locks, those of one batch at once. Where all do the same with copies of the
+    /// same, the home shard's is the first, and whoever has that has them all.
+    pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
+        let shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
+        let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
+        if has_lock && order.is_at_once() {
+            return self.batches_of(&shards, Order::IN_TURN, many.merge == Merge::First);
+        }
+        let order = Order {
+            first: order.first.filter(|_| !has_lock),
+            ..order
+        };
+        self.batches_of(&shards, order, many.merge == Merge::First)
+    }
+
+    /// The same of legs on these shards, which may all do the same with `copies`.
+    pub(super) fn batches_of(
+        &self,
+        shards: &[usize],
+        order: Order,
+        copies: bool,
+    ) -> Vec<Vec<usize>> {
+        let mut legs: Vec<usize> = (0..shards.len()).collect();
+        if order.is_at_once() || legs.is_empty() {
+            return vec![legs];
+        }
+        let first = order.first.filter(|_| !copies);
+        legs.sort_by_key(|leg| self.rank(shards[*leg], first));
+        if copies || order.pace == Pace::Lead {
+            let others = legs.split_off(1);
+            return vec![legs, others];
+        }
+        legs.into_iter().map(|leg| vec![leg]).collect()
+    }
+
+    /// The place of a shard in an order of locks with this first shard: after that the home shard, then all others.
+    pub(super) fn rank(&self, shard: usize, first: Option<usize>) -> (bool, bool, usize) {
+        (first != Some(shard), shard != self.home, shard)
+    }
+}
+
+impl Transaction {
+    /// Whether the statement that begins now is all of its transaction, which is the router's own.
+    pub(super) fn is_all(&self, servers: &Servers, state: &State) -> bool {
+        let begun = servers.iter().any(|s| s.inbox.in_block);
+        let in_segment = servers.iter().any(|s| s.inbox.in_segment);
+        match state.block {
+            Block::None => !in_segment,
+            Block::Begun => self.implicit && !begun && !in_segment,
+            Block::Open | Block::Refused | Block::Failed | Block::Lost => false,
+        }
+    }
+}
+
 impl Session {
     /// How a statement of these steps goes to its shards.
     pub(super) fn turns(&self, sql: &[u8], steps: &[Step], many: &Many) -> Turns {
@@ -141,13 +258,14 @@ impl Session {
 
     /// The same of a statement that takes locks on several shards.
     pub(super) fn turns_of(&self, sql: &[u8], steps: &[Step]) -> Turns {
-        let ground = match self.is_all() {
+        let ground = match self.transaction.is_all(&self.servers, &self.state) {
             true => Ground::Transaction,
             false => Ground::Savepoint,
         };
         let defines = steps.iter().any(|step| step.changes_schema);
         let undone = self.can_be_undone(sql, steps)
-            && (ground == Ground::Transaction || self.can_be_saved() && !defines);
+            && (ground == Ground::Transaction
+                || self.servers.can_be_saved(&self.state) && !defines);
         let turns = Turns {
             order: Order::AT_ONCE,
             left: MAX_ATTEMPTS,
@@ -162,90 +280,14 @@ impl Session {
         }
     }
 
-    /// Whether a savepoint can go ahead of the statement that begins now: in the middle of a pipeline it would have to be
-    /// waited for.
-    fn can_be_saved(&self) -> bool {
-        let open = matches!(self.state.block, Block::Begun | Block::Open);
-        open && !self.servers.iter().any(|s| s.inbox.in_segment)
-    }
-
-    /// A statement begins, of which no savepoint stands.
-    pub(super) fn begin_saving(&mut self) {
-        for attached in &mut self.servers {
-            attached.inbox.saved_now = None;
-        }
-    }
-
-    /// Sets the statement's savepoint on the servers of these shards, which are attached.
-    pub(super) fn save(&mut self, many: &Many) {
-        for (shard, _) in &many.legs {
-            if let Ok(at) = self.place_of(*shard) {
-                self.save_on(at);
-            }
-        }
-    }
-
-    /// Sets the statement's savepoint on a server that is attached, if it does not stand there. It goes ahead of what is
-    /// sent next.
-    pub(super) fn save_on(&mut self, at: usize) {
-        let events = self.state.history.events().len();
-        let Attached { lease, inbox, .. } = &mut self.servers[at];
-        if inbox.saved_now.is_some() {
-            return;
-        }
-        inbox.saved_now = Some(Saved {
-            marked: inbox.mark.is_some(),
-        });
-        let sql = match inbox.saved.replace(events) {
-            Some(before) if before == events => SAVE_ANEW,
-            _ => SAVE,
-        };
-        inbox.ahead += 1;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| put_query(out, sql.as_bytes()));
-        lease.ledger.push(Owed::Query(Audience::Router));
-    }
-
-    /// Takes the lock of whoever writes reference tables on a server, ahead of the statement, in the same packet. The home
-    /// shard's is the first one, and the others are sent when the home shard has answered.
-    ///
-    /// A writer reads each copy by a snapshot of its own. Without the lock it could see a transaction that is committed
-    /// on one server and still prepared on another: it would find a row on one copy only, and the copies would differ for
-    /// good. A prepared transaction keeps the lock until its end, so that whoever gets it sees all before it everywhere.
-    pub(super) fn lock_copy(&mut self, at: usize) {
-        let Attached { lease, inbox, .. } = &mut self.servers[at];
-        lease.notes.unnamed = None;
-        if inbox.in_segment {
-            inbox.locks_ahead = true;
-            put_quietly(lease, LOCK_COPIES.as_bytes());
-        } else {
-            inbox.ahead += 1;
-            lease
-                .wire
-                .with_output(|out| put_query(out, LOCK_COPIES.as_bytes()));
-            lease.ledger.push(Owed::Query(Audience::Router));
-        }
-    }
-
     /// The same on several servers, that of the home shard first.
     pub(super) async fn lock_copies(&mut self, legs: &[usize]) -> Result<(), Halt> {
         let mut legs = legs.to_vec();
-        legs.sort_by_key(|at| self.rank(self.servers[*at].shard, None));
+        legs.sort_by_key(|at| self.topology.rank(self.servers[*at].shard, None));
         for at in legs {
             self.tell(at, LOCK_COPIES).await?;
         }
         Ok(())
-    }
-
-    /// Whether the statement that begins now is all of its transaction, which is the router's own.
-    pub(super) fn is_all(&self) -> bool {
-        let begun = self.servers.iter().any(|s| s.inbox.in_block);
-        let in_segment = self.servers.iter().any(|s| s.inbox.in_segment);
-        match self.state.block {
-            Block::None => !in_segment,
-            Block::Begun => self.implicit && !begun && !in_segment,
-            Block::Open | Block::Refused | Block::Failed | Block::Lost => false,
-        }
     }
 
     /// Whether nothing of it would last if its transaction were undone.
@@ -255,7 +297,7 @@ impl Session {
                 && !step.moves_sequence
                 && !step.calls.iter().any(|call| reaches(call))
         };
-        let Some(model) = &self.model else {
+        let Some(model) = &self.known.model else {
             return false;
         };
         let strings = self.standard_strings();
@@ -288,7 +330,7 @@ impl Session {
 
     /// Others were met by a statement with this text: what names its tables goes to its shards like this for a while.
     fn note_contention(&self, sql: &[u8], order: Order) {
-        let (Ok(sql), Some(model)) = (std::str::from_utf8(sql), &self.model) else {
+        let (Ok(sql), Some(model)) = (std::str::from_utf8(sql), &self.known.model) else {
             return;
         };
         let mut named = BTreeSet::new();
@@ -310,7 +352,7 @@ impl Session {
 
     /// An attempt begins. What is told of it is held back while it can be undone.
     pub(super) fn begin_attempt(&mut self, turns: Turns) {
-        self.met = AttemptOutcome::Nobody;
+        self.request.met = AttemptOutcome::Nobody;
         if turns.left > 0 {
             self.client.hold();
             self.entry.yielding.begin(|number| Attempt {
@@ -333,7 +375,7 @@ impl Session {
         sql: &[u8],
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
-        if std::mem::take(&mut self.met) == AttemptOutcome::Nobody {
+        if std::mem::take(&mut self.request.met) == AttemptOutcome::Nobody {
             self.client.release();
             return Ok(false);
         }
@@ -370,7 +412,7 @@ impl Session {
         let is_all = attempt.is_some_and(|attempt| !attempt.is_part);
         let gives = deadlock && is_all && self.can_give_way();
         if gives {
-            self.met = AttemptOutcome::Others;
+            self.request.met = AttemptOutcome::Others;
         }
         gives
     }
@@ -385,8 +427,8 @@ impl Session {
 
     /// Undoes all that the attempt did, on every server. They are kept.
     async fn undo_attempt(&mut self, ground: Ground) -> Result<(), Halt> {
-        self.hear_said();
-        let busy = |s: &&Attached| !s.lease.ledger.is_empty() && !s.lease.ledger.is_skipping();
+        self.transaction.hear_said(&mut self.servers, &self.state);
+        let busy = |s: &&Attached| !s.lease.ledger().is_empty() && !s.lease.ledger().is_skipping();
         let busy = self.servers.iter().filter(busy);
         let working: Vec<_> = busy.map(|s| working_by(&s.lease)).collect();
         if !working.is_empty() {
@@ -398,7 +440,7 @@ impl Session {
         for at in 0..self.servers.len() {
             self.hear_out_attempt(at).await;
         }
-        self.active = None;
+        self.servers.active = None;
         self.state.skipping = false;
         self.entry.seen.deadlock.take();
         match ground {
@@ -439,12 +481,11 @@ impl Session {
     async fn hear_out_attempt(&mut self, at: usize) {
         let attached = &mut self.servers[at];
         if attached.inbox.in_segment {
-            attached.lease.wire.send(SYNC);
-            attached.lease.ledger.push(Owed::Sync(Audience::Router));
+            attached.lease.sync(Audience::Router);
         }
         let limit = self.topology.config.pool.reset_timeout;
         let heard = async {
-            while !self.servers[at].lease.ledger.is_empty() {
+            while !self.servers[at].lease.ledger().is_empty() {
                 if matches!(self.private_reply(at).await.0, Reply::Lost) {
                     return false;
                 }
@@ -463,46 +504,6 @@ impl Session {
         inbox.row = None;
         inbox.describing.clear();
         inbox.outcomes.clear();
-    }
-
-    /// The legs of a statement in the order of locks, those of one batch at once. Where all do the same with copies of the
-    /// same, the home shard's is the first, and whoever has that has them all.
-    pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
-        let shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
-        let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
-        if has_lock && order.is_at_once() {
-            return self.batches_of(&shards, Order::IN_TURN, many.merge == Merge::First);
-        }
-        let order = Order {
-            first: order.first.filter(|_| !has_lock),
-            ..order
-        };
-        self.batches_of(&shards, order, many.merge == Merge::First)
-    }
-
-    /// The same of legs on these shards, which may all do the same with `copies`.
-    pub(super) fn batches_of(
-        &self,
-        shards: &[usize],
-        order: Order,
-        copies: bool,
-    ) -> Vec<Vec<usize>> {
-        let mut legs: Vec<usize> = (0..shards.len()).collect();
-        if order.is_at_once() || legs.is_empty() {
-            return vec![legs];
-        }
-        let first = order.first.filter(|_| !copies);
-        legs.sort_by_key(|leg| self.rank(shards[*leg], first));
-        if copies || order.pace == Pace::Lead {
-            let others = legs.split_off(1);
-            return vec![legs, others];
-        }
-        legs.into_iter().map(|leg| vec![leg]).collect()
-    }
-
-    /// The place of a shard in an order of locks with this first shard: after that the home shard, then all others.
-    pub(super) fn rank(&self, shard: usize, first: Option<usize>) -> (bool, bool, usize) {
-        (first != Some(shard), shard != self.topology.home, shard)
     }
 }
 

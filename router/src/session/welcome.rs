@@ -1,6 +1,7 @@
 //! What a session begins with and what a server says of it after login.
 
-use super::{Halt, Session};
+use super::state::State;
+use super::{Halt, Servers, Session};
 use crate::commit::steps::Reply;
 use crate::core::welcomes::{Welcome, WelcomeKey};
 use crate::core::{ClientNumber, SessionIdentity};
@@ -15,6 +16,27 @@ use mothership_proto::startup::{Protocol, put_backend_key};
 use std::rc::Rc;
 use std::sync::Arc;
 
+impl Servers {
+    fn says_no_beginning(&mut self, at: usize) -> Halt {
+        if let Some(attached) = self.get_mut(at) {
+            attached.lease.doubt();
+        }
+        let message = "server did not say what a session begins with";
+        Report::error(sqlstate::CONNECTION_FAILURE, message).into()
+    }
+}
+
+impl State {
+    /// What roles and databases begin with is set on every server: those of MongoDB have none,
+    /// and what a statement is planned by and what it runs by must be one, also after ALTER ROLE.
+    fn begin_with(&mut self, defaults: &[(String, String)]) {
+        for (name, value) in defaults {
+            let value = Value::Text(value.clone());
+            self.settings.begin_with(name, value);
+        }
+    }
+}
+
 impl Session {
     /// Says what a server says after login. `None` if the session has ended.
     pub(crate) async fn welcome(
@@ -23,10 +45,10 @@ impl Session {
         number: ClientNumber,
     ) -> Option<Box<Self>> {
         // What it begins with is what connections have that are opened from now on.
-        self.beginning.seen = self.core.see_altered();
+        self.login.beginning.seen = self.core.see_altered();
         let home = self.home_database();
         let altered = &self.core.shared.altered;
-        self.beginning.of = altered.last(&self.entry.who.server_user, &home);
+        self.login.beginning.of = altered.last(&self.entry.who.server_user, &home);
         let mut settings = Settings::clone(self.state.settings.startup());
         settings.remove("application_name");
         let key = WelcomeKey {
@@ -34,7 +56,7 @@ impl Session {
             user: Arc::clone(&self.entry.who.server_user),
             settings,
             epoch: self.epoch(),
-            altered: self.beginning.of,
+            altered: self.login.beginning.of,
         };
         // Boxed, because it is large, and few logins have to.
         let found = match self.core.welcomes.get(&key) {
@@ -50,7 +72,7 @@ impl Session {
             }
             Err(_) => return None,
         }
-        self.note_temporary();
+        self.login.note_temporary(&mut self.state);
         self.note_rests();
         let most = self.topology.config.limits.metric_labels.get() as usize;
         let seen = Rc::clone(&self.entry.seen);
@@ -121,9 +143,9 @@ impl Session {
             let has_documents = !config.collections().is_empty();
             let said = self.ask_beginning(at, defaults::QUESTION).await?;
             let Some(said) = defaults::read(&said, has_documents) else {
-                return Err(self.says_no_beginning(at));
+                return Err(self.servers.says_no_beginning(at));
             };
-            self.begin_with(&said);
+            self.state.begin_with(&said);
             welcome.defaults = said;
         }
         welcome.settings = Arc::clone(self.state.settings.startup());
@@ -133,25 +155,18 @@ impl Session {
     /// The only text of the only row of a question about what sessions begin with.
     async fn ask_beginning(&mut self, at: usize, question: &str) -> Result<String, Halt> {
         let limit = self.topology.config.control.timeout;
-        self.send_router_query(at, question.as_bytes(), false);
+        self.servers
+            .send_router_query(at, question.as_bytes(), false);
         match tokio::time::timeout(limit, self.private_reply(at)).await {
             Ok((Reply::Done { row: Some(row), .. }, _)) => Ok(row),
-            _ => Err(self.says_no_beginning(at)),
+            _ => Err(self.servers.says_no_beginning(at)),
         }
-    }
-
-    fn says_no_beginning(&mut self, at: usize) -> Halt {
-        if let Some(attached) = self.servers.get_mut(at) {
-            attached.lease.doubt();
-        }
-        let message = "server did not say what a session begins with";
-        Report::error(sqlstate::CONNECTION_FAILURE, message).into()
     }
 
     /// Notes what the session begins with. A role is set on every server, as if the startup packet had said so: SET ROLE
     /// NONE leaves it, and RESET ROLE and DISCARD ALL go back to it.
     fn begin_as(&mut self, begins: &Option<Arc<Begins>>) {
-        self.beginning.begins.clone_from(begins);
+        self.login.beginning.begins.clone_from(begins);
         let role = begins.as_ref().and_then(|begins| begins.role());
         if let Some(role) = role {
             let role = Value::Text(role.to_owned());
@@ -159,18 +174,9 @@ impl Session {
         }
     }
 
-    /// What roles and databases begin with is set on every server: those of MongoDB have none,
-    /// and what a statement is planned by and what it runs by must be one, also after ALTER ROLE.
-    fn begin_with(&mut self, defaults: &[(String, String)]) {
-        for (name, value) in defaults {
-            let value = Value::Text(value.clone());
-            self.state.settings.begin_with(name, value);
-        }
-    }
-
     /// Says what another server said to a client with the same settings.
     fn repeat(&mut self, key: &WelcomeKey, mut welcome: Welcome) {
-        self.begin_with(&welcome.defaults);
+        self.state.begin_with(&welcome.defaults);
         self.begin_as(&welcome.begins);
         let own = self.state.settings.startup();
         match *welcome.settings == **own {

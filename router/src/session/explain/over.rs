@@ -10,18 +10,19 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
 use crate::session::gather::{Fetching, GatherWork, Leg, PORTAL, Value, without_position};
 use crate::session::inbox::Notices;
-use crate::session::state::Phase;
+use crate::session::state::{Phase, State};
 use crate::session::turns::{Order, Turns, patiently};
-use crate::session::{Attached, Halt, Session};
+use crate::session::{Attached, Halt, Servers, Session};
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Step, steps};
+use crate::topology::Topology;
 use mothership_merge::plans::{Fact, Plans, ServerPlan, without_arrays};
 use mothership_plan::gather::{Ending, Written};
 use mothership_plan::refuse::Reason;
 use mothership_plan::{Merge, Params, Plan, Refusal, report};
 use mothership_proto::backend::{self, tag};
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::{Parse, Target};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_sql::effect::{Statement, analyse};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -105,6 +106,59 @@ impl Explaining {
     }
 }
 
+impl Servers {
+    fn send_question(
+        &mut self,
+        state: &State,
+        question: &Question<'_>,
+        writes: bool,
+        given: ExplainParameters<'_>,
+    ) {
+        let segment = state.phase == Phase::Segment;
+        let Attached { lease, inbox, .. } = &mut self[question.at];
+        inbox.in_segment |= segment;
+        inbox.wrote |= writes;
+        inbox.may_write |= writes;
+        inbox.touched.add(None);
+        let types = inbox.types_on_shard(given.types);
+        let arrays = question.arrays.iter();
+        let arrays = arrays.map(|array| (1, Some(array.as_slice())));
+        let values: Vec<Value<'_>> = given.values.iter().copied().chain(arrays).collect();
+        lease.request(Audience::Router, |send| {
+            send.parse(&question.sql, &types);
+            send.bind((PORTAL, b""), values.into_iter(), &[]);
+            send.execute(PORTAL, 0);
+            send.close(Target::Portal, PORTAL);
+            send.flush_or_sync(segment);
+        });
+    }
+
+    /// What was fetched from each server.
+    fn fetched_facts(
+        &self,
+        topology: &Topology,
+        explaining: &Explaining,
+        fetching: &Fetching,
+    ) -> Vec<ServerPlan> {
+        let described = fetching.tallies.iter().map(|(at, tally)| {
+            let mut facts = vec![
+                ("Rows".to_owned(), Fact::Count(tally.rows)),
+                ("Bytes".to_owned(), Fact::Count(tally.bytes)),
+            ];
+            if explaining.options.times() {
+                facts.push(("Time".to_owned(), time(tally.time)));
+            }
+            let shard = self[*at].shard;
+            ServerPlan {
+                title: format!("Fetched from {}", topology.shards[shard].name),
+                facts,
+                lines: Vec::new(),
+            }
+        });
+        described.collect()
+    }
+}
+
 impl Session {
     /// The EXPLAIN that a step is, if what it explains needs several shards or values of the router.
     ///
@@ -116,7 +170,7 @@ impl Session {
         step: &Step,
         params: &Params<'_>,
     ) -> Result<Option<Explaining>, Halt> {
-        let (Some(inner), Some(model)) = (step.explains, self.model.clone()) else {
+        let (Some(inner), Some(model)) = (step.explains, self.known.model.clone()) else {
             return Ok(None);
         };
         let text: Box<[u8]> = step.span.of(&statement.sql).into();
@@ -170,7 +224,7 @@ impl Session {
             &plan,
             params,
             model.map(),
-            &self.text_context(),
+            &self.state.text_context(),
             pin.as_ref(),
         );
         Ok(Some(Explaining {
@@ -255,18 +309,18 @@ impl Session {
         turns: Turns,
     ) -> Result<Vec<String>, Halt> {
         if explaining.writes() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let begun = Instant::now();
         let parts = match &explaining.over {
             Over::Many(many) => self.explain_many(explaining, many, given, turns).await?,
             Over::Gather(work) => self.explain_gather(explaining, work, given, turns).await?,
         };
-        self.active = None;
+        self.servers.active = None;
         if let ([part], Over::Many(_)) = (&parts[..], &explaining.over) {
             return Ok(part.lines.clone());
         }
-        let (kind, facts) = self.facts_of(explaining);
+        let (kind, facts) = facts_of(&self.topology, explaining);
         let plans = Plans {
             kind,
             facts,
@@ -280,33 +334,6 @@ impl Session {
             },
             Format::Text | Format::Other => Ok(plans.text()),
         }
-    }
-
-    /// The router's own part, as EXPLAIN (ROUTE) has it; the texts of the parts come with them.
-    fn facts_of(&self, explaining: &Explaining) -> (String, Vec<(String, Fact)>) {
-        let mut kind = "Several shards".to_owned();
-        let mut facts = Vec::new();
-        for line in &explaining.report {
-            match line.split_once(": ") {
-                Some(("Plan", what)) => kind = what.to_owned(),
-                Some(("Fragment" | "Rows are stored by their keys", _)) | None => {}
-                Some((name, _)) if name.starts_with("Residue") => {}
-                Some((name, value)) => facts.push((name.to_owned(), Fact::Text(value.to_owned()))),
-            }
-        }
-        let shards = &self.topology.shards;
-        let asked = |shard: usize| match &explaining.over {
-            Over::Many(many) => many.legs.iter().any(|(leg, _)| *leg == shard),
-            Over::Gather(work) => work.shards.iter().flatten().any(|leg| *leg == shard),
-        };
-        let pruned: Vec<&str> = (0..shards.len())
-            .filter(|shard| !asked(*shard))
-            .map(|shard| shards[shard].name.as_str())
-            .collect();
-        if !pruned.is_empty() {
-            facts.push(("Pruned".to_owned(), Fact::Text(pruned.join(", "))));
-        }
-        (kind, facts)
     }
 
     /// Each shard explains its own text of the statement.
@@ -325,7 +352,7 @@ impl Session {
             servers.push(at);
         }
         if turns.saves() {
-            self.save(many);
+            self.servers.save(&self.state, many);
         }
         if explaining.writes() && many.locks_copies() {
             self.lock_copies(&servers).await?;
@@ -365,8 +392,8 @@ impl Session {
     ) -> Result<Vec<ServerPlan>, Halt> {
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
-        self.save_legs(&legs, turns);
-        self.check_own_text(self.place_of(residue)?, explaining)
+        self.servers.save_legs(&self.state, &legs, turns);
+        self.check_own_text(self.servers.place_of(residue)?, explaining)
             .await?;
         let mut parts = Vec::new();
         for number in 0..work.fragments.len() {
@@ -376,16 +403,19 @@ impl Session {
                     .await?,
             );
         }
-        let mut fetching = self.fetching(work);
+        let mut fetching = self.topology.fetching(work);
         if explaining.options.analyze {
             let given = (given.types, given.values);
             self.fetch(&legs, work, given, &mut fetching).await?;
-            parts.extend(self.fetched_facts(explaining, &fetching));
+            parts.extend(
+                self.servers
+                    .fetched_facts(&self.topology, explaining, &fetching),
+            );
             // An error of a fragment has no columns before it here.
             fetching.is_running = false;
         }
         let (arrays, _) = self.fetched(fetching)?;
-        let mut servers = vec![self.place_of(residue)?];
+        let mut servers = vec![self.servers.place_of(residue)?];
         if let Ending::Write(_) = &work.plan.ending {
             servers.clear();
             for shard in &work.target {
@@ -471,26 +501,6 @@ impl Session {
         Ok(found)
     }
 
-    /// What was fetched from each server.
-    fn fetched_facts(&self, explaining: &Explaining, fetching: &Fetching) -> Vec<ServerPlan> {
-        let described = fetching.tallies.iter().map(|(at, tally)| {
-            let mut facts = vec![
-                ("Rows".to_owned(), Fact::Count(tally.rows)),
-                ("Bytes".to_owned(), Fact::Count(tally.bytes)),
-            ];
-            if explaining.options.times() {
-                facts.push(("Time".to_owned(), time(tally.time)));
-            }
-            let shard = self.servers[*at].shard;
-            ServerPlan {
-                title: format!("Fetched from {}", self.topology.shards[shard].name),
-                facts,
-                lines: Vec::new(),
-            }
-        });
-        described.collect()
-    }
-
     /// If something is wrong with the client's text, a server says so of it, and not of what it gets in its place. What is
     /// bound was parsed before.
     async fn check_own_text(&mut self, at: usize, explaining: &Explaining) -> Result<(), Halt> {
@@ -512,11 +522,12 @@ impl Session {
         let shard = |question: &Question<'_>| self.servers[question.at].shard;
         let shards: Vec<usize> = questions.iter().map(shard).collect();
         let mut parts: Vec<Option<ServerPlan>> = questions.iter().map(|_| None).collect();
-        for batch in self.batches_of(&shards, order, copies) {
+        for batch in self.topology.batches_of(&shards, order, copies) {
             for &leg in &batch {
                 let question = &questions[leg];
                 self.servers[question.at].inbox.notices = Notices::of_same(leg);
-                self.send_question(question, explaining.writes(), given);
+                self.servers
+                    .send_question(&self.state, question, explaining.writes(), given);
             }
             let mut failed: Option<Vec<u8>> = None;
             for leg in batch {
@@ -559,51 +570,6 @@ impl Session {
         }
         Ok(parts.into_iter().flatten().collect())
     }
-
-    fn send_question(
-        &mut self,
-        question: &Question<'_>,
-        writes: bool,
-        given: ExplainParameters<'_>,
-    ) {
-        let segment = self.state.phase == Phase::Segment;
-        let Attached { lease, inbox, .. } = &mut self.servers[question.at];
-        inbox.in_segment |= segment;
-        inbox.wrote |= writes;
-        inbox.may_write |= writes;
-        inbox.touched.add(None);
-        lease.notes.unnamed = None;
-        let types = inbox.types_on_shard(given.types);
-        let arrays = question.arrays.iter();
-        let arrays = arrays.map(|array| (1, Some(array.as_slice())));
-        let values: Vec<Value<'_>> = given.values.iter().copied().chain(arrays).collect();
-        lease.wire.with_output(|out| {
-            Parse {
-                name: b"",
-                sql: &question.sql,
-                types: &types,
-            }
-            .put(out);
-            frontend::put_bind(out, (PORTAL, b""), values.into_iter(), &[]);
-            frontend::put_execute(out, PORTAL, 0);
-            frontend::put_close(out, Target::Portal, PORTAL);
-            out.extend_from_slice(match segment {
-                true => frontend::FLUSH,
-                false => frontend::SYNC,
-            });
-        });
-        for owed in [
-            Owed::Parse(0, Audience::Router),
-            Owed::Bind(Audience::Router),
-            Owed::Execute(Audience::Router),
-            Owed::Close(Audience::Router),
-        ] {
-            lease.ledger.push(owed);
-        }
-        if !segment {
-            lease.ledger.push(Owed::Sync(Audience::Router));
-        }
-    }
 }
 
 fn time(elapsed: Duration) -> Fact {
@@ -642,4 +608,31 @@ fn why_unexplained(over: &Over, options: &Options) -> Option<&'static str> {
 
 fn unexplained(why: &str) -> Halt {
     refused(&Refusal::about(Reason::Explain, why)).into()
+}
+
+/// The router's own part, as EXPLAIN (ROUTE) has it; the texts of the parts come with them.
+fn facts_of(topology: &Topology, explaining: &Explaining) -> (String, Vec<(String, Fact)>) {
+    let mut kind = "Several shards".to_owned();
+    let mut facts = Vec::new();
+    for line in &explaining.report {
+        match line.split_once(": ") {
+            Some(("Plan", what)) => kind = what.to_owned(),
+            Some(("Fragment" | "Rows are stored by their keys", _)) | None => {}
+            Some((name, _)) if name.starts_with("Residue") => {}
+            Some((name, value)) => facts.push((name.to_owned(), Fact::Text(value.to_owned()))),
+        }
+    }
+    let shards = &topology.shards;
+    let asked = |shard: usize| match &explaining.over {
+        Over::Many(many) => many.legs.iter().any(|(leg, _)| *leg == shard),
+        Over::Gather(work) => work.shards.iter().flatten().any(|leg| *leg == shard),
+    };
+    let pruned: Vec<&str> = (0..shards.len())
+        .filter(|shard| !asked(*shard))
+        .map(|shard| shards[shard].name.as_str())
+        .collect();
+    if !pruned.is_empty() {
+        facts.push(("Pruned".to_owned(), Fact::Text(pruned.join(", "))));
+    }
+    (kind, facts)
 }

@@ -15,7 +15,7 @@ use crate::session::room::over_limit;
 use crate::session::rules::RuleStage;
 use crate::session::simple::named::{no_such_statement, prepared_over_shards};
 use crate::session::sorted::{unlike_the_plan, visible};
-use crate::session::state::Block;
+use crate::session::state::{Block, State};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session, malformed};
 use crate::statements::errors::named_as_client;
@@ -23,8 +23,8 @@ use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Step};
 use mothership_plan::{Params, Plan, Split, SplitRows};
 use mothership_proto::backend::{self, Column};
-use mothership_proto::frontend::{self, Bind, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::{self, Bind, Target};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Report, sqlstate};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -32,11 +32,34 @@ use std::rc::Rc;
 /// So many parameters cost no allocation.
 const FEW: usize = 8;
 
+impl State {
+    /// What the client is told where Bind has failed on these shards.
+    fn first_failure(
+        &self,
+        many: &Many,
+        sql: &[u8],
+        failed: Vec<(usize, Vec<u8>)>,
+    ) -> Option<Vec<u8>> {
+        let first = if many.is_written() {
+            let characters = self.told.characters();
+            first_error(many, sql, characters, failed.into_iter())
+        } else {
+            failed.into_iter().next()
+        };
+        let (_, body) = first?;
+        // The client's own text was parsed before.
+        Some(match many.sorted() {
+            Some(_) => without_position(&body),
+            None => body,
+        })
+    }
+}
+
 impl Session {
     pub(in crate::session) async fn on_bind(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.begin_segment().await?;
         self.await_earlier().await?;
-        self.check_unlocked()?;
+        self.transaction.bound.check_unlocked()?;
         let bind = Bind::read(body).map_err(malformed)?;
         let Some(statement) = self.state.names.get(bind.statement).cloned() else {
             self.flush_held().await?;
@@ -62,7 +85,7 @@ impl Session {
         let numbered = self.numbered_bind(&statement).await?;
         let statement = match &numbered {
             Some((numbered, written)) => {
-                self.written = Some(Rc::clone(written));
+                self.request.written = Some(Rc::clone(written));
                 Rc::clone(numbered)
             }
             None => statement,
@@ -71,7 +94,7 @@ impl Session {
         let filled = self.filled_bind(&bind, &statement).await?;
         let (statement, bind) = match &filled {
             Some((filled, body, written)) => {
-                self.written = Some(Rc::clone(written));
+                self.request.written = Some(Rc::clone(written));
                 (Rc::clone(filled), Bind::read(body).map_err(malformed)?)
             }
             None => (statement, bind),
@@ -79,17 +102,17 @@ impl Session {
         let signalled = self.signalled_bind(&bind, &statement).await?;
         let statement = signalled.unwrap_or(statement);
         if filled.is_none() && numbered.is_none() {
-            self.written = process::origin(&statement);
+            self.request.written = process::origin(&statement);
         }
         let mut parts = None;
-        let place = if let Some(inner) = self.explained_by(&statement)? {
+        let place = if let Some(inner) = self.state.explained_by(&statement)? {
             self.bind_explain(&bind, &statement, inner).await?
         } else if unknown_name(&statement).is_some()
             || statement.step().is_some_and(|s| self.runs_here(&s.kind))
         {
             self.flush_held().await?;
             bind_count::check(&bind, 0)?;
-            self.check_failed(&statement)?;
+            self.state.check_failed(&statement)?;
             self.answer(backend::BIND_COMPLETE);
             Place::Here
         } else {
@@ -104,7 +127,7 @@ impl Session {
             progress: Progress::Ready,
         };
         self.state.portals.bind(bind.portal, portal);
-        self.has_bound();
+        self.transaction.bound.add();
         Ok(())
     }
 
@@ -113,7 +136,7 @@ impl Session {
         self.settle_names().await?;
         if self.state.portals.get(name).is_some() {
             self.flush_held().await?;
-            self.check_failed(statement)?;
+            self.state.check_failed(statement)?;
             return Err(duplicate(name).into());
         }
         let most = self.topology.config.limits.client_portals.get() as usize;
@@ -130,7 +153,7 @@ impl Session {
     /// Whether it is an INSERT that can only be divided when a server has said of which types its parameters are.
     fn lacks_types(&mut self, statement: &Rc<Prepared>) -> bool {
         let (Some(model), [step], Origin::Parse(_)) = (
-            self.model.clone(),
+            self.known.model.clone(),
             statement.steps.as_slice(),
             &statement.origin,
         ) else {
@@ -242,20 +265,21 @@ impl Session {
     ) -> Result<Place, Halt> {
         let sets = |step: &Step| matches!(step.kind, Kind::Settings(_) | Kind::LocalConfig(_));
         let sets = statement.step().is_some_and(sets);
-        self.check_second_set(shard, writes)?;
+        self.servers
+            .check_second_set(&self.topology, shard, writes)?;
         self.join_segment(Some(shard), writes || sets).await?;
         let wants = self.wants(writes, &statement.steps, parts);
         if matches!(wants, Wants::FreshRead(_)) && self.is_alone_in_segment(bind.portal) {
             // What follows for this segment finds it attached.
             self.attach_to(shard, wants).await?;
         }
-        match self.held.take() {
+        match self.request.held.take() {
             Some((name, held)) if *name == *bind.statement => {
                 let at = self.attach(shard).await?;
                 self.parse_on(at, &name, &held).await?
             }
             other => {
-                self.held = other;
+                self.request.held = other;
                 self.flush_held().await?;
             }
         }
@@ -267,11 +291,10 @@ impl Session {
         if writes && !statement.is_control() {
             attached.inbox.touched.add(parts);
         }
-        attached
-            .lease
-            .wire
-            .with_output(|out| bind.put_as(out, name.as_bytes()));
-        attached.lease.ledger.push(Owed::Bind(Audience::Client));
+        let lease = &mut attached.lease;
+        lease.request(Audience::Client, |send| {
+            send.bind_as(bind, name.as_bytes());
+        });
         Ok(Place::Shard(shard))
     }
 
@@ -282,7 +305,7 @@ impl Session {
         statement: &Rc<Prepared>,
         plan: Option<Rc<Plan>>,
     ) -> Result<Dispatch, Halt> {
-        if self.model.is_none() {
+        if self.known.model.is_none() {
             return self.dispatch(statement, 0, &Params::NONE);
         }
         let formats: SmallVec<[i16; FEW]> = bind.values().map(|(format, _)| format).collect();
@@ -333,7 +356,7 @@ impl Session {
         let (Kind::Execute(name), Some(span)) = (&step.kind, step.name_span) else {
             return Ok(None);
         };
-        if self.model.is_none() || self.explained_by(statement)?.is_some() {
+        if self.known.model.is_none() || self.state.explained_by(statement)?.is_some() {
             return Ok(None);
         }
         let whole = self.dispatch_execute(&own.sql, &runs.body);
@@ -380,7 +403,7 @@ impl Session {
             // What the shards get is another text: if something is wrong with this one, it is said of this one.
             self.flush_held().await?;
             self.settle_active().await?;
-        } else if let Some((_, _held)) = self.held.take() {
+        } else if let Some((_, _held)) = self.request.held.take() {
             // Each server gets it with its own Bind.
             self.answer(backend::PARSE_COMPLETE);
         }
@@ -389,7 +412,7 @@ impl Session {
             Some(refused) => refused,
             None => {
                 if many.writes {
-                    self.begin_implicit();
+                    self.transaction.begin_implicit(&mut self.state);
                 }
                 many
             }
@@ -398,12 +421,12 @@ impl Session {
             true => self.wants(many.writes, &statement.steps, None),
             false => Wants::Primary,
         };
-        self.check_second_set_of(&many)?;
+        self.servers.check_second_set_of(&self.topology, &many)?;
         let many = self.attach_many(statement, many, &wants).await?;
         // First everything that may wait for a server, then what is asked of all at once, so that of their errors the one
         // that PostgreSQL would tell can be told.
         for (shard, _) in &many.legs {
-            self.leave_ahead();
+            self.servers.leave_ahead();
             self.attach_to(*shard, wants.clone()).await?;
         }
         self.settle_active().await?;
@@ -412,17 +435,17 @@ impl Session {
                 self.settle(at).await?;
             }
         }
-        self.active = None;
+        self.servers.active = None;
         if turns.saves() {
-            self.begin_saving();
-            self.save(&many);
+            self.servers.begin_saving();
+            self.servers.save(&self.state, &many);
         }
         let places = self.bind_legs(bind, statement, &many, true).await?;
         let (columns, shows) = self.bound_columns(&many, &statement.sql, &places).await?;
         self.client.send(backend::BIND_COMPLETE);
         let mut portal = ManyPortal::new(many, columns, shows);
         portal.turns.set(turns);
-        portal.bound_at = self.taken_requests;
+        portal.bound_at = self.request.taken;
         if turns.can_undo() {
             let names = [bind.portal, b"\0", bind.statement, b"\0"].concat();
             portal.bind = Some([&names, bind.rest].concat().into());
@@ -464,8 +487,8 @@ impl Session {
                 }
             }
         }
-        self.active = None;
-        if let Some(body) = self.first_failure(many, sql, failed) {
+        self.servers.active = None;
+        if let Some(body) = self.state.first_failure(many, sql, failed) {
             return Err(self.failed_in_segment(&body));
         }
         Ok((columns, shows))
@@ -482,24 +505,17 @@ impl Session {
         let types = many_types(many, statement);
         let mut names = Vec::new();
         for (shard, text) in &many.legs {
-            let at = self.place_of(*shard)?;
+            let at = self.servers.place_of(*shard)?;
             let name = match text {
                 None => self.on_server(at, bind.statement, statement).await?,
                 Some(text) => {
                     let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
                     inbox.in_segment = true;
                     let types = inbox.types_on_shard(&types);
-                    lease.notes.unnamed = None;
-                    lease.wire.with_output(|out| {
-                        Parse {
-                            name: b"",
-                            sql: text,
-                            types: &types,
-                        }
-                        .put(out);
-                        out.extend_from_slice(frontend::FLUSH);
+                    lease.request(Audience::Router, |send| {
+                        send.parse(text, &types);
+                        send.flush();
                     });
-                    lease.ledger.push(Owed::Parse(0, Audience::Router));
                     String::new()
                 }
             };
@@ -514,27 +530,22 @@ impl Session {
             attached.inbox.wrote |= many.writes;
             attached.inbox.touched.add(None);
             attached.inbox.notices = Notices::of(places.len(), &many.merge);
-            attached.lease.wire.with_output(|out| {
+            attached.lease.request(Audience::Router, |send| {
                 match &formats {
                     Some(formats) => {
                         let values: Vec<_> = bind.values().collect();
                         let names = (bind.portal, name.as_bytes());
-                        frontend::put_bind(out, names, values.into_iter(), formats);
+                        send.bind(names, values.into_iter(), formats);
                     }
-                    None => bind.put_as(out, name.as_bytes()),
+                    None => send.bind_as(bind, name.as_bytes()),
                 }
                 if describes {
-                    frontend::put_describe(out, Target::Portal, bind.portal);
-                    out.extend_from_slice(frontend::FLUSH);
+                    send.describe(Target::Portal, bind.portal);
+                    send.flush();
                 }
             });
-            attached.lease.ledger.push(Owed::Bind(Audience::Router));
             if describes {
                 attached.inbox.describing.push_back(None);
-                attached
-                    .lease
-                    .ledger
-                    .push(Owed::DescribePortal(Audience::Router));
             }
             places.push(at);
         }
@@ -552,35 +563,14 @@ impl Session {
         };
         let bind = Bind::read(body).map_err(malformed)?;
         for (shard, _) in &portal.many.legs {
-            self.leave_ahead();
+            self.servers.leave_ahead();
             self.attach_to(*shard, Wants::Primary).await?;
         }
-        self.active = None;
+        self.servers.active = None;
         self.bind_legs(&bind, statement, &portal.many, false)
             .await?;
-        self.active = None;
+        self.servers.active = None;
         Ok(())
-    }
-
-    /// What the client is told where Bind has failed on these shards.
-    fn first_failure(
-        &self,
-        many: &Many,
-        sql: &[u8],
-        failed: Vec<(usize, Vec<u8>)>,
-    ) -> Option<Vec<u8>> {
-        let first = if many.is_written() {
-            let characters = self.state.told.characters();
-            first_error(many, sql, characters, failed.into_iter())
-        } else {
-            failed.into_iter().next()
-        };
-        let (_, body) = first?;
-        // The client's own text was parsed before.
-        Some(match many.sorted() {
-            Some(_) => without_position(&body),
-            None => body,
-        })
     }
 
     /// Attaches every server of the work before any gets something of it: what they are told and asked then would take
@@ -594,7 +584,7 @@ impl Session {
         self.open_snapshots(&many).await?;
         let mut first = None;
         for (shard, _) in &many.legs {
-            self.leave_ahead();
+            self.servers.leave_ahead();
             let at = self.attach_to(*shard, wants.clone()).await?;
             self.check_isolation(at, many.legs.len()).await?;
             first.get_or_insert(at);
@@ -652,7 +642,7 @@ impl Session {
         if self.gives_way_to(body) {
             return Halt::Failed;
         }
-        let written = self.written.as_ref();
+        let written = self.request.written.as_ref();
         let moved = written.map(|written| written.moved(body, self.state.told.characters()));
         let body = moved.as_deref().unwrap_or(body);
         let named = named_as_client(body, &self.state.names);
@@ -661,7 +651,7 @@ impl Session {
             .with_output(|out| crate::statements::errors::put_as_error(out, body));
         self.state.note_failure();
         self.state.skipping = true;
-        if !self.implicit && self.state.block == Block::Open {
+        if !self.transaction.implicit && self.state.block == Block::Open {
             self.state.block = Block::Failed;
         }
         Halt::Failed

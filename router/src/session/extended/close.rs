@@ -4,7 +4,7 @@ use crate::session::portals::{Open, Place};
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 
 impl Session {
     pub(in crate::session) async fn on_close(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -40,7 +40,7 @@ impl Session {
             (_, Some(shard)) => return self.close_on_server(shard, name).await,
             (Some(Place::Many(portal)), None) => {
                 self.settle_active().await?;
-                self.send_closes(name, portal.shards());
+                self.servers.send_closes(&self.state, name, portal.shards());
                 self.client.send(backend::CLOSE_COMPLETE);
             }
             (Some(_), None) => self.close_nothing(),
@@ -51,7 +51,8 @@ impl Session {
                 all => {
                     let shards: Vec<usize> = all.iter().map(|s| s.shard).collect();
                     self.settle_active().await?;
-                    self.send_closes(name, shards.into_iter());
+                    self.servers
+                        .send_closes(&self.state, name, shards.into_iter());
                     self.client.send(backend::CLOSE_COMPLETE);
                 }
             },
@@ -67,17 +68,15 @@ impl Session {
         }
         let at = self.attach(shard).await?;
         let lease = &mut self.servers[at].lease;
-        lease
-            .wire
-            .with_output(|out| frontend::put_close(out, Target::Portal, name));
-        lease.ledger.push(Owed::Close(Audience::Client));
+        lease.request(Audience::Client, |send| send.close(Target::Portal, name));
         Ok(())
     }
 
     fn close_nothing(&mut self) {
         if self
+            .servers
             .active
-            .is_some_and(|at| !self.servers[at].lease.ledger.is_empty())
+            .is_some_and(|at| !self.servers[at].lease.ledger().is_empty())
         {
             self.state.names.close_nothing();
             self.answer(backend::CLOSE_COMPLETE);

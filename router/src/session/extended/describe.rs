@@ -8,7 +8,7 @@ use crate::session::simple::named::no_such_statement;
 use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 
 impl Session {
     pub(in crate::session) async fn on_describe(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -26,7 +26,7 @@ impl Session {
             return Err(no_such_statement(name).into());
         };
         let statement = self.meant(&statement)?;
-        if let Some(inner) = self.explained_by(&statement)? {
+        if let Some(inner) = self.state.explained_by(&statement)? {
             return self.describe_explain(&statement, inner);
         }
         if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
@@ -46,7 +46,7 @@ impl Session {
             .await?;
         let shard = match statement.step() {
             // The columns of FETCH are those of its cursor.
-            Some(step) => self.cursor_shard(&step.kind)?,
+            Some(step) => self.state.cursor_shard(&step.kind)?,
             None => None,
         };
         let shard = shard.unwrap_or(self.topology.home);
@@ -54,13 +54,9 @@ impl Session {
         let server_name = self.on_server(at, name, &statement).await?;
         let attached = &mut self.servers[at];
         attached.inbox.describing.push_back(Some(statement));
-        attached.lease.wire.with_output(|out| {
-            frontend::put_describe(out, Target::Statement, server_name.as_bytes())
+        attached.lease.request(Audience::Client, |send| {
+            send.describe(Target::Statement, server_name.as_bytes());
         });
-        attached
-            .lease
-            .ledger
-            .push(Owed::DescribeStatement(Audience::Client));
         Ok(())
     }
 
@@ -120,7 +116,7 @@ impl Session {
             // A cursor of DECLARE is a portal, too, where its rows are. One that is not there is the server's to report.
             None => match self.state.portals.get(name).and_then(Open::shard) {
                 Some(shard) => shard,
-                None => self.shard_of_unknown(),
+                None => self.servers.shard_of_unknown(&self.topology),
             },
         };
         let at = self.attach(shard).await?;
@@ -128,16 +124,15 @@ impl Session {
         attached.inbox.in_segment = true;
         attached.inbox.describing.push_back(None);
         let lease = &mut attached.lease;
-        lease
-            .wire
-            .with_output(|out| frontend::put_describe(out, Target::Portal, name));
         if !failed || lease.status == backend::TxStatus::Failed {
-            lease.ledger.push(Owed::DescribePortal(Audience::Client));
+            lease.request(Audience::Client, |send| send.describe(Target::Portal, name));
             return Ok(());
         }
         // Its server knows nothing of the failure.
-        lease.wire.send(frontend::FLUSH);
-        lease.ledger.push(Owed::DescribePortal(Audience::Router));
+        lease.request(Audience::Router, |send| {
+            send.describe(Target::Portal, name);
+            send.flush();
+        });
         if self.described(at).await?.is_some() {
             return Err(failed_transaction().into());
         }

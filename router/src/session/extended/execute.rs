@@ -12,19 +12,43 @@ use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
-use crate::session::state::{Phase, Unfollowed};
+use crate::session::state::{Phase, State, Unfollowed};
 use crate::session::turns::{Order, patiently};
-use crate::session::{Attached, Halt, Session, malformed};
+use crate::session::{Attached, Halt, Servers, Session, malformed};
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Step};
 use mothership_plan::Merge;
 use mothership_proto::backend;
 use mothership_proto::frontend;
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_sql::effect::Pin;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+
+impl Servers {
+    pub(in crate::session) fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
+        let attached = &mut self[at];
+        attached.inbox.in_segment = true;
+        attached.lease.request(Audience::Router, |send| {
+            send.execute(name, rows);
+            send.flush();
+        });
+    }
+}
+
+impl State {
+    /// Whether what follows in the segment is planned by what this statement does: it changes settings, or ends a failure.
+    fn is_awaited(&self, step: &Step) -> bool {
+        match step.kind {
+            Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) => true,
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) => {
+                self.block.status() == backend::TxStatus::Failed
+            }
+            _ => step.pins.has(Pin::UnclearSetting) || self.runs_unseen(),
+        }
+    }
+}
 
 impl Session {
     pub(in crate::session) async fn on_execute(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -45,14 +69,18 @@ impl Session {
             self.state.definitions = Definitions::Changed;
         }
         self.log_statement(&statement.sql);
-        if self.model.is_some() {
+        if self.known.model.is_some() {
             // The server that has it may not be the one that failed.
-            self.check_failed(statement)?;
+            self.state.check_failed(statement)?;
         }
-        self.check_meant(portal.executes.as_ref().unwrap_or(statement))?;
+        self.state
+            .check_meant(portal.executes.as_ref().unwrap_or(statement))?;
         self.warn_pipelined(statement).await?;
         self.state.marks.awaited |= self.state.marks.unfollowed == Unfollowed::Now
-            || statement.steps.iter().any(|step| self.is_awaited(step));
+            || statement
+                .steps
+                .iter()
+                .any(|step| self.state.is_awaited(step));
         let shard = match place {
             Place::Here => return self.execute_local(name, &portal, rows).await,
             Place::Many(many) => {
@@ -66,7 +94,7 @@ impl Session {
                 return self.execute_explaining(explaining, rows).await;
             }
             Place::Explained(explained) => {
-                self.check_explain()?;
+                self.state.check_explain()?;
                 let rows = explained.rows(rows);
                 self.answer(rows);
                 return Ok(());
@@ -80,7 +108,7 @@ impl Session {
         }
         self.settle_names_for(statement.step().map(|s| &s.kind))
             .await?;
-        self.check_declared(statement.step(), shard)?;
+        self.state.check_declared(statement.step(), shard)?;
         self.check_pipelined(statement).await?;
         if statement.runs.is_some() {
             // The place that an error names is moved to the client's text: it must be this one's.
@@ -110,7 +138,7 @@ impl Session {
         outcome: Outcome,
     ) {
         let statement = &portal.statement;
-        let may_write = self.may_write(&statement.steps);
+        let may_write = self.known.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.in_segment = true;
         inbox.may_write |= may_write;
@@ -126,21 +154,7 @@ impl Session {
             }
         }
         let lease = &mut self.servers[at].lease;
-        lease
-            .wire
-            .with_output(|out| frontend::put_execute(out, name, rows));
-        lease.ledger.push(Owed::Execute(Audience::Client));
-    }
-
-    /// Whether what follows in the segment is planned by what this statement does: it changes settings, or ends a failure.
-    fn is_awaited(&self, step: &Step) -> bool {
-        match step.kind {
-            Kind::Settings(_) | Kind::SetLocal(..) | Kind::LocalConfig(_) => true,
-            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_) => {
-                self.state.block.status() == backend::TxStatus::Failed
-            }
-            _ => step.pins.has(Pin::UnclearSetting) || self.state.runs_unseen(),
-        }
+        lease.request(Audience::Client, |send| send.execute(name, rows));
     }
 
     /// What follows when a statement has run.
@@ -178,7 +192,7 @@ impl Session {
                 return Err(failed_transaction().into());
             }
             Some(shard) => shard,
-            None => self.shard_of_unknown(),
+            None => self.servers.shard_of_unknown(&self.topology),
         };
         self.join_segment(Some(shard), writes).await?;
         let at = self.attach(shard).await?;
@@ -190,10 +204,7 @@ impl Session {
             inbox.touched.add(None);
         }
         inbox.outcomes.push_back(Outcome::None);
-        lease
-            .wire
-            .with_output(|out| frontend::put_execute(out, name, rows));
-        lease.ledger.push(Owed::Execute(Audience::Client));
+        lease.request(Audience::Client, |send| send.execute(name, rows));
         Ok(())
     }
 
@@ -206,7 +217,7 @@ impl Session {
         rows: i32,
     ) -> Result<(), Halt> {
         self.settle_active().await?;
-        self.active = None;
+        self.servers.active = None;
         if gathered.held.borrow().is_some() {
             self.put_held(rows, &gathered.held);
             return Ok(());
@@ -232,7 +243,7 @@ impl Session {
     async fn await_copy(&mut self, at: usize) {
         let count = self.servers.len();
         while self.servers.len() == count && self.state.phase == Phase::Segment {
-            let ledger = &self.servers[at].lease.ledger;
+            let ledger = self.servers[at].lease.ledger();
             if ledger.is_empty() || ledger.is_skipping() {
                 return;
             }
@@ -250,7 +261,7 @@ impl Session {
         bound: &Portal,
     ) -> Result<(), Halt> {
         self.settle_active().await?;
-        self.active = None;
+        self.servers.active = None;
         let many = &portal.many;
         let statement = &bound.statement;
         if portal.columns.is_none() {
@@ -260,7 +271,7 @@ impl Session {
             self.state.portals.done(name);
             let Prepared { sql, steps, .. } = &**statement;
             let done = self.query_many(sql, steps, many).await;
-            self.active = None;
+            self.servers.active = None;
             let command = done?;
             if let Some(step) = statement.step() {
                 self.state.note_definitions(step);
@@ -274,7 +285,7 @@ impl Session {
             return Ok(());
         }
         let mut turns = portal.turns.get();
-        if portal.bound_at + 1 != self.taken_requests {
+        if portal.bound_at + 1 != self.request.taken {
             // Something else may have been done since, which would be undone with it.
             turns = turns.without_undoing();
         }
@@ -363,7 +374,7 @@ impl Session {
         // A portal that has shown everything says so again, as its last shard does.
         let done = portal.leg.get().min(places.len().saturating_sub(1));
         for (leg, &at) in places.iter().enumerate().skip(done) {
-            self.send_execute(at, name, left);
+            self.servers.send_execute(at, name, left);
             let mut suspended = false;
             let mut seen = 0;
             self.each_message(at, |frame, reply, client| {
@@ -406,16 +417,16 @@ impl Session {
             merging = merging.holding(self.topology.config.limits.held_rows.bytes());
         }
         let ends = |event| matches!(event, Event::Completed | Event::Failed | Event::Suspended);
-        let batches = self.batches(many, order);
+        let batches = self.topology.batches(many, order);
         let several = batches.len() > 1;
         let most = self.topology.config.limits.held_rows.bytes();
         let mut kept = WaitingRows::new(many.order.is_some(), places.len(), most);
         for batch in batches {
             for &leg in &batch {
                 if many.locks_copies() {
-                    self.lock_copy(places[leg]);
+                    self.servers.lock_copy(places[leg]);
                 }
-                self.send_execute(places[leg], name, 0);
+                self.servers.send_execute(places[leg], name, 0);
             }
             if several {
                 self.collect_batch(&batch, places, (&mut merging, &mut kept), ends)
@@ -482,8 +493,8 @@ impl Session {
     /// end is said after the commit: PostgreSQL sends both in one piece, and there are
     /// drivers that take CommandComplete for the end of it all.
     pub(in crate::session) fn command_before_sync(&mut self, command: Vec<u8>) {
-        if self.implicit {
-            self.waiting_command = Some(Box::new(command));
+        if self.transaction.implicit {
+            self.transaction.waiting_command = Some(Box::new(command));
         } else {
             self.put_command(&command);
         }
@@ -491,19 +502,9 @@ impl Session {
 
     /// Something else than a Sync follows: the client may wait for the command's end.
     pub(in crate::session) fn say_waiting_command(&mut self) {
-        if let Some(command) = self.waiting_command.take() {
+        if let Some(command) = self.transaction.waiting_command.take() {
             self.put_command(&command);
         }
-    }
-
-    pub(in crate::session) fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
-        let attached = &mut self.servers[at];
-        attached.inbox.in_segment = true;
-        attached.lease.wire.with_output(|out| {
-            frontend::put_execute(out, name, rows);
-            out.extend_from_slice(frontend::FLUSH);
-        });
-        attached.lease.ledger.push(Owed::Execute(Audience::Router));
     }
 
     /// Runs what the router answers itself, unless a server has come in between.
@@ -525,11 +526,11 @@ impl Session {
                 // Servers that only read so far must not commit it each for itself.
                 self.join_segment(None, true).await?;
             }
-            self.active = None;
+            self.servers.active = None;
             self.state.portals.done(name);
             return self.run_here(&step.kind, &statement.sql).await;
         }
-        let shard = self.cursor_shard(&step.kind)?;
+        let shard = self.state.cursor_shard(&step.kind)?;
         let shard = shard.unwrap_or(self.topology.home);
         let at = self.attach(shard).await?;
         self.ensure_prepared(at, statement).await?;
@@ -542,12 +543,11 @@ impl Session {
         attached.inbox.may_write = true;
         attached.inbox.touched.add(None);
         attached.inbox.committing |= matches!(step.kind, Kind::Commit { .. });
-        attached.lease.wire.with_output(|out| {
-            frontend::put_plain_bind(out, name, server_name.as_bytes());
-            frontend::put_execute(out, name, rows);
+        attached.lease.request(Audience::Router, |send| {
+            send.plain_bind(name, server_name.as_bytes());
+            send.turn_to(Audience::Client);
+            send.execute(name, rows);
         });
-        attached.lease.ledger.push(Owed::Bind(Audience::Router));
-        attached.lease.ledger.push(Owed::Execute(Audience::Client));
         self.state.portals.sent(&step.kind);
         if let Some(portal) = self.state.portals.portal_mut(name) {
             portal.place = Place::Shard(shard);

@@ -28,29 +28,30 @@ use crate::session::dispatch::Many;
 use crate::session::gather::Bound;
 use crate::session::many::Held;
 use crate::session::sorted::Streams;
-use crate::session::state::Phase;
+use crate::session::state::{Phase, State};
 use crate::session::turns::Turns;
 use crate::session::{Halt, Session};
 use crate::statements::names::Prepared;
 use mothership_proto::backend::{self, Column};
-use mothership_proto::frontend;
 use std::cell::{Cell, RefCell};
 
-impl Session {
+impl State {
     /// In a failed transaction PostgreSQL parses and binds only what ends the failure.
     fn check_failed(&self, statement: &Prepared) -> Result<(), Halt> {
-        let failed = self.state.block.status() == backend::TxStatus::Failed;
+        let failed = self.block.status() == backend::TxStatus::Failed;
         match statement.step() {
             Some(step) if failed && !ends_failure(&step.kind) => Err(failed_transaction().into()),
             _ => Ok(()),
         }
     }
+}
 
+impl Session {
     /// A segment begins with its first message: the newest knowledge holds for all of it.
     async fn begin_segment(&mut self) -> Result<(), Halt> {
         if self.state.phase == Phase::Idle {
             self.state.phase = Phase::Segment;
-            self.bound = Bound::Nothing;
+            self.transaction.bound = Bound::Nothing;
             self.state.marks.awaited = false;
             self.refresh_model().await?;
         }
@@ -71,10 +72,10 @@ impl Session {
 
     /// Everything before is answered, so that what is written now comes after it.
     pub(super) async fn settle_active(&mut self) -> Result<(), Halt> {
-        if let Some(at) = self.active
-            && !self.servers[at].lease.ledger.is_empty()
+        if let Some(at) = self.servers.active
+            && !self.servers[at].lease.ledger().is_empty()
         {
-            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.servers[at].lease.flush();
             self.settle(at).await?;
         }
         Ok(())

@@ -9,8 +9,8 @@ use crate::statements::names::{Meaning, Origin, Prepared};
 use crate::statements::step::{Kind, steps};
 use mothership_plan::Temporary;
 use mothership_proto::backend;
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::Parse;
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
@@ -23,7 +23,7 @@ impl Session {
         if !parse.name.is_empty() && self.state.names.get(parse.name).is_some() {
             return Err(duplicate_statement(parse.name).into());
         }
-        self.check_text(parse.sql)?;
+        self.topology.check_text(parse.sql)?;
         self.check_room(parse.name, parse.sql)?;
         let statement = self.statement(&parse);
         let statement = self.told_parse(&parse, &statement)?.unwrap_or(statement);
@@ -31,7 +31,7 @@ impl Session {
         if let Some(Kind::Prepare(name)) = statement.step().map(|s| &s.kind)
             && !self.gives(name)
         {
-            self.check_failed(&statement)?;
+            self.state.check_failed(&statement)?;
             return self.refuse_prepare(parse.sql).await;
         }
         if let Some(Kind::Refuse(report)) = statement.step().map(|s| &s.kind) {
@@ -42,16 +42,16 @@ impl Session {
         // Several commands are never ours to answer: the server, or the check below, refuses them.
         let one = statement.steps.len() == 1;
         if one
-            && (self.explained_by(&statement)?.is_some()
+            && (self.state.explained_by(&statement)?.is_some()
                 || statement.step().is_some_and(|s| self.runs_here(&s.kind)))
         {
-            self.check_failed(&statement)?;
+            self.state.check_failed(&statement)?;
             self.state.names.define(parse.name, statement, None);
             self.answer(backend::PARSE_COMPLETE);
             return Ok(());
         }
         self.check_parsed(&statement.steps)?;
-        if self.model.is_some() || self.waits_for_bind(&statement) {
+        if self.known.model.is_some() || self.rules.waits_for_bind(&statement) {
             if statement.steps.len() > 1 {
                 return Err(Report::error(
                     sqlstate::SYNTAX_ERROR,
@@ -60,11 +60,11 @@ impl Session {
                 .into());
             }
             if let Err(halt) = self.check_unbound(&statement).await {
-                self.written = process::origin(&statement);
+                self.request.written = process::origin(&statement);
                 return Err(self.judged(halt, &statement.sql, parse.types).await);
             }
             // Which server it goes to is known at Bind, which often follows at once.
-            self.held = Some((parse.name.into(), Rc::clone(&statement)));
+            self.request.held = Some((parse.name.into(), Rc::clone(&statement)));
             let context = self.context();
             self.state
                 .names
@@ -94,15 +94,17 @@ impl Session {
             return Ok(());
         }
         let Some(written) = process::origin(statement) else {
-            self.send_parse(at, statement, named, Audience::Client);
+            self.servers
+                .send_parse(&self.topology, at, statement, named, Audience::Client);
             return Ok(());
         };
         // An error of this text, and of no other, has its place moved.
         self.settle_active().await?;
         self.servers[at].inbox.written = Some(written);
-        self.send_parse(at, statement, named, Audience::Client);
+        self.servers
+            .send_parse(&self.topology, at, statement, named, Audience::Client);
         let attached = &mut self.servers[at];
-        attached.lease.wire.send(frontend::FLUSH);
+        attached.lease.flush();
         let settled = self.settle(at).await;
         if let Some(attached) = self.servers.get_mut(at) {
             attached.inbox.written = None;
@@ -114,7 +116,7 @@ impl Session {
     /// one has parsed in this context already needs none: a client that only prepares must
     /// not take a connection, least of all the home shard's for a transaction elsewhere.
     pub(in crate::session) async fn flush_held(&mut self) -> Result<(), Halt> {
-        let Some((name, statement)) = self.held.take() else {
+        let Some((name, statement)) = self.request.held.take() else {
             return Ok(());
         };
         let context = self.context();
@@ -147,17 +149,10 @@ impl Session {
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        attached.lease.notes.unnamed = None;
-        attached.lease.wire.with_output(|out| {
-            Parse {
-                name: b"",
-                sql,
-                types: &[],
-            }
-            .put(out);
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.parse(sql, &[]);
+            send.flush();
         });
-        attached.lease.ledger.push(Owed::Parse(0, Audience::Router));
         self.settle(at).await?;
         Err(prepare_by_parse().into())
     }

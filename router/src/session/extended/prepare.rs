@@ -3,52 +3,22 @@
 
 use crate::core::Lease;
 use crate::session::settled::SettingsApplied;
-use crate::session::{Halt, Session};
+use crate::session::{Halt, Servers, Session};
 use crate::statements::names::{Origin, Prepared};
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use crate::topology::Topology;
+use mothership_proto::frontend::{Parse, Target};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
 /// The portal of the router's own statements within a segment.
 const OWN_PORTAL: &[u8] = b"mothership";
 
-impl Session {
-    pub(super) fn send_parse(
-        &mut self,
-        at: usize,
-        statement: &Rc<Prepared>,
-        named: bool,
-        to: Audience,
-    ) {
-        let Origin::Parse(types) = &statement.origin else {
-            debug_assert!(false, "only what was parsed is parsed again");
-            return;
-        };
-        self.make_room(at);
-        let attached = &mut self.servers[at];
-        attached.inbox.in_segment = true;
-        let name = if named { statement.server_name() } else { "" };
-        let types = attached.inbox.types_on_shard(types);
-        let parse = Parse {
-            name: name.as_bytes(),
-            sql: &statement.sql,
-            types: &types,
-        };
-        attached.lease.wire.with_output(|out| parse.put(out));
-        if named {
-            attached.inbox.preparing.push(statement.id);
-            attached.lease.ledger.push(Owed::Parse(statement.id, to));
-        } else {
-            attached.lease.notes.unnamed = Some(statement.id);
-            attached.lease.ledger.push(Owed::Parse(0, to));
-        }
-    }
-
+impl Servers {
     /// Drops the least recently used statement of a connection that has too many.
-    pub(in crate::session) fn make_room(&mut self, at: usize) {
-        let limit = self.topology.config.pool.prepared_statements as usize;
-        let attached = &mut self.servers[at];
+    pub(in crate::session) fn make_room(&mut self, topology: &Topology, at: usize) {
+        let limit = topology.config.pool.prepared_statements as usize;
+        let attached = &mut self[at];
         let pending = attached.inbox.preparing.len();
         let Some(id) = attached
             .lease
@@ -61,6 +31,38 @@ impl Session {
         forget(&mut attached.lease, id);
     }
 
+    pub(super) fn send_parse(
+        &mut self,
+        topology: &Topology,
+        at: usize,
+        statement: &Rc<Prepared>,
+        named: bool,
+        to: Audience,
+    ) {
+        let Origin::Parse(types) = &statement.origin else {
+            debug_assert!(false, "only what was parsed is parsed again");
+            return;
+        };
+        self.make_room(topology, at);
+        let attached = &mut self[at];
+        attached.inbox.in_segment = true;
+        let name = if named { statement.server_name() } else { "" };
+        let types = attached.inbox.types_on_shard(types);
+        let parse = Parse {
+            name: name.as_bytes(),
+            sql: &statement.sql,
+            types: &types,
+        };
+        attached
+            .lease
+            .request(to, |send| send.parse_numbered(&parse, statement.id));
+        if named {
+            attached.inbox.preparing.push(statement.id);
+        }
+    }
+}
+
+impl Session {
     /// Makes a statement of the client known to this server, if it is not yet.
     pub(in crate::session) async fn ensure_prepared(
         &mut self,
@@ -76,7 +78,7 @@ impl Session {
         match &statement.origin {
             Origin::Parse(_) => self.parse_again(at, statement, true).await,
             _ => {
-                self.make_room(at);
+                self.servers.make_room(&self.topology, at);
                 let brought = self.bring_as_parsed(at, statement).await?;
                 let text = statement.definition();
                 self.run_quietly(at, &text).await?;
@@ -92,14 +94,12 @@ impl Session {
         at: usize,
         sql: &[u8],
     ) -> Result<(), Halt> {
-        if self.servers[at].lease.ledger.is_skipping() {
+        if self.servers[at].lease.ledger().is_skipping() {
             // The client has heard the error, and the server reads nothing before the Sync.
             return Err(Halt::Failed);
         }
         self.servers[at].inbox.in_segment = true;
-        let lease = &mut self.servers[at].lease;
-        lease.notes.unnamed = None;
-        put_quietly(lease, sql);
+        put_quietly(&mut self.servers[at].lease, sql);
         self.settle(at).await
     }
 
@@ -113,9 +113,10 @@ impl Session {
         named: bool,
     ) -> Result<(), Halt> {
         let brought = self.bring_as_parsed(at, statement).await?;
-        self.send_parse(at, statement, named, Audience::Router);
+        self.servers
+            .send_parse(&self.topology, at, statement, named, Audience::Router);
         if brought != SettingsApplied::Not {
-            self.servers[at].lease.wire.send(frontend::FLUSH);
+            self.servers[at].lease.flush();
             self.settle(at).await?;
             self.bring_as_it_was(at, brought).await?;
         }
@@ -129,21 +130,17 @@ impl Session {
             .inbox
             .describing
             .push_back(Some(Rc::clone(statement)));
-        attached.lease.wire.with_output(|out| {
-            frontend::put_describe(out, Target::Statement, name.as_bytes());
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.describe(Target::Statement, name.as_bytes());
+            send.flush();
         });
-        attached
-            .lease
-            .ledger
-            .push(Owed::DescribeStatement(Audience::Router));
         self.settle(at).await?;
         let attached = &mut self.servers[at];
         if std::mem::take(&mut attached.inbox.changed) {
             // The next run fails as well.
             match named {
                 true => forget(&mut attached.lease, statement.id),
-                false => attached.lease.notes.unnamed = None,
+                false => attached.lease.unnamed = None,
             }
             return Err(Report::error(
                 sqlstate::FEATURE_NOT_SUPPORTED,
@@ -190,7 +187,7 @@ impl Session {
             self.ensure_prepared(at, statement).await?;
             return Ok(statement.server_name().to_owned());
         }
-        if self.servers[at].lease.notes.unnamed != Some(statement.id) {
+        if self.servers[at].lease.unnamed != Some(statement.id) {
             self.parse_again(at, statement, false).await?;
         }
         Ok(String::new())
@@ -201,33 +198,17 @@ impl Session {
 fn forget(lease: &mut Lease, id: u64) {
     lease.notes.prepared.remove(id);
     let name = crate::statements::names::server_name(id);
-    lease
-        .wire
-        .with_output(|out| frontend::put_close(out, Target::Statement, name.as_bytes()));
-    lease.ledger.push(Owed::Forget(id));
+    lease.request(Audience::Router, |send| send.forget(name.as_bytes(), id));
 }
 
 /// Sends a statement of the router's own within a segment. Its answers are owed to the router.
 pub(in crate::session) fn put_quietly(lease: &mut Lease, sql: &[u8]) {
-    lease.wire.with_output(|out| {
-        Parse {
-            name: b"",
-            sql,
-            types: &[],
-        }
-        .put(out);
+    lease.request(Audience::Router, |send| {
+        send.parse(sql, &[]);
         // The unnamed portal may be the client's, bound and not executed yet.
-        frontend::put_plain_bind(out, OWN_PORTAL, b"");
-        frontend::put_execute(out, OWN_PORTAL, 0);
-        frontend::put_close(out, Target::Portal, OWN_PORTAL);
-        out.extend_from_slice(frontend::FLUSH);
+        send.plain_bind(OWN_PORTAL, b"");
+        send.execute(OWN_PORTAL, 0);
+        send.close(Target::Portal, OWN_PORTAL);
+        send.flush();
     });
-    for owed in [
-        Owed::Parse(0, Audience::Router),
-        Owed::Bind(Audience::Router),
-        Owed::Execute(Audience::Router),
-        Owed::Close(Audience::Router),
-    ] {
-        lease.ledger.push(owed);
-    }
 }

@@ -4,24 +4,23 @@ use crate::session::gather::Bound;
 use crate::session::state::{Block, Phase};
 use crate::session::{Attached, Halt, Session};
 use mothership_proto::backend;
-use mothership_proto::frontend;
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 
 impl Session {
     pub(in crate::session) async fn on_flush(&mut self) -> Result<(), Halt> {
         self.flush_held().await?;
-        if let Some(at) = self.active {
-            self.servers[at].lease.wire.send(frontend::FLUSH);
+        if let Some(at) = self.servers.active {
+            self.servers[at].lease.flush();
         }
         Ok(())
     }
 
     /// Whatever becomes of the segment, its Sync is answered: the client waits for that and sends no other.
     pub(in crate::session) async fn on_sync(&mut self) -> Result<(), Halt> {
-        self.bound = Bound::Nothing;
+        self.transaction.bound = Bound::Nothing;
         let flushed = match self.state.skipping {
             true => {
-                self.held = None;
+                self.request.held = None;
                 Ok(())
             }
             false => self.flush_held().await,
@@ -35,7 +34,7 @@ impl Session {
         match self.end_segment().await {
             // A server was lost and the client told; all others were closed with it.
             Err(Halt::Failed) => {
-                self.waiting_command = None;
+                self.transaction.waiting_command = None;
                 self.state.ready_alone(&mut self.client);
                 Ok(())
             }
@@ -44,7 +43,7 @@ impl Session {
     }
 
     async fn end_segment(&mut self) -> Result<(), Halt> {
-        if self.implicit {
+        if self.transaction.implicit {
             return self.sync_implicit().await;
         }
         if self.state.skipping && self.state.block == Block::None {
@@ -53,6 +52,7 @@ impl Session {
         // Every server that took part in the segment must end it.
         let segment = self.state.phase == Phase::Segment;
         let last = self
+            .servers
             .active
             .filter(|_| segment)
             .or_else(|| self.servers.iter().rposition(|s| s.inbox.in_segment));
@@ -74,9 +74,8 @@ impl Session {
             return Ok(());
         }
         let lease = &mut self.servers[at].lease;
-        lease.wire.send(frontend::SYNC);
-        lease.ledger.push(Owed::Sync(Audience::Client));
-        self.active = Some(at);
+        lease.sync(Audience::Client);
+        self.servers.active = Some(at);
         self.state.phase = Phase::Syncing;
         self.state.skipping = false;
         Ok(())
@@ -85,7 +84,7 @@ impl Session {
     /// The segment has failed: a server that has not failed with it would commit at Sync. None should be left, since what
     /// is at stake on two servers is a transaction of the router's own; if one is, it is closed.
     fn undo_unfailed(&mut self) {
-        let unfailed = |s: &Attached| self.stakes(s) && !s.lease.ledger.is_skipping();
+        let unfailed = |s: &Attached| self.state.stakes(s) && !s.lease.ledger().is_skipping();
         let found: Vec<usize> = (0..self.servers.len())
             .filter(|at| unfailed(&self.servers[*at]))
             .collect();
@@ -100,8 +99,7 @@ impl Session {
     /// Ends the segment on one server without telling the client.
     pub(in crate::session) async fn sync_quietly(&mut self, at: usize) -> Result<(), Halt> {
         let lease = &mut self.servers[at].lease;
-        lease.wire.send(frontend::SYNC);
-        lease.ledger.push(Owed::Sync(Audience::Router));
+        lease.sync(Audience::Router);
         self.each_message(at, |_, reply, _| matches!(reply.event, Event::Ready(_)))
             .await?;
         let status = self.servers[at].lease.status;
@@ -138,7 +136,7 @@ impl Session {
         if matches!(ended, Ok(()) | Err(Halt::Fail(_))) {
             self.say_waiting_command();
         }
-        self.waiting_command = None;
+        self.transaction.waiting_command = None;
         match ended {
             Err(Halt::Fail(report)) => {
                 self.client.with_output(|out| report.put(out));

@@ -18,7 +18,7 @@ use crate::statements::names::Prepared;
 use crate::statements::step::Kind;
 use mothership_plan::Plan;
 use mothership_proto::frontend::{Parse, tag};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::segment::{self, Segment};
 use std::rc::Rc;
 
@@ -44,7 +44,7 @@ impl Session {
         };
         let mut bytes = self.core.take_scratch();
         bytes.extend_from_slice(&self.client.input()[..length]);
-        self.again = Again::Never;
+        self.request.again = Again::Never;
         let taken = match Segment::read(&bytes) {
             Some(segment) => self.on_segment(&segment, &bytes).await,
             None => Ok(false),
@@ -66,11 +66,11 @@ impl Session {
             && self.servers.is_empty()
             && self.state.pins.is_empty()
             && !self.is_session_mode()
-            && !self.implicit
+            && !self.transaction.implicit
             && !self.state.skipping
-            && self.held.is_none()
-            && self.waiting_command.is_none()
-            && self.changing.is_none()
+            && self.request.held.is_none()
+            && self.transaction.waiting_command.is_none()
+            && self.transaction.changing.is_none()
     }
 
     async fn on_segment(&mut self, segment: &Segment<'_>, bytes: &[u8]) -> Result<bool, Halt> {
@@ -85,7 +85,7 @@ impl Session {
         if let Some(parse) = &segment.parse {
             let length = up_to_bind - bind_length(segment);
             self.state.tally.took(tag::PARSE, length);
-            let context = self.model.is_some().then(|| self.context());
+            let context = self.known.model.is_some().then(|| self.context());
             let statement = Rc::clone(&way.statement);
             self.state.names.define(parse.name, statement, context);
         }
@@ -111,7 +111,7 @@ impl Session {
         self.heed_none();
         let statement = match &segment.parse {
             Some(parse) => {
-                self.check_text(parse.sql).ok()?;
+                self.topology.check_text(parse.sql).ok()?;
                 self.check_room(parse.name, parse.sql).ok()?;
                 self.statement(parse)
             }
@@ -132,7 +132,7 @@ impl Session {
         if self.sets_out_of_sight(&statement) {
             return None;
         }
-        self.mind_numbers(&statement);
+        self.state.mind_numbers(&statement);
         self.check_steps(&statement.steps).ok()?;
         let plan = match self.plan_by_known(&statement, 0).ok()? {
             Some((_, true)) => return None,
@@ -162,14 +162,14 @@ impl Session {
         segment: &Segment<'_>,
         way: &SegmentRoute,
     ) -> Result<usize, Halt> {
-        let wants = match (&self.model, &segment.parse) {
+        let wants = match (&self.known.model, &segment.parse) {
             // If the handlers served it, its Parse would have gone to the primary already.
             (None, Some(_)) => Wants::Primary,
             _ => self.wants(way.writes, &way.statement.steps, way.parts.as_ref()),
         };
         // If the segment were sent again, its named statement would be defined twice.
         let named = segment.parse.as_ref().is_some_and(|p| !p.name.is_empty());
-        self.again = match named {
+        self.request.again = match named {
             true => Again::Never,
             false => Again::of(&wants, way.writes),
         };
@@ -192,39 +192,29 @@ impl Session {
             }
         };
         self.log_statement(&statement.sql);
-        let may_write = self.may_write(&statement.steps);
+        let may_write = self.known.may_write(&statement.steps);
         let crate::session::Attached { lease, inbox, .. } = &mut self.servers[at];
         match &segment.parse {
             // The server uses the same name, and its types have the same object ids.
-            Some(_) if inbox.oids.is_none() => lease.wire.send(bytes),
+            Some(_) if inbox.oids.is_none() => {
+                lease.segment_as_sent(bytes, Some(statement.id), segment.describes);
+            }
             Some(parse) => {
-                let types = inbox.types_on_shard(parse.types);
-                lease.wire.with_output(|out| {
-                    Parse {
-                        types: &types,
-                        ..*parse
-                    }
-                    .put(out);
-                    segment.bind.put_as(out, b"");
-                    out.extend_from_slice(segment.tail);
+                let types = &inbox.types_on_shard(parse.types);
+                lease.request(Audience::Client, |send| {
+                    send.parse_numbered(&Parse { types, ..*parse }, statement.id);
+                    send.bind_as(&segment.bind, b"");
+                    send.tail_as_sent(segment.tail, segment.describes);
                 });
             }
-            None => lease.wire.with_output(|out| {
-                segment.bind.put_as(out, name.as_bytes());
-                out.extend_from_slice(segment.tail);
+            None => lease.request(Audience::Client, |send| {
+                send.bind_as(&segment.bind, name.as_bytes());
+                send.tail_as_sent(segment.tail, segment.describes);
             }),
         }
-        if segment.parse.is_some() {
-            lease.notes.unnamed = Some(statement.id);
-            lease.ledger.push(Owed::Parse(0, Audience::Client));
-        }
-        lease.ledger.push(Owed::Bind(Audience::Client));
         if segment.describes {
             inbox.describing.push_back(None);
-            lease.ledger.push(Owed::DescribePortal(Audience::Client));
         }
-        lease.ledger.push(Owed::Execute(Audience::Client));
-        lease.ledger.push(Owed::Sync(Audience::Client));
         inbox.in_segment = true;
         inbox.wrote |= way.writes;
         inbox.may_write |= may_write;
@@ -235,7 +225,7 @@ impl Session {
             .outcomes
             .push_back(Outcome::Of(Rc::clone(statement), 0));
         self.state.tally.took_more(segment.tail.len());
-        self.active = Some(at);
+        self.servers.active = Some(at);
         self.state.phase = Phase::Syncing;
         Ok(())
     }

@@ -10,7 +10,6 @@ use crate::core::clock::Doing;
 use crate::core::notes::Notes;
 use crate::session::Session;
 use mothership_pool::pool::{Place, Pool};
-use std::future::Future;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -36,13 +35,10 @@ impl Session {
             return false;
         };
         let until = tokio::time::Instant::from_std(since + pool.patience());
-        match &mut self.patience {
-            Some(patience) => patience.as_mut().reset(until),
-            none => *none = Some(Box::pin(tokio::time::sleep_until(until))),
-        }
+        self.fast.wake_at(until);
         self.entry.pulse.begin(Doing::Running);
         self.entry.begin_wait();
-        self.fast = Some(Fast::InLine(Box::new(InLine {
+        self.fast.request = Some(Fast::InLine(Box::new(InLine {
             shard,
             request,
             place,
@@ -53,7 +49,7 @@ impl Session {
 
     /// Sends the request in line when it is its turn. Ready with false when the general path has to go on with it.
     pub(super) fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Some(Fast::InLine(line)) = &self.fast else {
+        let Some(Fast::InLine(line)) = &self.fast.request else {
             return Poll::Ready(false);
         };
         match line.place.poll_idle(cx) {
@@ -67,7 +63,7 @@ impl Session {
     /// It is its turn. False if it cannot be sent so any more; then it is in line as before, and the connection went
     /// back.
     fn take_turn(&mut self, lease: Lease) -> bool {
-        let Some(Fast::InLine(line)) = self.fast.take() else {
+        let Some(Fast::InLine(line)) = self.fast.request.take() else {
             return false;
         };
         let holds = !self.entry.is_wait_cancelled() && self.still_holds(&line.request);
@@ -77,23 +73,20 @@ impl Session {
                 .is_some();
         match sent {
             true => self.entry.end_wait(),
-            false => self.fast = Some(Fast::InLine(line)),
+            false => self.fast.request = Some(Fast::InLine(line)),
         }
         sent
     }
 
     /// Whether the request has to go on waiting as others do, or is not to be waited for.
     fn must_leave_line(&mut self, cx: &mut Context<'_>) -> bool {
-        let waited_long = match &mut self.patience {
-            Some(patience) => patience.as_mut().poll(cx).is_ready(),
-            None => true,
-        };
+        let waited_long = self.fast.poll_timer(cx).is_none_or(|over| over.is_ready());
         waited_long || self.entry.is_wait_cancelled() || !self.may_go_fast()
     }
 
     /// Leaves the request to the general path, which takes its place in the line again.
     pub(super) fn leave_line(&mut self, line: InLine) {
-        self.lined_up = Some(line.place.lined_up());
+        self.fast.lined_up = Some(line.place.lined_up());
         // A cancel is for the wait that follows.
         if !self.entry.is_wait_cancelled() {
             self.entry.end_wait();

@@ -22,6 +22,7 @@ mod take;
 
 use super::choose::Flight;
 use super::inbox::Inbox;
+use super::many::Halfway;
 use super::repeat::MAX_REPEATS;
 use super::serve::READ_AHEAD;
 use super::state::Phase;
@@ -30,12 +31,48 @@ use crate::core::clock::Doing;
 use crate::core::lists::Outcome;
 use crate::core::{Lease, Life};
 use crate::statements::settings::SessionSettings;
+use mothership_pool::pool::LinedUp;
 use mothership_proto::backend::TxStatus;
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Owed, Until};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
+use tokio::time::Sleep;
+
+/// What a session has of the fast path, and what that path leaves to the general one.
+///
+/// While a request is here, nothing is attached to the session. The general path takes what was left to it before it takes
+/// another request.
+#[derive(Default)]
+pub struct FastPath {
+    /// The request on the fast path; nothing is attached then.
+    pub(super) request: Option<Fast>,
+    /// What it has left to the general path in the middle.
+    pub(super) halfway: Option<Box<Halfway>>,
+    /// What became of the request at hand in line for a connection, if it stood there on the fast path.
+    pub(super) lined_up: Option<LinedUp>,
+    /// Wakes a request that has waited for long on the fast path, and between requests ends a session that has rested for as
+    /// long as [its settings](super::rests) let it.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl FastPath {
+    /// Sets the timer, which nobody else needs at the same time: a session that rests has no request.
+    pub(super) fn wake_at(&mut self, until: tokio::time::Instant) {
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(until),
+            none => *none = Some(Box::pin(tokio::time::sleep_until(until))),
+        }
+    }
+
+    /// Whether the time has come for which the timer was set; `None` if it never was.
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        self.timer.as_mut().map(|timer| timer.as_mut().poll(cx))
+    }
+}
 
 /// A request on the fast path. Boxed, because a session that waits for its client has none.
 pub enum Fast {
@@ -76,7 +113,7 @@ impl Session {
     /// to go on, whatever the reason.
     pub(super) fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            match &self.fast {
+            match &self.fast.request {
                 Some(Fast::UnderWay(_)) => match self.poll_answer(cx) {
                     Poll::Ready(Ended::Answered) => {}
                     Poll::Ready(Ended::Unfolded) => return Poll::Ready(()),
@@ -125,14 +162,16 @@ impl Session {
             self.unfold();
             return Poll::Ready(Ended::Unfolded);
         }
-        while let Some(Fast::UnderWay(fast)) = &mut self.fast {
+        while let Some(Fast::UnderWay(fast)) = &mut self.fast.request {
             let oids = self
+                .known
                 .model
                 .as_ref()
                 .and_then(|model| model.oids(fast.leg.shard));
             let columns =
                 oids.map(|oids| |frame: Frame<'_>, out: &mut _| oids.put_at_home(frame, out));
-            let unseen = !fast.passed && self.repeated < MAX_REPEATS && self.model.is_some();
+            let unseen =
+                !fast.passed && self.request.repeated < MAX_REPEATS && self.known.model.is_some();
             let passed = match fast
                 .leg
                 .lease
@@ -189,11 +228,11 @@ impl Session {
     /// The request is answered: its connection goes back.
     fn answered_fast(&mut self) {
         self.state.tally.ready(TxStatus::Idle);
-        let Some(Fast::UnderWay(under_way)) = self.fast.take() else {
+        let Some(Fast::UnderWay(under_way)) = self.fast.request.take() else {
             return;
         };
         self.client.consume(under_way.length);
-        self.repeated = 0;
+        self.request.repeated = 0;
         under_way.leg.end(self.state.tally.ended());
         self.nobody_works();
     }
@@ -206,10 +245,10 @@ impl Session {
 
     /// Makes of the request what the general path would have of it now.
     pub(super) fn unfold(&mut self) {
-        let UnderWay { leg, passed, .. } = match self.fast.take() {
+        let UnderWay { leg, passed, .. } = match self.fast.request.take() {
             Some(Fast::UnderWay(under_way)) => {
                 self.client.consume(under_way.length);
-                self.repeated = 0;
+                self.request.repeated = 0;
                 *under_way
             }
             Some(Fast::InLine(line)) => return self.leave_line(*line),
@@ -220,7 +259,7 @@ impl Session {
         let Attached { lease, inbox, .. } = &mut attached;
         inbox.passed = passed;
         let mut phase = Phase::Syncing;
-        for owed in lease.ledger.owed() {
+        for owed in lease.ledger().owed() {
             match owed {
                 Owed::Query(_) => {
                     phase = Phase::Query;
@@ -235,7 +274,7 @@ impl Session {
         inbox.in_segment = phase == Phase::Syncing;
         self.servers.push(attached);
         self.state.phase = phase;
-        self.active = Some(0);
+        self.servers.active = Some(0);
     }
 
     /// A server as the general path has it.
@@ -250,7 +289,7 @@ impl Session {
         inbox.process = lease.cancel.key.pid;
         inbox.notifiers = Some(Arc::clone(&self.core.shared.notifiers));
         inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
-        inbox.oids = self.oids(shard).map(Arc::clone);
+        inbox.oids = self.known.oids(shard).map(Arc::clone);
         Attached {
             shard,
             server: send::ALONE,

@@ -13,7 +13,7 @@ use crate::session::state::Phase;
 use mothership_plan::Merge;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::ledger::{Audience, Event, Owed, Until};
+use mothership_proto::ledger::{Audience, Event, Until};
 use mothership_shardmap::ShardSet;
 use smallvec::SmallVec;
 use std::task::{Context, Poll};
@@ -47,15 +47,13 @@ impl Session {
         let sent = tally.fast_over(all, request.length);
         let mut legs = SmallVec::with_capacity(leases.len());
         for (shard, mut lease) in leases {
-            lease.notes.unnamed = None;
-            lease.wire.send(&self.client.input()[..request.length]);
-            lease.ledger.push(Owed::Query(Audience::Router));
+            lease.query_as_sent(&self.client.input()[..request.length], Audience::Router);
             legs.push(self.leg(shard, lease, sent));
         }
         self.state.names.drop_unnamed();
         self.entry.pulse.begin(Doing::Running);
         let merging = Merging::of(merge, legs.len());
-        self.fast = Some(Fast::Over(Box::new(Over {
+        self.fast.request = Some(Fast::Over(Box::new(Over {
             legs,
             answered: 0,
             merging,
@@ -67,7 +65,7 @@ impl Session {
     /// A connection to each of these shards. If one of them has none, those that were taken go back.
     fn leases(&mut self, shards: &ShardSet) -> Option<SmallVec<[(usize, Lease); FEW]>> {
         let begun = self.state.tally.begun();
-        let serializable = self.default_isolation();
+        let serializable = self.state.default_isolation();
         let mut leases = SmallVec::new();
         for shard in shards.iter() {
             let shard = shard.index();
@@ -92,10 +90,10 @@ impl Session {
         let Self {
             fast,
             client,
-            model,
+            known,
             ..
         } = self;
-        let Some(Fast::Over(over)) = fast else {
+        let Some(Fast::Over(over)) = &mut fast.request else {
             return Poll::Ready(Ended::Answered);
         };
         let Over {
@@ -104,7 +102,7 @@ impl Session {
             merging,
         } = &mut **over;
         while let Some(leg) = legs.get_mut(*answered) {
-            let oids = model.as_ref().and_then(|model| model.oids(leg.shard));
+            let oids = known.model.as_ref().and_then(|model| model.oids(leg.shard));
             let taken = leg.lease.poll_taking(cx, |frame| {
                 let translated = oids.and_then(|oids| oids.at_home(frame));
                 let frame = translated.as_deref().map_or(frame, |bytes| Frame { bytes });
@@ -116,7 +114,7 @@ impl Session {
                 Poll::Ready(Err(error)) => {
                     let at = *answered;
                     self.unfold();
-                    self.halfway = None;
+                    self.fast.halfway = None;
                     self.lost(at, &error);
                     return Poll::Ready(Ended::Unfolded);
                 }
@@ -139,7 +137,7 @@ impl Session {
 
     /// All have answered: the client gets the end of it, and their connections go back.
     fn answered_over(&mut self) -> Ended {
-        let Some(Fast::Over(over)) = &self.fast else {
+        let Some(Fast::Over(over)) = &self.fast.request else {
             return Ended::Answered;
         };
         let Ok(command) = over.merging.end(&mut self.client) else {
@@ -150,7 +148,7 @@ impl Session {
         self.state.tally.ready(TxStatus::Idle);
         self.client
             .with_output(|out| backend::put_ready(out, TxStatus::Idle));
-        if let Some(Fast::Over(over)) = self.fast.take() {
+        if let Some(Fast::Over(over)) = self.fast.request.take() {
             let ended = self.state.tally.ended();
             over.legs.into_iter().for_each(|leg| leg.end(ended));
         }
@@ -171,10 +169,10 @@ impl Session {
             attached.inbox.touched.add(None);
             self.servers.push(attached);
         }
-        self.active = self.servers.len().checked_sub(1);
+        self.servers.active = self.servers.len().checked_sub(1);
         self.state.phase = Phase::Query;
-        self.written = None;
-        self.halfway = Some(Box::new(Halfway { merging, answered }));
+        self.request.written = None;
+        self.fast.halfway = Some(Box::new(Halfway { merging, answered }));
     }
 }
 

@@ -13,18 +13,21 @@ impl Session {
     pub(super) fn repeats(&mut self) -> bool {
         let unseen = |way: &UnderWay| {
             let leg = &way.leg;
-            !way.passed && self.may_repeat(&leg.lease) && !self.was_silent(leg.shard, ALONE)
+            !way.passed
+                && self.request.may_repeat(&leg.lease)
+                && !self.topology.was_silent(leg.shard, ALONE)
         };
-        if !matches!(&self.fast, Some(Fast::UnderWay(way)) if self.model.is_some() && unseen(way)) {
+        if !matches!(&self.fast.request, Some(Fast::UnderWay(way)) if self.known.model.is_some() && unseen(way))
+        {
             return false;
         }
-        let Some(Fast::UnderWay(under_way)) = self.fast.take() else {
+        let Some(Fast::UnderWay(under_way)) = self.fast.request.take() else {
             return false;
         };
         let mut leg = under_way.leg;
-        self.count_repeat(&leg.lease);
+        self.request.count_repeat(&mut self.state, &leg.lease);
         renew(&mut leg.lease);
-        self.report_broken(leg.shard, ALONE);
+        self.topology.report_broken(leg.shard, ALONE);
         self.nobody_works();
         true
     }

@@ -11,7 +11,7 @@ use crate::session::choose::Flight;
 use crate::session::working_by;
 use mothership_pool::health::Reads;
 use mothership_pool::pool::Pool;
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::ledger::Audience;
 use mothership_proto::segment::Segment;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,9 +70,7 @@ impl Session {
         let (parses, binds) = match &request.kind {
             Kind::Query(shape) => {
                 shape.use_again()?;
-                lease.notes.unnamed = None;
-                lease.wire.send(&self.client.input()[..length]);
-                lease.ledger.push(Owed::Query(Audience::Client));
+                lease.query_as_sent(&self.client.input()[..length], Audience::Client);
                 self.state.names.drop_unnamed();
                 (false, false)
             }
@@ -81,40 +79,29 @@ impl Session {
                 describes,
                 statement,
             } => {
-                let notes = &mut lease.notes;
                 let has = match needs {
-                    Needs::Nothing => {
-                        notes.unnamed = Some(statement.id);
-                        true
-                    }
-                    Needs::Unnamed => notes.unnamed == Some(statement.id),
-                    Needs::Named => notes.prepared.touch(statement.id),
+                    Needs::Nothing => true,
+                    Needs::Unnamed => lease.unnamed == Some(statement.id),
+                    Needs::Named => lease.notes.prepared.touch(statement.id),
                 };
                 if !has {
                     return None;
                 }
                 let bytes = &self.client.input()[..length];
+                let parses = *needs == Needs::Nothing;
                 match needs {
-                    Needs::Nothing | Needs::Unnamed => lease.wire.send(bytes),
+                    Needs::Nothing | Needs::Unnamed => {
+                        let parsed = parses.then_some(statement.id);
+                        lease.segment_as_sent(bytes, parsed, *describes);
+                    }
                     Needs::Named => {
                         let segment = Segment::read(bytes)?;
-                        lease.wire.with_output(|out| {
-                            segment.bind.put_as(out, statement.server_name().as_bytes());
-                            out.extend_from_slice(segment.tail);
+                        lease.request(Audience::Client, |send| {
+                            send.bind_as(&segment.bind, statement.server_name().as_bytes());
+                            send.tail_as_sent(segment.tail, *describes);
                         });
                     }
                 }
-                let parses = *needs == Needs::Nothing;
-                let ledger = &mut lease.ledger;
-                if parses {
-                    ledger.push(Owed::Parse(0, Audience::Client));
-                }
-                ledger.push(Owed::Bind(Audience::Client));
-                if *describes {
-                    ledger.push(Owed::DescribePortal(Audience::Client));
-                }
-                ledger.push(Owed::Execute(Audience::Client));
-                ledger.push(Owed::Sync(Audience::Client));
                 if parses {
                     let context = self.planning_context();
                     self.state.names.define(b"", Rc::clone(statement), context);
@@ -127,7 +114,7 @@ impl Session {
         let leg = self.leg(shard, lease, sent);
         self.entry.pulse.begin(Doing::Running);
         let passed = false;
-        self.fast = Some(Fast::UnderWay(Box::new(UnderWay {
+        self.fast.request = Some(Fast::UnderWay(Box::new(UnderWay {
             leg,
             length,
             passed,
@@ -158,7 +145,7 @@ impl Session {
         lease.notes.lend(self.state.process);
         self.entry.working.borrow_mut().push(working_by(&lease));
         // What is known to be a single read says how busy the server is.
-        let measured = self.model.is_some();
+        let measured = self.known.model.is_some();
         let counted = self.topology.health.begin(shard, ALONE);
         let flight = counted.map(|counted| {
             let mut flight = Flight::new(counted, measured);

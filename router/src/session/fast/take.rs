@@ -3,6 +3,7 @@
 use crate::config::LogStatements;
 use crate::model::DatabaseModel;
 use crate::session::Session;
+use crate::session::knowledge::Knowledge;
 use crate::session::time::asks_no_time;
 use crate::statements::names::Prepared;
 use crate::statements::shapes::{Entry, Known};
@@ -63,6 +64,21 @@ pub(super) enum Needs {
     Named,
 }
 
+impl Knowledge {
+    /// Which knowledge plans are made from.
+    fn model_version(&self) -> Option<u64> {
+        self.model.as_ref().map(|model| model.version)
+    }
+
+    fn recognised(&self, length: usize, kind: Kind) -> Request {
+        Request {
+            length,
+            kind,
+            model: self.model_version(),
+        }
+    }
+}
+
 impl Session {
     /// Whether nothing of before, and nobody else, has a say in what comes now.
     pub(super) fn may_go_fast(&self) -> bool {
@@ -99,7 +115,7 @@ impl Session {
         let message = &self.client.input()[..length];
         let sql = frontend::query(&message[HEADER..]).ok()?;
         // As it came, it must be what the general path would write.
-        if sql.len() + HEADER + 1 != length || self.check_text(sql).is_err() {
+        if sql.len() + HEADER + 1 != length || self.topology.check_text(sql).is_err() {
             return None;
         }
         let shaped = self.core.shapes.known(sql, self.standard_strings())?;
@@ -108,13 +124,13 @@ impl Session {
         {
             return None;
         }
-        let reach = match (&self.model, &context) {
+        let reach = match (&self.known.model, &context) {
             (Some(model), Some(context)) => {
                 let Known::Plan(known) = shaped.entry.plan(model.version, context, &[]) else {
                     return None;
                 };
                 let own = shaped.span.of(sql);
-                self.check_length(own).ok()?;
+                self.topology.check_length(own).ok()?;
                 let text = || std::str::from_utf8(own).ok();
                 if !known.serves_every_text() && !model.planner().is_valid_for(&known, text()?) {
                     return None;
@@ -127,7 +143,7 @@ impl Session {
                     &known.plan,
                     &params,
                     model.map(),
-                    &self.text_context(),
+                    &self.state.text_context(),
                 )? {
                     ReadRoute::One(shard) => Reach::One(there(model, shard)?),
                     ReadRoute::Over(shards, merge) => {
@@ -145,7 +161,7 @@ impl Session {
             _ => Reach::One(self.topology.home),
         };
         let kind = Kind::Query(shaped.entry);
-        Some((reach, self.recognised(length, kind)))
+        Some((reach, self.known.recognised(length, kind)))
     }
 
     fn recognise_segment(&mut self) -> Option<(Reach, Request)> {
@@ -158,7 +174,7 @@ impl Session {
         let segment = Segment::read(&self.client.input()[..length])?;
         let (statement, needs) = match &segment.parse {
             Some(parse) => {
-                self.check_text(parse.sql).ok()?;
+                self.topology.check_text(parse.sql).ok()?;
                 self.check_room(parse.name, parse.sql).ok()?;
                 (self.statement(parse), Needs::Nothing)
             }
@@ -178,11 +194,11 @@ impl Session {
         if !step.only_reads() || statement.runs.is_some() || self.runs_code_unseen(&statement) {
             return None;
         }
-        let shard = match (&self.model, &context) {
+        let shard = match (&self.known.model, &context) {
             (Some(model), Some(context)) => self.reader(&segment, &statement, model, context)?,
             _ => self.topology.home,
         };
-        if let (Some(parse), Some(oids)) = (&segment.parse, self.oids(shard))
+        if let (Some(parse), Some(oids)) = (&segment.parse, self.known.oids(shard))
             && *oids.on_shard(parse.types) != *parse.types
         {
             return None;
@@ -192,20 +208,7 @@ impl Session {
             describes: segment.describes,
             statement,
         };
-        Some((Reach::One(shard), self.recognised(length, kind)))
-    }
-
-    fn recognised(&self, length: usize, kind: Kind) -> Request {
-        Request {
-            length,
-            kind,
-            model: self.model_version(),
-        }
-    }
-
-    /// Which knowledge plans are made from.
-    fn model_version(&self) -> Option<u64> {
-        self.model.as_ref().map(|model| model.version)
+        Some((Reach::One(shard), self.known.recognised(length, kind)))
     }
 
     /// Whether what a request was recognised by still holds.
@@ -213,7 +216,7 @@ impl Session {
         self.may_go_fast()
             && self.core.shared.is_current(&self.topology)
             && self.is_informed()
-            && self.model_version() == request.model
+            && self.known.model_version() == request.model
     }
 
     /// Whether the newest configuration and knowledge of the database are at hand, and no rule is to be asked.
@@ -229,7 +232,7 @@ impl Session {
 
     /// What plans depend on, if anything is planned.
     pub(super) fn planning_context(&mut self) -> Option<Rc<PlanContext>> {
-        self.model.is_some().then(|| self.context())
+        self.known.model.is_some().then(|| self.context())
     }
 
     /// The shard of a bound statement, if its plan is known and leads to one.
@@ -244,7 +247,7 @@ impl Session {
             return None;
         };
         let sql = step.span.of(&statement.sql);
-        self.check_length(sql).ok()?;
+        self.topology.check_length(sql).ok()?;
         let strings = context.standard_conforming_strings;
         let sql = std::str::from_utf8(sql).ok()?;
         let leaves = || {
@@ -264,7 +267,7 @@ impl Session {
             values: &values,
             literals: statement.literals(),
         };
-        match mothership_plan::reading(&plan, &params, model.map(), &self.text_context())? {
+        match mothership_plan::reading(&plan, &params, model.map(), &self.state.text_context())? {
             ReadRoute::One(shard) => there(model, shard),
             ReadRoute::Over(..) => None,
         }

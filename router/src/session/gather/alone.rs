@@ -1,9 +1,10 @@
 //! Statements that lock documents: the locks end with the statement, which therefore must be all of its transaction.
 
 use super::GatherWork;
+use crate::session::Halt;
 use crate::session::dispatch::refused;
-use crate::session::state::{Block, Phase};
-use crate::session::{Halt, Session};
+use crate::session::state::{Block, Phase, State};
+use crate::session::transact::Transaction;
 use mothership_plan::Refusal;
 use mothership_plan::refuse::Reason;
 
@@ -19,35 +20,37 @@ pub(in crate::session) enum Bound {
     Locks,
 }
 
-impl Session {
-    /// Whether a statement may lock documents here, if it does.
-    pub(super) fn check_alone(&mut self, work: &GatherWork) -> Result<(), Halt> {
-        if !work.plan.alone {
-            return Ok(());
-        }
-        let segment = self.state.phase == Phase::Segment;
-        if self.state.block != Block::None || (segment && self.bound != Bound::Nothing) {
-            return Err(no_locks());
-        }
-        if segment {
-            self.bound = Bound::Locks;
-        }
-        Ok(())
-    }
-
+impl Bound {
     /// Something is to be bound in the open segment, or run behind it.
-    pub(in crate::session) fn check_unlocked(&self) -> Result<(), Halt> {
-        match self.bound {
+    pub fn check_unlocked(self) -> Result<(), Halt> {
+        match self {
             Bound::Locks => Err(no_locks()),
             Bound::Nothing | Bound::Something => Ok(()),
         }
     }
 
     /// Something was bound.
-    pub(in crate::session) fn has_bound(&mut self) {
-        if self.bound == Bound::Nothing {
-            self.bound = Bound::Something;
+    pub fn add(&mut self) {
+        if *self == Bound::Nothing {
+            *self = Bound::Something;
         }
+    }
+}
+
+impl Transaction {
+    /// Whether a statement may lock documents here, if it does.
+    pub(super) fn check_alone(&mut self, state: &State, work: &GatherWork) -> Result<(), Halt> {
+        if !work.plan.alone {
+            return Ok(());
+        }
+        let segment = state.phase == Phase::Segment;
+        if state.block != Block::None || (segment && self.bound != Bound::Nothing) {
+            return Err(no_locks());
+        }
+        if segment {
+            self.bound = Bound::Locks;
+        }
+        Ok(())
     }
 }
 

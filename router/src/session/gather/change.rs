@@ -15,8 +15,7 @@ use mothership_plan::Refusal;
 use mothership_plan::gather::{self, Change, DocumentWrite};
 use mothership_plan::refuse::Reason;
 use mothership_proto::backend::{self, Column, tag};
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use std::collections::HashSet;
 
@@ -147,7 +146,7 @@ impl Session {
     ) -> Result<Computed, Halt> {
         self.send_statement(at, work, (sql, arrays), run, formats, true);
         let segment = self.state.phase == Phase::Segment;
-        let (mut rows_left, mut bytes_left) = self.fetch_limits();
+        let (mut rows_left, mut bytes_left) = self.topology.fetch_limits();
         let mut computed = Computed {
             columns: Vec::new(),
             rows: Vec::new(),
@@ -200,7 +199,8 @@ impl Session {
             // No shard may have such a row.
             return Ok(0);
         };
-        self.check_second_set(*shard, true)?;
+        self.servers
+            .check_second_set(&self.topology, *shard, true)?;
         let at = self.attach(*shard).await?;
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote = true;
@@ -224,8 +224,8 @@ impl Session {
             self.tell_run(at, (one, computed), run, &mut told).await?;
         }
         match told.failed {
-            Some(body) if self.conflict == Conflict::Repeats && is_conflict(&body) => {
-                self.conflict = Conflict::Met;
+            Some(body) if self.transaction.conflict == Conflict::Repeats && is_conflict(&body) => {
+                self.transaction.conflict = Conflict::Met;
                 Err(Halt::Failed)
             }
             Some(body) => {
@@ -274,26 +274,14 @@ impl Session {
         attached.inbox.in_segment |= segment;
         attached.inbox.touched.add(None);
         let lease = &mut attached.lease;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| {
-            let parse = Parse {
-                name: b"",
-                sql: sql.as_bytes(),
-                types,
-            };
-            parse.put(out);
+        lease.request(Audience::Router, |send| {
+            send.parse(sql.as_bytes(), types);
             for values in rows {
-                let values = values.iter().copied();
-                frontend::put_bind(out, (b"", b""), values, &[]);
-                frontend::put_execute(out, b"", 0);
+                send.bind((b"", b""), values.iter().copied(), &[]);
+                send.execute(b"", 0);
             }
+            send.flush_or_sync(segment);
         });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        for _ in rows {
-            lease.ledger.push(Owed::Bind(Audience::Router));
-            lease.ledger.push(Owed::Execute(Audience::Router));
-        }
-        attached.end_asks(segment);
         let mut left = rows.len();
         self.each_message(at, |frame, reply, _| {
             match (reply.event, frame.tag()) {

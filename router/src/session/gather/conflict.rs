@@ -6,8 +6,9 @@ use super::GatherWork;
 use crate::retry::{Retry, concurrent_update};
 use crate::session::attach::canceled_report;
 use crate::session::repeat::renew;
-use crate::session::state::Block;
-use crate::session::{Attached, Halt, Session};
+use crate::session::state::{Block, State};
+use crate::session::transact::Transaction;
+use crate::session::{Attached, Halt, Servers, Session};
 use mothership_plan::gather::Ending;
 use rand::RngExt;
 use std::time::Instant;
@@ -29,6 +30,13 @@ pub(in crate::session) enum Conflict {
     Met,
 }
 
+impl Conflict {
+    /// From now on the client may see something of the answer.
+    pub fn shows_rows(&mut self) {
+        *self = Conflict::IsTold;
+    }
+}
+
 /// How often a statement may still run again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::session) enum Attempts {
@@ -41,15 +49,31 @@ pub(in crate::session) enum Attempts {
     Read(u32),
 }
 
-impl Session {
+impl Attempts {
+    /// What becomes of a conflict of the statement that runs next.
+    pub fn allow(&self) -> Conflict {
+        match self {
+            Attempts::None | Attempts::Read(0) => Conflict::IsTold,
+            Attempts::Write(_) => Conflict::Repeats,
+            Attempts::Read(_) => Conflict::Rereads,
+        }
+    }
+}
+
+impl Transaction {
     /// How often a statement may run that begins now.
-    pub(super) fn attempts(&mut self, work: &GatherWork) -> Attempts {
-        let in_segment = self.servers.iter().any(|server| server.inbox.in_segment);
-        let alone = self.state.block == Block::None && !in_segment;
-        let unbound = alone && !self.implicit && self.servers.is_empty();
+    pub(super) fn attempts(
+        &mut self,
+        servers: &Servers,
+        state: &State,
+        work: &GatherWork,
+    ) -> Attempts {
+        let in_segment = servers.iter().any(|server| server.inbox.in_segment);
+        let alone = state.block == Block::None && !in_segment;
+        let unbound = alone && !self.implicit && servers.is_empty();
         let attempts = match work.plan.ending {
             Ending::Change(_) if alone => {
-                let settings = self.state.settings.current();
+                let settings = state.settings.current();
                 let limit = |name| settings.limit(name);
                 let (statement, lock) = (limit("statement_timeout"), limit("lock_timeout"));
                 Attempts::Write(Retry::new(Instant::now(), statement, lock))
@@ -57,24 +81,12 @@ impl Session {
             Ending::Answer if unbound && !work.writes() => Attempts::Read(READS - 1),
             _ => Attempts::None,
         };
-        self.allow(&attempts);
+        self.conflict = attempts.allow();
         attempts
     }
+}
 
-    /// The statement that runs next may meet others so often.
-    pub(super) fn allow(&mut self, attempts: &Attempts) {
-        self.conflict = match attempts {
-            Attempts::None | Attempts::Read(0) => Conflict::IsTold,
-            Attempts::Write(_) => Conflict::Repeats,
-            Attempts::Read(_) => Conflict::Rereads,
-        };
-    }
-
-    /// From now on the client may see something of the answer.
-    pub(super) fn shows_rows(&mut self) {
-        self.conflict = Conflict::IsTold;
-    }
-
+impl Session {
     /// Lets go of all servers, as one of them is lost, if rows are being fetched for a statement that only reads. False if
     /// it is not so; nothing has changed then.
     pub(in crate::session) fn reads_again(&mut self, at: usize) -> bool {
@@ -87,20 +99,20 @@ impl Session {
         } = &self.servers[at];
         let (shard, server) = (*shard, *server);
         let waits = !self.entry.cancelled.get();
-        let reads = self.conflict == Conflict::Rereads && !inbox.fatal && waits;
-        if !reads || !self.may_repeat(lease) || self.was_silent(shard, server) {
+        let reads = self.transaction.conflict == Conflict::Rereads && !inbox.fatal && waits;
+        if !reads || !self.request.may_repeat(lease) || self.topology.was_silent(shard, server) {
             return false;
         }
         let mut lost = self.servers.remove(at);
         renew(&mut lost.lease);
-        self.report_broken(shard, server);
-        self.count_repeat(&lost.lease);
+        self.topology.report_broken(shard, server);
+        self.request.count_repeat(&mut self.state, &lost.lease);
         for mut other in self.servers.drain(..) {
             other.lease.doubt();
         }
-        self.active = None;
+        self.servers.active = None;
         self.show_working();
-        self.conflict = Conflict::Met;
+        self.transaction.conflict = Conflict::Met;
         true
     }
 
@@ -110,7 +122,7 @@ impl Session {
     /// # Errors
     /// Others have been in its way for too long, or the client waits no longer.
     pub(super) async fn met_conflict(&mut self, attempts: &mut Attempts) -> Result<bool, Halt> {
-        if std::mem::take(&mut self.conflict) != Conflict::Met {
+        if std::mem::take(&mut self.transaction.conflict) != Conflict::Met {
             return Ok(false);
         }
         match attempts {
@@ -123,7 +135,7 @@ impl Session {
             }
             Attempts::Write(retry) => {
                 self.rollback_all().await;
-                self.active = None;
+                self.servers.active = None;
                 // It is still the transaction of this statement.
                 self.state.block = Block::Begun;
                 self.state.settings.begin();
@@ -139,7 +151,7 @@ impl Session {
                 }
             }
         }
-        self.allow(attempts);
+        self.transaction.conflict = attempts.allow();
         Ok(true)
     }
 }

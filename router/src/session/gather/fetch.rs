@@ -8,8 +8,9 @@ use crate::session::dispatch::refused;
 use crate::session::inbox::Notices;
 use crate::session::planning::values;
 use crate::session::state::{Block, Phase, Unfollowed};
-use crate::session::{Halt, Session};
+use crate::session::{Halt, Servers, Session};
 use crate::statements::settings::Value as Setting;
+use crate::topology::Topology;
 use mothership_documents::snapshot;
 use mothership_merge::{Arrays, KeyArray, NotTaken};
 use mothership_plan::gather::together::{self, Arm};
@@ -122,6 +123,39 @@ impl Text {
     }
 }
 
+impl Servers {
+    /// The server of a shard that was attached before.
+    pub(in crate::session) fn place_of(&self, shard: usize) -> Result<usize, Halt> {
+        let at = self.iter().position(|s| s.shard == shard);
+        // It was lost, and the client was told.
+        at.ok_or(Halt::Failed)
+    }
+}
+
+impl Topology {
+    pub(in crate::session) fn fetching(&self, work: &GatherWork) -> Fetching {
+        let (rows_left, bytes_left) = self.fetch_limits();
+        let arrays = work.plan.fragments.iter().map(|f| Arrays::new(&f.elements));
+        Fetching {
+            plan: Some(Arc::clone(&work.plan)),
+            arrays: arrays.collect(),
+            rows_left,
+            bytes_left,
+            reading: snapshot::next(),
+            ..Fetching::default()
+        }
+    }
+
+    /// The most rows and bytes of a statement.
+    pub(super) fn fetch_limits(&self) -> (u64, usize) {
+        let limits = &self.config.limits;
+        (
+            limits.gathered_rows.get().into(),
+            limits.gathered_size.bytes(),
+        )
+    }
+}
+
 impl Session {
     /// Where the residue runs: at home if it reads tables there, where it writes, else where the transaction is, else on one of the
     /// shards, another one for each client.
@@ -141,7 +175,7 @@ impl Session {
             return shard;
         }
         if self.state.block != Block::None
-            && let Some(shard) = self.postgres_here()
+            && let Some(shard) = self.servers.postgres_here(&self.topology)
         {
             return shard;
         }
@@ -162,7 +196,7 @@ impl Session {
         wants: &Wants,
     ) -> Result<Vec<Leg>, Halt> {
         self.check_texts(work)?;
-        self.check_alone(work)?;
+        self.transaction.check_alone(&self.state, work)?;
         let mut shards: Vec<usize> = work.shards.iter().flatten().copied().collect();
         shards.push(residue);
         shards.sort_unstable();
@@ -173,7 +207,7 @@ impl Session {
         }
         let mut legs = Vec::with_capacity(shards.len());
         for shard in shards {
-            let at = self.place_of(shard)?;
+            let at = self.servers.place_of(shard)?;
             let of = work.shards.iter().enumerate();
             let fragments = of.filter(|(_, shards)| shards.contains(&shard));
             self.servers[at].inbox.notices = Notices::None;
@@ -211,7 +245,7 @@ impl Session {
             return Err(refused(&Refusal::about(Reason::GatherDiffers, detail)).into());
         }
         let settings = self.state.in_force();
-        let begins = self.beginning.begins.as_ref();
+        let begins = self.login.beginning.begins.as_ref();
         let changes = |name: &&&str| match settings.get(name) {
             Some(value) => !is_exact(name, value),
             // What a role, a database or the server's configuration says.
@@ -226,35 +260,6 @@ impl Session {
                 Err(refused(&Refusal::about(Reason::GatherDiffers, detail)).into())
             }
             None => Ok(()),
-        }
-    }
-
-    /// The server of a shard that was attached before.
-    pub(in crate::session) fn place_of(&self, shard: usize) -> Result<usize, Halt> {
-        let at = self.servers.iter().position(|s| s.shard == shard);
-        // It was lost, and the client was told.
-        at.ok_or(Halt::Failed)
-    }
-
-    /// The most rows and bytes of a statement.
-    pub(super) fn fetch_limits(&self) -> (u64, usize) {
-        let limits = &self.topology.config.limits;
-        (
-            limits.gathered_rows.get().into(),
-            limits.gathered_size.bytes(),
-        )
-    }
-
-    pub(in crate::session) fn fetching(&self, work: &GatherWork) -> Fetching {
-        let (rows_left, bytes_left) = self.fetch_limits();
-        let arrays = work.plan.fragments.iter().map(|f| Arrays::new(&f.elements));
-        Fetching {
-            plan: Some(Arc::clone(&work.plan)),
-            arrays: arrays.collect(),
-            rows_left,
-            bytes_left,
-            reading: snapshot::next(),
-            ..Fetching::default()
         }
     }
 
@@ -368,7 +373,7 @@ impl Session {
                     rows,
                 });
             }
-            attached.end_asks(segment);
+            attached.lease.flush_or_sync(segment);
             open.push((leg, asked));
         }
         for (leg, asked) in open {

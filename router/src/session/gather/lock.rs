@@ -5,13 +5,27 @@ use super::{GatherWork, PORTAL, Value};
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::turns::Order;
-use crate::session::{Halt, Session};
+use crate::session::{Halt, Servers, Session};
 use mothership_merge::{Shape, rest_of};
 use mothership_plan::ShardQuery;
 use mothership_proto::backend::tag;
-use mothership_proto::frontend::{self, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed};
+use mothership_proto::frontend::Target;
+use mothership_proto::ledger::{Audience, Event};
 use std::sync::Arc;
+
+impl Servers {
+    fn bind_locking(&mut self, at: usize, sql: &[u8], (types, values): (&[u8], &[Value<'_>])) {
+        let attached = &mut self[at];
+        attached.inbox.in_segment = true;
+        attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(types);
+        attached.lease.request(Audience::Router, |send| {
+            send.parse(sql, &types);
+            send.bind((PORTAL, b""), values.iter().copied(), &[1]);
+            send.flush();
+        });
+    }
+}
 
 impl Session {
     /// Locks and takes the rows of these fragments, when the others have been fetched. `sql` is the client's text, `given` are
@@ -32,7 +46,7 @@ impl Session {
             let places: Vec<usize> = legs.map(|leg| leg.at).collect();
             let text = self.with_times(sql, &work.fragments[number], false).await?;
             for at in &places {
-                self.bind_locking(*at, text.as_bytes(), given);
+                self.servers.bind_locking(*at, text.as_bytes(), given);
             }
             let mut streams = Streams::new(&flow(work, number, shape), places.len());
             self.lock_wanted(PORTAL, &places, &mut streams, order)
@@ -52,23 +66,6 @@ impl Session {
         Ok(())
     }
 
-    fn bind_locking(&mut self, at: usize, sql: &[u8], (types, values): (&[u8], &[Value<'_>])) {
-        let attached = &mut self.servers[at];
-        attached.inbox.in_segment = true;
-        attached.inbox.touched.add(None);
-        let types = attached.inbox.types_on_shard(types);
-        let lease = &mut attached.lease;
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| {
-            let (name, types) = (b"", &types);
-            Parse { name, sql, types }.put(out);
-            frontend::put_bind(out, (PORTAL, b""), values.iter().copied(), &[1]);
-            out.extend_from_slice(frontend::FLUSH);
-        });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        lease.ledger.push(Owed::Bind(Audience::Router));
-    }
-
     /// Ends the portals. Within a segment of the client's, what has failed waits for the client's Sync.
     async fn close_locking(&mut self, places: &[usize], streams: &mut Streams) -> Result<(), Halt> {
         let segment = self.state.phase == Phase::Segment;
@@ -80,12 +77,9 @@ impl Session {
             let lease = &mut attached.lease;
             // A server that has failed takes nothing but Sync, and forgets the portal.
             if !streams.is_wrong() {
-                lease
-                    .wire
-                    .with_output(|out| frontend::put_close(out, Target::Portal, PORTAL));
-                lease.ledger.push(Owed::Close(Audience::Router));
+                lease.request(Audience::Router, |send| send.close(Target::Portal, PORTAL));
             }
-            attached.end_asks(segment);
+            lease.flush_or_sync(segment);
             attached.inbox.in_segment &= segment;
         }
         for at in places {

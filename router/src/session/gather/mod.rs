@@ -29,19 +29,20 @@ mod write;
 use super::choose::Wants;
 use super::dispatch::refused;
 use super::many::Merging;
-use super::state::Phase;
+use super::state::{Phase, State};
 use super::turns::{Turns, patiently};
-use super::{Halt, Session};
+use super::{Halt, Servers, Session};
 use crate::session::inbox::Notices;
 use crate::statements::names::Prepared;
 use crate::statements::step::steps;
+use crate::topology::Topology;
 use copy::Shown;
 use mothership_merge::Shape;
 use mothership_plan::gather::{Ending, Keeper, Verb};
 use mothership_plan::{Gather, Merge, Role};
 use mothership_proto::backend::Column;
-use mothership_proto::frontend::{self, Bind, Target};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::{Bind, Target};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -129,6 +130,15 @@ pub(super) struct Described {
     columns: Vec<Column>,
 }
 
+impl Servers {
+    /// Sets the statement's savepoint on these servers, where it is undone by one.
+    pub(in crate::session) fn save_legs(&mut self, state: &State, legs: &[Leg], turns: Turns) {
+        if turns.saves() {
+            legs.iter().for_each(|leg| self.save_on(state, leg.at));
+        }
+    }
+}
+
 impl Session {
     /// Runs a simple query that gathers, up to its CommandComplete, which is returned and not written.
     pub(super) async fn query_gather(
@@ -136,11 +146,11 @@ impl Session {
         sql: &[u8],
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
-        let mut attempts = self.attempts(work);
+        let mut attempts = self.transaction.attempts(&self.servers, &self.state, work);
         let mut turns = self.gathering_turns(sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             self.begin_attempt(turns);
             let attempt = self.query_gather_once(sql, work, turns);
@@ -160,28 +170,9 @@ impl Session {
             return Turns::ONE;
         }
         let turns = self.turns_of(sql, &steps(sql, self.standard_strings()));
-        match self.can_save(work) {
+        match can_save(&self.topology, work) {
             true => turns,
             false => turns.of_transactions(),
-        }
-    }
-
-    /// Whether a savepoint on each server undoes what the statement does: MongoDB has none, and a definition, or a
-    /// cursor, would have to be forgotten as well.
-    fn can_save(&self, work: &GatherWork) -> bool {
-        let ending = match &work.plan.ending {
-            Ending::Answer | Ending::Write(_) => true,
-            Ending::Store(store) => !store.documents,
-            Ending::Keep(_) | Ending::Change(_) => false,
-        };
-        let mut shards = work.shards.iter().flatten().chain(&work.target);
-        ending && shards.all(|shard| *shard < self.topology.postgres)
-    }
-
-    /// Sets the statement's savepoint on these servers, where it is undone by one.
-    pub(in crate::session) fn save_legs(&mut self, legs: &[Leg], turns: Turns) {
-        if turns.saves() {
-            legs.iter().for_each(|leg| self.save_on(leg.at));
         }
     }
 
@@ -193,7 +184,7 @@ impl Session {
     ) -> Result<usize, Halt> {
         let at = self.attach(shard).await?;
         if turns.saves() {
-            self.save_on(at);
+            self.servers.save_on(&self.state, at);
         }
         Ok(at)
     }
@@ -218,7 +209,7 @@ impl Session {
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
         if work.locks() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let wants = match work.plan.role {
             Role::Primary(_) => Wants::Primary,
@@ -236,9 +227,9 @@ impl Session {
         };
         let residue = self.residue_shard(work);
         let mut legs = self.attach_legs(work, residue, &wants).await?;
-        self.save_legs(&legs, turns);
-        let mut fetching = self.fetching(work);
-        let at = self.place_of(residue)?;
+        self.servers.save_legs(&self.state, &legs, turns);
+        let mut fetching = self.topology.fetching(work);
+        let at = self.servers.place_of(residue)?;
         if let Some(leg) = legs.iter_mut().find(|leg| leg.at == at) {
             leg.describes = true;
             // What it has to say of the client's own text is the client's to hear.
@@ -274,7 +265,7 @@ impl Session {
         }
         let residue = self.with_times(sql, &work.residue, false).await?;
         let residue = self.with_one_moment(at, residue).await?;
-        self.shows_rows();
+        self.transaction.conflict.shows_rows();
         let shown = match &copied {
             Some(copied) => Shown::copied(&copied.format),
             None => Shown::default(),
@@ -304,11 +295,11 @@ impl Session {
         values: &[Value<'_>],
         work: &GatherWork,
     ) -> Result<Vec<u8>, Halt> {
-        let mut attempts = self.attempts(work);
+        let mut attempts = self.transaction.attempts(&self.servers, &self.state, work);
         let mut turns = self.gathering_turns(&statement.sql, work);
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             self.begin_attempt(turns);
             let attempt = self.execute_gather_once(statement, values, work, turns);
@@ -333,22 +324,19 @@ impl Session {
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
         if work.locks() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &Wants::Primary).await?;
-        self.save_legs(&legs, turns);
-        let at = self.place_of(residue)?;
+        self.servers.save_legs(&self.state, &legs, turns);
+        let at = self.servers.place_of(residue)?;
         self.make_known(at, statement).await?;
         let lease = &mut self.servers[at].lease;
-        lease.wire.with_output(|out| {
-            let name = statement.server_name();
-            frontend::put_describe(out, Target::Statement, name.as_bytes());
-            out.extend_from_slice(frontend::SYNC);
+        lease.request(Audience::Router, |send| {
+            send.describe(Target::Statement, statement.server_name().as_bytes());
+            send.sync();
         });
-        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
-        lease.ledger.push(Owed::Sync(Audience::Router));
-        let mut fetching = self.fetching(work);
+        let mut fetching = self.topology.fetching(work);
         let asks = Leg {
             at,
             describes: true,
@@ -384,7 +372,7 @@ impl Session {
         let text = self
             .with_times(&statement.sql, &work.residue, false)
             .await?;
-        self.shows_rows();
+        self.transaction.conflict.shows_rows();
         self.query_residue(
             at,
             (work, &text),
@@ -402,12 +390,12 @@ impl Session {
         statement: &Rc<Prepared>,
         work: &GatherWork,
     ) -> Result<usize, Halt> {
-        let mut attempts = self.attempts(work);
+        let mut attempts = self.transaction.attempts(&self.servers, &self.state, work);
         let mut turns = self.gathering_turns(&statement.sql, work);
         let mut meant = None;
         let shared = Arc::clone(&self.core.shared);
         self.begin_attempts();
-        self.begin_saving();
+        self.servers.begin_saving();
         loop {
             let attempt = self.bind_gather_once(bind, statement, work, (turns, &mut meant));
             let done = match work.locks() {
@@ -440,11 +428,11 @@ impl Session {
             _ => Wants::Primary,
         };
         if work.locks() {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         let residue = self.residue_shard(work);
         let legs = self.attach_legs(work, residue, &wants).await?;
-        self.save_legs(&legs, turns);
+        self.servers.save_legs(&self.state, &legs, turns);
         let described = match meant {
             Some(described) => described.clone(),
             None => self.describe_gathered(bind, statement, residue).await?.1,
@@ -454,8 +442,8 @@ impl Session {
             *meant = Some(described.clone());
         }
         self.begin_attempt(turns);
-        let at = self.place_of(residue)?;
-        let mut fetching = self.fetching(work);
+        let at = self.servers.place_of(residue)?;
+        let mut fetching = self.topology.fetching(work);
         fetching.described = match &work.plan.ending {
             Ending::Keep(keep) => {
                 let asked = keep.asked.as_bytes();
@@ -474,8 +462,8 @@ impl Session {
         let text = self
             .with_times(&statement.sql, &work.residue, false)
             .await?;
-        self.shows_rows();
-        self.active = Some(at);
+        self.transaction.conflict.shows_rows();
+        self.servers.active = Some(at);
         self.bind_residue(at, bind, (work, &text), &values, (&arrays, &described))
             .await?;
         Ok(residue)
@@ -489,19 +477,19 @@ impl Session {
         shard: usize,
     ) -> Result<(usize, Described), Halt> {
         let ours = |name: &[u8]| *name == *bind.statement;
-        match self.held.take() {
+        match self.request.held.take() {
             Some((name, held)) if ours(&name) => {
                 let at = self.attach(shard).await?;
                 self.parse_on(at, &name, &held).await?;
                 self.settle_active().await?;
             }
             other => {
-                self.held = other;
+                self.request.held = other;
                 self.flush_held().await?;
                 self.settle_active().await?;
             }
         }
-        let at = self.place_of(shard)?;
+        let at = self.servers.place_of(shard)?;
         let name = self.on_server(at, bind.statement, statement).await?;
         let leg = Leg {
             at,
@@ -510,12 +498,10 @@ impl Session {
         };
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        attached.lease.wire.with_output(|out| {
-            frontend::put_describe(out, Target::Statement, name.as_bytes());
-            out.extend_from_slice(frontend::FLUSH);
+        attached.lease.request(Audience::Router, |send| {
+            send.describe(Target::Statement, name.as_bytes());
+            send.flush();
         });
-        let owed = Owed::DescribeStatement(Audience::Router);
-        attached.lease.ledger.push(owed);
         let mut fetching = fetch::Fetching::default();
         self.collect_leg(&leg, &[], &mut fetching).await?;
         let (_, described) = self.fetched(fetching)?;
@@ -537,7 +523,7 @@ impl Session {
         let attached = &mut self.servers[at];
         let types = attached.inbox.types_on_shard(types);
         attached.ask_description(sql, &types);
-        attached.end_asks(segment);
+        attached.lease.flush_or_sync(segment);
         let leg = Leg {
             at,
             describes: true,
@@ -571,4 +557,16 @@ fn wrong_count(bind: &Bind<'_>, needed: usize) -> Halt {
         "bind message supplies {given} parameters, but prepared statement \"{name}\" requires {needed}"
     );
     Report::error(sqlstate::PROTOCOL_VIOLATION, message).into()
+}
+
+/// Whether a savepoint on each server undoes what the statement does: MongoDB has none, and a definition, or a
+/// cursor, would have to be forgotten as well.
+fn can_save(topology: &Topology, work: &GatherWork) -> bool {
+    let ending = match &work.plan.ending {
+        Ending::Answer | Ending::Write(_) => true,
+        Ending::Store(store) => !store.documents,
+        Ending::Keep(_) | Ending::Change(_) => false,
+    };
+    let mut shards = work.shards.iter().flatten().chain(&work.target);
+    ending && shards.all(|shard| *shard < topology.postgres)
 }

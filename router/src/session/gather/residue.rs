@@ -12,8 +12,8 @@ use mothership_plan::refuse::Reason;
 use mothership_plan::{Gather, Refusal};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
-use mothership_proto::frontend::{self, Bind, Parse, Target};
-use mothership_proto::ledger::{Audience, Event, Owed, Step as Reply};
+use mothership_proto::frontend::{Bind, Target};
+use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report};
 
 impl Session {
@@ -41,7 +41,7 @@ impl Session {
             formats: &[shown.code()],
             rows: 0,
         });
-        attached.end_asks(false);
+        attached.lease.flush_or_sync(false);
         let mut checking = Checking::new(described);
         let mut command = Vec::new();
         self.each_message(at, |frame, reply, client| {
@@ -85,20 +85,11 @@ impl Session {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.notices = Notices::All;
         let types = inbox.types_on_shard(&described.parameters);
-        lease.notes.unnamed = None;
-        lease.wire.with_output(|out| {
-            let sql = text.as_bytes();
-            Parse {
-                name: b"",
-                sql,
-                types: &types,
-            }
-            .put(out);
-            frontend::put_describe(out, Target::Statement, b"");
-            out.extend_from_slice(frontend::FLUSH);
+        lease.request(Audience::Router, |send| {
+            send.parse(text.as_bytes(), &types);
+            send.describe(Target::Statement, b"");
+            send.flush();
         });
-        lease.ledger.push(Owed::Parse(0, Audience::Router));
-        lease.ledger.push(Owed::DescribeStatement(Audience::Router));
         let mut checking = Checking::new(described);
         self.each_message(at, |frame, reply, _| {
             checking.take(frame, reply);
@@ -115,18 +106,9 @@ impl Session {
         let keeping = work.keeping(text);
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         let types = inbox.types_on_shard(&described.parameters);
-        if keeping.is_some() {
-            lease.ledger.push(Owed::Parse(0, Audience::Router));
-        }
-        lease.wire.with_output(|out| {
+        lease.request(Audience::Router, |send| {
             if let Some(keeping) = &keeping {
-                let sql = keeping.as_bytes();
-                Parse {
-                    name: b"",
-                    sql,
-                    types: &types,
-                }
-                .put(out);
+                send.parse(keeping.as_bytes(), &types);
             }
             let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
             let values = values
@@ -135,9 +117,9 @@ impl Session {
                 .take(work.plan.parameters)
                 .chain(arrays);
             let values: Vec<Value<'_>> = values.collect();
-            frontend::put_bind(out, (bind.portal, b""), values.into_iter(), &formats);
+            send.turn_to(Audience::Client);
+            send.bind((bind.portal, b""), values.into_iter(), &formats);
         });
-        lease.ledger.push(Owed::Bind(Audience::Client));
         Ok(())
     }
 }

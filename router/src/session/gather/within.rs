@@ -49,7 +49,8 @@ impl Session {
             let places: Vec<usize> = legs.map(|leg| leg.at).collect();
             let shards: Vec<usize> = places.iter().map(|at| self.servers[*at].shard).collect();
             for shard in &shards {
-                self.check_second_set(*shard, true)?;
+                self.servers
+                    .check_second_set(&self.topology, *shard, true)?;
             }
             // Copies say the same.
             let copies = matches!(work.plan.fragments[number].of, Holders::Copies);
@@ -57,7 +58,7 @@ impl Session {
             if copies && places.len() > 1 {
                 self.lock_copies(&places).await?;
             }
-            for batch in self.batches_of(&shards, order, copies) {
+            for batch in self.topology.batches_of(&shards, order, copies) {
                 for &leg in &batch {
                     let text = work.text(number, shards[leg]);
                     let text = self.with_times(sql, text, true).await?;
@@ -76,7 +77,7 @@ impl Session {
                         formats: &[1],
                         rows: 0,
                     });
-                    attached.end_asks(segment);
+                    attached.lease.flush_or_sync(segment);
                 }
                 for at in batch.iter().map(|leg| places[*leg]) {
                     self.each_message(at, |frame, reply, _| {

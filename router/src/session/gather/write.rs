@@ -14,6 +14,7 @@ use crate::session::state::Phase;
 use crate::session::turns::{Turns, patiently};
 use crate::session::{Halt, Session};
 use crate::statements::names::Prepared;
+use crate::topology::Topology;
 use mothership_merge::Arrays;
 use mothership_plan::gather::{Ending, Store, Written};
 use mothership_plan::{Merge, Reason, Refusal};
@@ -96,6 +97,38 @@ struct Part<'r> {
 }
 
 impl Session {
+    /// Parses, binds and executes a statement with the statement's own parameters and arrays behind them.
+    pub(super) fn send_statement(
+        &mut self,
+        at: usize,
+        work: &GatherWork,
+        (sql, arrays): (&str, &[Vec<u8>]),
+        run: &Run<'_>,
+        formats: &[i16],
+        describes: bool,
+    ) {
+        let segment = self.state.phase == Phase::Segment;
+        let attached = &mut self.servers[at];
+        attached.inbox.in_segment |= segment;
+        attached.inbox.touched.add(None);
+        let types = attached.inbox.types_on_shard(&run.described.parameters);
+        let values = run.values.iter().copied().take(work.plan.parameters);
+        let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
+        let values: Vec<Value<'_>> = values.chain(arrays).collect();
+        attached.ask(&Ask {
+            reading: None,
+            sql,
+            types: &types,
+            values: &values,
+            describes: describes.then_some(sql),
+            formats,
+            rows: 0,
+        });
+        attached.lease.flush_or_sync(segment);
+    }
+}
+
+impl Session {
     /// Bind of a write: what it means is asked now, and done later.
     pub(in crate::session) async fn bind_gathered_write(
         &mut self,
@@ -103,15 +136,15 @@ impl Session {
         statement: &Rc<Prepared>,
         work: GatherWork,
     ) -> Result<GatherPortal, Halt> {
-        let attempts = self.attempts(&work);
+        let attempts = self.transaction.attempts(&self.servers, &self.state, &work);
         let turns = self.gathering_turns(&statement.sql, &work);
-        self.begin_implicit();
+        self.transaction.begin_implicit(&mut self.state);
         let shard = self.residue_shard(&work);
         let at = self.attach(shard).await?;
         if turns.saves() {
             // Ahead of all that belongs to the segment.
-            self.begin_saving();
-            self.save_on(at);
+            self.servers.begin_saving();
+            self.servers.save_on(&self.state, at);
         }
         let (_, described) = self.describe_gathered(bind, statement, shard).await?;
         self.answer(backend::BIND_COMPLETE);
@@ -124,7 +157,7 @@ impl Session {
             formats: bind.result_formats().collect(),
             attempts: Cell::new(attempts),
             turns: Cell::new(turns),
-            bound_at: self.taken_requests,
+            bound_at: self.request.taken,
             held: RefCell::default(),
         })
     }
@@ -137,19 +170,19 @@ impl Session {
     ) -> Result<Vec<u8>, Halt> {
         let mut attempts = portal.attempts.take();
         let mut turns = portal.turns.get();
-        let others = self.servers.len() > 1 || self.servers.iter().any(|s| self.stakes(s));
+        let others = self.servers.len() > 1 || self.servers.iter().any(|s| self.state.stakes(s));
         // Something else was done since it was bound, which would be undone with it.
         if others {
             attempts = Attempts::default();
         }
         let alone = match turns.saves() {
-            true => portal.bound_at + 1 == self.taken_requests,
+            true => portal.bound_at + 1 == self.request.taken,
             false => !others,
         };
         if !alone {
             turns = turns.without_undoing();
         }
-        self.allow(&attempts);
+        self.transaction.conflict = attempts.allow();
         let shared = std::sync::Arc::clone(&self.core.shared);
         self.begin_attempts();
         loop {
@@ -174,21 +207,21 @@ impl Session {
         let GatherPortal {
             work, described, ..
         } = portal;
-        self.begin_implicit();
+        self.transaction.begin_implicit(&mut self.state);
         let nameless = [b"\0\0", &*portal.bind].concat();
         let bind = Bind::read(&nameless).map_err(crate::session::malformed)?;
         let values: Vec<Value<'_>> = bind.values().collect();
         let legs = self
             .attach_legs(work, portal.shard, &Wants::Primary)
             .await?;
-        self.save_legs(&legs, turns);
-        let mut fetching = self.fetching(work);
+        self.servers.save_legs(&self.state, &legs, turns);
+        let mut fetching = self.topology.fetching(work);
         let given = (&*described.parameters, &*values);
         self.fetch(&legs, work, given, &mut fetching).await?;
         let legs = (&*legs, turns.order);
         self.lock_within(legs, work, &portal.sql, given, &mut fetching)
             .await?;
-        let at = self.place_of(portal.shard)?;
+        let at = self.servers.place_of(portal.shard)?;
         let given = (described, &*values);
         self.write_within(at, legs, work, &portal.sql, given, &mut fetching)
             .await?;
@@ -208,7 +241,7 @@ impl Session {
 
     /// A portal that has made a table: what follows for the session.
     pub(in crate::session) fn note_kept(&mut self, portal: &GatherPortal, command: &[u8]) {
-        if let Ok(at) = self.place_of(portal.shard) {
+        if let Ok(at) = self.servers.place_of(portal.shard) {
             self.keeps(&portal.sql, at, &portal.work, command);
         }
     }
@@ -356,11 +389,11 @@ impl Session {
         run: &Run<'_>,
     ) -> Result<Dividing<'s>, Halt> {
         let all: Vec<usize> = (0..self.topology.postgres).collect();
-        let mut dividing = Dividing::new(store, &self.fetch_limits());
+        let mut dividing = Dividing::new(store, &self.topology.fetch_limits());
         let mut failed = None;
         let query = self.with_times(run.sql, &work.residue, false).await?;
         self.send_statement(at, work, (&query, run.arrays), run, &[1], true);
-        let context = self.text_context();
+        let context = self.state.text_context();
         let segment = self.state.phase == Phase::Segment;
         let mut parsed = false;
         self.each_message(at, |frame, reply, _| {
@@ -393,7 +426,8 @@ impl Session {
             return Err(dispatch::refused(&refusal).into());
         }
         for shard in dividing.shards.keys() {
-            self.check_second_set(*shard, true)?;
+            self.servers
+                .check_second_set(&self.topology, *shard, true)?;
         }
         Ok(dividing)
     }
@@ -415,12 +449,14 @@ impl Session {
         let columns = formatted(&run.described.columns, run.formats);
         // PostgreSQL tells them when the rows are there.
         let mut untold = (run.describes && !columns.is_empty()).then(|| columns.clone());
-        let mut merging = self.merging_parts(merge, parts.len(), columns, run)?;
+        let mut merging = merging_parts(&self.topology, merge, parts.len(), columns, run)?;
         let mut unlike = None;
         let mut parsed = vec![false; parts.len()];
         let mut ended = vec![false; parts.len()];
         let shards: Vec<usize> = parts.iter().map(|p| self.servers[p.at].shard).collect();
-        let batches = self.batches_of(&shards, run.turns.order, *merge == Merge::First);
+        let batches = self
+            .topology
+            .batches_of(&shards, run.turns.order, *merge == Merge::First);
         let in_turn = batches.len() > 1;
         // Rows of shards that are asked later may come before those that are there.
         let keeps = in_turn && !order.is_empty() && !run.described.columns.is_empty();
@@ -470,29 +506,11 @@ impl Session {
             kept.check()?;
         }
         kept.pass(order, &mut merging, &mut self.client);
-        self.active = None;
+        self.servers.active = None;
         if let Some(body) = unlike {
             return Err(self.differs(work, &body));
         }
         self.finish_parts(work, merging, run)
-    }
-
-    /// What makes one answer of so many parts.
-    fn merging_parts(
-        &self,
-        merge: &Merge,
-        parts: usize,
-        columns: Vec<Column>,
-        run: &Run<'_>,
-    ) -> Result<Merging, Halt> {
-        let mut merging = Merging::new(merge, parts);
-        if !columns.is_empty() {
-            merging = merging.with_columns(columns)?;
-        }
-        if run.held.is_some() {
-            merging = merging.holding(self.topology.config.limits.held_rows.bytes());
-        }
-        Ok(merging)
     }
 
     /// Writes the end of the answer of all parts.
@@ -511,36 +529,6 @@ impl Session {
             held.replace(Some((rows, command.clone())));
         }
         Ok(command)
-    }
-
-    /// Parses, binds and executes a statement with the statement's own parameters and arrays behind them.
-    pub(super) fn send_statement(
-        &mut self,
-        at: usize,
-        work: &GatherWork,
-        (sql, arrays): (&str, &[Vec<u8>]),
-        run: &Run<'_>,
-        formats: &[i16],
-        describes: bool,
-    ) {
-        let segment = self.state.phase == Phase::Segment;
-        let attached = &mut self.servers[at];
-        attached.inbox.in_segment |= segment;
-        attached.inbox.touched.add(None);
-        let types = attached.inbox.types_on_shard(&run.described.parameters);
-        let values = run.values.iter().copied().take(work.plan.parameters);
-        let arrays = arrays.iter().map(|array| (1, Some(array.as_slice())));
-        let values: Vec<Value<'_>> = values.chain(arrays).collect();
-        attached.ask(&Ask {
-            reading: None,
-            sql,
-            types: &types,
-            values: &values,
-            describes: describes.then_some(sql),
-            formats,
-            rows: 0,
-        });
-        attached.end_asks(segment);
     }
 }
 
@@ -587,6 +575,24 @@ pub(super) fn is_about_text(body: &[u8]) -> bool {
     const OF_SERVER: [&[u8]; 6] = [b"40", b"53", b"55", b"57", b"58", b"XX"];
     let code = Fields::read(body).code.unwrap_or_default();
     !OF_SERVER.iter().any(|class| code.starts_with(class))
+}
+
+/// What makes one answer of so many parts.
+fn merging_parts(
+    topology: &Topology,
+    merge: &Merge,
+    parts: usize,
+    columns: Vec<Column>,
+    run: &Run<'_>,
+) -> Result<Merging, Halt> {
+    let mut merging = Merging::new(merge, parts);
+    if !columns.is_empty() {
+        merging = merging.with_columns(columns)?;
+    }
+    if run.held.is_some() {
+        merging = merging.holding(topology.config.limits.held_rows.bytes());
+    }
+    Ok(merging)
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::statements::names::Prepared;
 use crate::statements::step::{Defines, Kind, Step};
 use mothership_plan::{Params, Plan};
 use mothership_proto::backend;
-use mothership_proto::frontend::{self, put_query};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::{self};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 
@@ -39,7 +39,7 @@ impl Session {
     pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
         let sql = frontend::query(body).map_err(malformed)?;
         self.end_pipeline().await?;
-        self.check_text(sql)?;
+        self.topology.check_text(sql)?;
         self.log_statement(sql);
         let statement = self.queried(sql);
         let mut statement = self.told_query(&statement)?.unwrap_or(statement);
@@ -54,18 +54,22 @@ impl Session {
             if let Some(done) = self.signalled_query(&statement).await? {
                 statement = done;
             }
-            self.written = process::origin(&statement);
+            self.request.written = process::origin(&statement);
         }
         self.mind_code(&statement);
         if let Some((numbered, written)) = self.numbered_query(&statement).await? {
             statement = numbered;
-            self.written = Some(written);
+            self.request.written = Some(written);
         }
         self.find_numbers(&statement).await?;
-        let told = self.written.is_some().then(|| Rc::clone(&statement));
+        let told = self
+            .request
+            .written
+            .is_some()
+            .then(|| Rc::clone(&statement));
         let sql = told.as_ref().map_or(sql, |told| &told.sql);
         self.leave_databases(&statement).await;
-        if self.implicit {
+        if self.transaction.implicit {
             // The transaction of a pipeline goes on into the text and ends with it.
             return self.run_script(sql, &statement).await;
         }
@@ -87,8 +91,8 @@ impl Session {
             self.leave_segment().await?;
         }
         self.state.phase = Phase::Query;
-        let unlocked = self.check_unlocked();
-        self.bound = Bound::Nothing;
+        let unlocked = self.transaction.bound.check_unlocked();
+        self.transaction.bound = Bound::Nothing;
         unlocked
     }
 
@@ -112,7 +116,7 @@ impl Session {
         }
         self.check_steps(&statement.steps)?;
         if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
-            self.written = Some(Rc::new(Written::part(statement, step.span)));
+            self.request.written = Some(Rc::new(Written::part(statement, step.span)));
             let result = self.explain_query_over(&explaining).await;
             let mut answer = Vec::new();
             self.end_implicit(result.map(|rows| answer = rows)).await?;
@@ -125,7 +129,7 @@ impl Session {
             && let Some((filled, written)) = self.filled_query(statement, 0).await?
             && let [step] = filled.steps.as_slice()
         {
-            self.written = Some(written);
+            self.request.written = Some(written);
             // It leaves nothing to the router any longer.
             return Box::pin(self.query_one(&filled.sql, step, &filled)).await;
         }
@@ -138,7 +142,8 @@ impl Session {
             Ok(work) => work,
             Err(halt) => return Err(self.judged(halt, sql, &[]).await),
         };
-        self.check_declared(Some(step), self.shard_declared(&work))?;
+        self.state
+            .check_declared(Some(step), self.shard_declared(&work))?;
         match work {
             Dispatch::One {
                 shard,
@@ -188,8 +193,8 @@ impl Session {
         let must_ask = self.state.marks.unfollowed == Unfollowed::Now
             && statement.steps.iter().any(leaves_startup);
         let whole = whole && !must_ask;
-        if self.model.is_none() && self.servers.len() <= 1 && !leaves_before_last && whole {
-            let writes = statement.steps.iter().any(|s| s.writes) || self.may_write_unseen();
+        if self.known.model.is_none() && self.servers.len() <= 1 && !leaves_before_last && whole {
+            let writes = statement.steps.iter().any(|s| s.writes) || self.rules.may_write_unseen();
             let home = self.topology.home;
             let mut all_at_home = true;
             for at in 0..statement.steps.len() {
@@ -200,7 +205,7 @@ impl Session {
                     return Err(alone_report(&step.kind).into());
                 }
                 let executed = self.executed_within(sql, statement).await?;
-                self.written = Some(executed.written);
+                self.request.written = Some(executed.written);
                 return self
                     .query_with_outcomes(
                         (home, writes, None),
@@ -230,7 +235,7 @@ impl Session {
         let result = self.script(sql, statement).await;
         let ended = self.end_implicit(result).await;
         if ended.is_err() {
-            self.waiting_command = None;
+            self.transaction.waiting_command = None;
         }
         ended?;
         self.say_waiting_command();
@@ -255,7 +260,7 @@ impl Session {
             if step.kind.is_control() {
                 continue;
             }
-            if step.explains.is_some() && self.model.is_some() {
+            if step.explains.is_some() && self.known.model.is_some() {
                 return Ok(None);
             }
             // Its values are made when it runs, or its rights asked for.
@@ -271,7 +276,9 @@ impl Session {
                 return Ok(None);
             }
             let work = self.dispatch(statement, at, &Params::NONE)?;
-            let declared = self.check_declared(Some(step), self.shard_declared(&work));
+            let declared = self
+                .state
+                .check_declared(Some(step), self.shard_declared(&work));
             if declared.is_err() {
                 // The name may be free by then.
                 return Ok(None);
@@ -312,12 +319,13 @@ impl Session {
         outcomes: impl Iterator<Item = Outcome>,
     ) -> Result<(), Halt> {
         self.check_steps(&statement.steps)?;
-        self.check_second_set(shard, writes)?;
+        self.servers
+            .check_second_set(&self.topology, shard, writes)?;
         let wants = self.wants(writes, &statement.steps, parts);
-        self.again = Again::of(&wants, writes && statement.steps.len() == 1);
+        self.request.again = Again::of(&wants, writes && statement.steps.len() == 1);
         let at = self.attach_to(shard, wants).await?;
         self.send_query(at, sql, outcomes);
-        let may_write = self.may_write(&statement.steps);
+        let may_write = self.known.may_write(&statement.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote |= writes;
         inbox.may_write = may_write;
@@ -335,15 +343,13 @@ impl Session {
     fn send_query(&mut self, at: usize, sql: &[u8], outcomes: impl Iterator<Item = Outcome>) {
         let attached = &mut self.servers[at];
         attached.inbox.outcomes.extend(outcomes);
-        attached.inbox.written = self.written.clone();
-        attached.lease.notes.unnamed = None;
-        attached.lease.wire.with_output(|out| put_query(out, sql));
-        attached.lease.ledger.push(Owed::Query(Audience::Client));
+        attached.inbox.written = self.request.written.clone();
+        attached.lease.query(sql, Audience::Client);
     }
 
     pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), Halt> {
         self.end_pipeline().await?;
-        if self.implicit {
+        if self.transaction.implicit {
             let message = "a function call cannot end a pipeline that has changed something";
             return Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
                 .hint("Send Sync before it, or call the function by SELECT.")
@@ -352,19 +358,15 @@ impl Session {
         self.refresh_model().await?;
         self.heed_unknown().await?;
         self.check_steps(&[])?;
-        self.begin_change(Behind::Changed);
+        self.transaction
+            .begin_change(Behind::Changed, &self.core.shared);
         // Which function it is stands in an OID of the server; it may do anything.
         self.state.run_unseen();
         let at = self.attach(self.topology.home).await?;
         let attached = &mut self.servers[at];
         attached.inbox.may_write = true;
         attached.inbox.touched.add(None);
-        attached.lease.wire.with_output(|out| {
-            mothership_proto::frame::put(out, frontend::tag::FUNCTION_CALL, |b| {
-                b.extend_from_slice(body)
-            });
-        });
-        attached.lease.ledger.push(Owed::FunctionCall);
+        attached.lease.function_call(body);
         Ok(())
     }
 }

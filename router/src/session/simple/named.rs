@@ -11,8 +11,8 @@ use crate::statements::errors::Written;
 use crate::statements::names::{Origin, Prepared, renamed};
 use crate::statements::step::{Kind, Step};
 use mothership_proto::backend;
-use mothership_proto::frontend::{self, Parse};
-use mothership_proto::ledger::{Audience, Owed};
+use mothership_proto::frontend::Parse;
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::{Statement, analyse};
@@ -39,10 +39,10 @@ impl Session {
             self.state.ready_alone(&mut self.client);
             return Ok(());
         }
-        self.make_room(at);
+        self.servers.make_room(&self.topology, at);
         let text = prepared.definition();
         if !prepared.is_given() {
-            self.written = Some(renaming(&prepared, span, &prepared));
+            self.request.written = Some(renaming(&prepared, span, &prepared));
         }
         self.send_query(
             at,
@@ -85,7 +85,7 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         self.check_steps(std::slice::from_ref(step))?;
-        self.check_stores(step)?;
+        self.known.check_stores(step)?;
         let Some(prepared) = self.state.names.get(name) else {
             return Err(no_such_statement(name).into());
         };
@@ -110,10 +110,11 @@ impl Session {
                 return self.end_execute(result).await;
             }
         };
-        self.check_second_set(shard, writes)?;
+        self.servers
+            .check_second_set(&self.topology, shard, writes)?;
         let at = self.attach(shard).await?;
         let plain = arguments(sql, self.standard_strings(), &prepared).is_some();
-        let may_write = !plain || self.may_write(&prepared.steps);
+        let may_write = !plain || self.known.may_write(&prepared.steps);
         let inbox = &mut self.servers[at].inbox;
         inbox.wrote |= writes;
         if writes || may_write {
@@ -121,7 +122,7 @@ impl Session {
         }
         self.make_known(at, &prepared).await?;
         let text = renamed(sql, span, prepared.server_name());
-        self.written = Some(renaming(statement, span, &prepared));
+        self.request.written = Some(renaming(statement, span, &prepared));
         self.send_query(
             at,
             &text,
@@ -190,7 +191,7 @@ impl Session {
         sql: &[u8],
         prepared: &Rc<Prepared>,
     ) -> Result<Option<Dispatch>, Halt> {
-        if self.model.is_none() {
+        if self.known.model.is_none() {
             return Ok(Some(Dispatch::One {
                 shard: self.shard_unplanned(prepared, 0)?,
                 writes: true,
@@ -214,7 +215,10 @@ impl Session {
             // What begins elsewhere has another time for a literal that asks for it.
             Dispatch::One { shard, .. }
                 if arguments.are_certain()
-                    || self.first_shard().is_none_or(|first| first == shard)
+                    || self
+                        .transaction
+                        .first_shard(&self.servers)
+                        .is_none_or(|first| first == shard)
                     || explains(sql, self.standard_strings()) =>
             {
                 Some(work)
@@ -252,8 +256,8 @@ impl Session {
             Dispatch::One { shard, writes, .. } => Many::one(shard, None, writes),
             Dispatch::Many(many) => many,
         };
-        if many.writes || self.may_write(&statement.steps) {
-            self.begin_implicit();
+        if many.writes || self.known.may_write(&statement.steps) {
+            self.transaction.begin_implicit(&mut self.state);
         }
         let types = crate::session::extended::many_types(&many, statement);
         let command = self
@@ -286,14 +290,14 @@ impl Session {
         // Before its servers are attached: nothing was done on them.
         let turns = self.turns(&prepared.sql, &prepared.steps, &many);
         if many.writes {
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
         }
         for (shard, _) in &many.legs {
             let at = self.attach(*shard).await?;
             self.make_known(at, prepared).await?;
         }
         let text = renamed(&statement.sql, span, prepared.server_name());
-        self.written = Some(renaming(statement, span, prepared));
+        self.request.written = Some(renaming(statement, span, prepared));
         self.run_in_turns((&text, &prepared.sql), &[], &many, None, turns)
             .await
     }
@@ -321,7 +325,7 @@ impl Session {
 
     /// Prepares a statement on a server outside of a segment, and waits for it.
     async fn make_prepared(&mut self, at: usize, prepared: &Rc<Prepared>) -> Result<(), Halt> {
-        self.make_room(at);
+        self.servers.make_room(&self.topology, at);
         let brought = self.bring_as_parsed(at, prepared).await?;
         match &prepared.origin {
             Origin::Parse(types) => {
@@ -334,13 +338,10 @@ impl Session {
                     types: &types,
                 };
                 attached.inbox.private = true;
-                attached.lease.wire.with_output(|out| {
-                    parse.put(out);
-                    out.extend_from_slice(frontend::SYNC);
+                attached.lease.request(Audience::Router, |send| {
+                    send.parse_numbered(&parse, prepared.id);
+                    send.sync();
                 });
-                let ledger = &mut attached.lease.ledger;
-                ledger.push(Owed::Parse(prepared.id, Audience::Router));
-                ledger.push(Owed::Sync(Audience::Router));
                 self.finish_private(at).await?;
             }
             _ => {

@@ -3,7 +3,7 @@
 
 use super::alone_report;
 use crate::session::dispatch::{Dispatch, Many};
-use crate::session::state::Unfollowed;
+use crate::session::state::{State, Unfollowed};
 use crate::session::{Halt, Session};
 use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
@@ -14,6 +14,32 @@ use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::cursor::Span;
 use std::rc::Rc;
 
+impl State {
+    /// Whether characters mean what they meant when the text arrived. PostgreSQL reads the whole text by the encoding in
+    /// which it came, and a server would read each statement by the one that holds then.
+    fn still_reads_as(&self, arrived: &Arrived) -> bool {
+        let now = self.encoding_set();
+        now == arrived.set || (arrived.set.is_none() && now == arrived.told)
+    }
+
+    /// What `client_encoding` is set to for the session or the transaction, if it is.
+    fn encoding_set(&self) -> Option<String> {
+        let local = self.local.as_deref();
+        let settings = local.unwrap_or(&self.settings).current();
+        let set = settings.text("client_encoding");
+        set.map(|set| plain_name(&set))
+    }
+
+    fn encoding(&self) -> Arrived {
+        let told = self.told.value(b"client_encoding");
+        let told = told.and_then(|told| std::str::from_utf8(told).ok());
+        Arrived {
+            set: self.encoding_set(),
+            told: told.map(plain_name),
+        }
+    }
+}
+
 impl Session {
     /// Runs the statements of a text one by one, in one transaction unless the text
     /// itself says otherwise. PostgreSQL does the same (manual, "Multiple Statements
@@ -23,7 +49,7 @@ impl Session {
         sql: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
-        let arrived = self.encoding();
+        let arrived = self.state.encoding();
         let strings = self.standard_strings();
         let mut quotes = false;
         // Any of its statements may be the one, and none of them has run yet.
@@ -33,7 +59,7 @@ impl Session {
         }
         for (at, step) in statement.steps.iter().enumerate() {
             let text = step.span.of(sql);
-            if !text.is_ascii() && !self.still_reads_as(&arrived) {
+            if !text.is_ascii() && !self.state.still_reads_as(&arrived) {
                 return Err(encoding_changed().into());
             }
             if text.contains(&b'\\') && (quotes || self.standard_strings() != strings) {
@@ -65,7 +91,7 @@ impl Session {
             {
                 return Err(alone_report(&step.kind).into());
             }
-            self.begin_implicit();
+            self.transaction.begin_implicit(&mut self.state);
             self.state.sets = matches!(
                 step.kind,
                 Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
@@ -82,7 +108,7 @@ impl Session {
         statement: &Rc<Prepared>,
         at: usize,
     ) -> Result<(), Halt> {
-        self.written = Some(Rc::new(Written::part(statement, step.span)));
+        self.request.written = Some(Rc::new(Written::part(statement, step.span)));
         if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
             let answer = self.explain_query_over(&explaining).await?;
             self.client.send(&answer);
@@ -91,7 +117,7 @@ impl Session {
         }
         let filled = self.filled_query(statement, at).await?;
         if let Some((_, written)) = &filled {
-            self.written = Some(Rc::clone(written));
+            self.request.written = Some(Rc::clone(written));
         }
         let (place, count) = (at, statement.steps.len());
         let (statement, at, text) = match &filled {
@@ -104,7 +130,8 @@ impl Session {
             Ok(work) => work,
             Err(halt) => return Err(self.judged(halt, text, &[]).await),
         };
-        self.check_declared(Some(step), self.shard_declared(&work))?;
+        self.state
+            .check_declared(Some(step), self.shard_declared(&work))?;
         let many = match work {
             Dispatch::Many(many) => Many {
                 step: match filled {
@@ -127,7 +154,7 @@ impl Session {
         let steps = std::slice::from_ref(step);
         let command = self.query_many(text, steps, &many).await?;
         self.put_command_of(place, count, command.clone());
-        match self.active {
+        match self.servers.active {
             Some(at) => {
                 let inbox = &mut self.servers[at].inbox;
                 self.state.ended_well(step, &command, inbox);
@@ -135,30 +162,6 @@ impl Session {
             None => self.state.note_definitions(step),
         }
         Ok(())
-    }
-
-    /// What `client_encoding` is set to for the session or the transaction, if it is.
-    fn encoding_set(&self) -> Option<String> {
-        let local = self.state.local.as_deref();
-        let settings = local.unwrap_or(&self.state.settings).current();
-        let set = settings.text("client_encoding");
-        set.map(|set| plain_name(&set))
-    }
-
-    fn encoding(&self) -> Arrived {
-        let told = self.state.told.value(b"client_encoding");
-        let told = told.and_then(|told| std::str::from_utf8(told).ok());
-        Arrived {
-            set: self.encoding_set(),
-            told: told.map(plain_name),
-        }
-    }
-
-    /// Whether characters mean what they meant when the text arrived. PostgreSQL reads the whole text by the encoding in
-    /// which it came, and a server would read each statement by the one that holds then.
-    fn still_reads_as(&self, arrived: &Arrived) -> bool {
-        let now = self.encoding_set();
-        now == arrived.set || (arrived.set.is_none() && now == arrived.told)
     }
 
     /// The end of the statement at this place of so many. PostgreSQL says that of the last one when all of it is
