@@ -303,6 +303,7 @@ fn column(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
             full: row.text(13)?,
             collate: row.maybe(14).map(str::to_owned),
             as_text: row.flag(15),
+            loses_xml: row.flag(19),
         },
     };
     // A table made after the relations were read cannot be: it is one snapshot. Temporary ones are left out.

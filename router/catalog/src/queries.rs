@@ -207,8 +207,9 @@ pub const RELATIONS: &str = concat!(
 
 /// Columns: table, name, type, type's name, modifier, collation, whether deterministic, NOT NULL, default (that of a
 /// domain where the column has none, and nothing of a generated one), identity, generated; the type without and with its modifier, its collation where that is not the type's own, and
-/// whether arrays of it must be handed over as texts; the sequence of an identity or that a default names; what a generated
-/// one is computed by.
+/// whether arrays of it must be handed over as texts (XML as well: its text is what is stored, its binary form and its
+/// output are not); the sequence of an identity or that a default names; what a generated one is computed by; whether
+/// neither form is what is stored: arrays and composite values that have XML within.
 pub const COLUMNS: &str = concat!(
     "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
@@ -223,10 +224,21 @@ pub const COLUMNS: &str = concat!(
             JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) co.collnamespace \
             WHERE co.oid OPERATOR(pg_catalog.=) a.attcollation) END, \
     t.typcategory OPERATOR(pg_catalog.=) 'A'::pg_catalog.\"char\" \
-        OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)', s.nspname, s.relname, \
+        OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)' \
+        OR t.typsend::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ( \
+            ARRAY[0::pg_catalog.oid, 'pg_catalog.xml_send'::pg_catalog.regproc::pg_catalog.oid]) \
+        OR t.typreceive::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid, s.nspname, s.relname, \
     CASE WHEN a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" AND NOT ",
     unread!("a.attrelid"),
-    " THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END \
+    " THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END, \
+    EXISTS (SELECT FROM pg_catalog.pg_type w \
+        JOIN pg_catalog.pg_type x ON x.oid OPERATOR(pg_catalog.=) w.typelem OR w.typrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
+            AND x.oid IN (SELECT f.atttypid FROM pg_catalog.pg_attribute f \
+                WHERE f.attrelid OPERATOR(pg_catalog.=) w.typrelid) \
+        WHERE w.oid OPERATOR(pg_catalog.=) COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) \
+        AND (w.typelem OPERATOR(pg_catalog.<>) 0::pg_catalog.oid OR w.typrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) \
+        AND (x.typsend::pg_catalog.oid OPERATOR(pg_catalog.=) 'pg_catalog.xml_send'::pg_catalog.regproc::pg_catalog.oid \
+            OR x.typelem OPERATOR(pg_catalog.=) 'pg_catalog.xml'::pg_catalog.regtype::pg_catalog.oid)) \
     FROM pg_catalog.pg_attribute a \
     JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \

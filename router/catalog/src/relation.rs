@@ -142,8 +142,11 @@ pub struct Handed {
     pub full: String,
     /// The column's collation as SQL, where it is not that of its type.
     pub collate: Option<String>,
-    /// As texts: arrays, which an array of them would flatten, and what has another binary form on each server.
+    /// As texts: arrays, which an array of them would flatten; what has another binary form on each server, or none; and
+    /// XML, whose declaration only the text keeps.
     pub as_text: bool,
+    /// It has XML within, in an array or a composite value, and no form keeps the declaration of that.
+    pub loses_xml: bool,
 }
 
 impl Handed {
@@ -161,7 +164,8 @@ impl Handed {
             base: type_name.to_owned(),
             full: type_name.to_owned(),
             collate: None,
-            as_text: type_name.ends_with("[]"),
+            as_text: type_name.ends_with("[]") || type_name == "xml",
+            loses_xml: type_name == "xml[]",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::decide::keyed_by;
 use crate::documents;
 use crate::names::folded;
 use crate::parens;
-use crate::refuse::Refusal;
+use crate::refuse::{Reason, Refusal};
 use crate::scope::{Analysis, Source};
 use mothership_catalog::{Handed, Relation};
 
@@ -89,6 +89,9 @@ pub fn of<'n>(
     for (position, (column, known)) in columns.enumerate() {
         if !whole && !is_named(text, &known.name) {
             continue;
+        }
+        if column.handed.loses_xml {
+            return Err(within_xml(&column.name));
         }
         let as_text = column.handed.as_text;
         let cast = if as_text { "::text" } else { "" };
@@ -176,6 +179,12 @@ pub fn of<'n>(
         positions,
         list,
     })
+}
+
+/// The refusal of a column that has XML within.
+pub fn within_xml(column: &str) -> Refusal {
+    let detail = format!("column {column} has XML within, which would lose its declaration");
+    Refusal::about(Reason::GatherDiffers, detail)
 }
 
 fn entry_name(relation: &Relation, alias: Option<&TableAlias>) -> String {

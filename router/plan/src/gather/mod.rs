@@ -22,6 +22,8 @@ pub mod views;
 pub mod waves;
 pub mod within;
 
+pub use fragment::within_xml;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;

@@ -319,7 +319,7 @@ fn stored(
             max_chars.push(rows::stored_chars(relation, column)?);
         }
     }
-    let columns = handed(relation, &all);
+    let columns = handed(relation, &all)?;
     let name = |at: &usize| {
         let name = Ident::with_quote('"', &relation.columns[*at].name);
         ObjectName(vec![ObjectNamePart::Identifier(name)])

@@ -362,6 +362,7 @@ fn used(parsed: &Parsed) -> HashSet<String> {
 /// one then.
 fn filled(analysis: &Analysis<'_>, node: Node) -> Option<gather::Filled> {
     Some(match analysis.origin(node) {
+        Some(column) if column.handed.loses_xml => return None,
         Some(column) if column.handed.as_text => gather::Filled {
             oid: gather::TEXT,
             name: "text".to_owned(),

@@ -518,7 +518,7 @@ fn insert_gathered(
         key.push(at.ok_or_else(|| why.clone())?);
         max_chars.push(rows::stored_chars(relation, column)?);
     }
-    let columns = handed(relation, positions);
+    let columns = handed(relation, positions)?;
     let texts: Vec<bool> = columns.iter().map(|column| column.cast.is_some()).collect();
     // Without a list of columns the query fills the first ones.
     let listed = match insert.columns.is_empty() && !made.is_empty() {
@@ -572,7 +572,7 @@ fn nulls(relation: &Relation, keyed: &Keyed) -> gather::Nulls {
 }
 
 /// How the columns of a table that are filled are handed over.
-fn handed(relation: &Relation, positions: &[usize]) -> Vec<gather::Filled> {
+fn handed(relation: &Relation, positions: &[usize]) -> Result<Vec<gather::Filled>, Refusal> {
     let mut columns = Vec::new();
     for position in positions {
         let Some(column) = relation.columns.get(*position) else {
@@ -584,6 +584,9 @@ fn handed(relation: &Relation, positions: &[usize]) -> Vec<gather::Filled> {
             });
             continue;
         };
+        if column.handed.loses_xml {
+            return Err(gather::within_xml(&column.name));
+        }
         let base = column.handed.base.clone();
         columns.push(match column.handed.as_text {
             true => gather::Filled {
@@ -598,7 +601,7 @@ fn handed(relation: &Relation, positions: &[usize]) -> Vec<gather::Filled> {
             },
         });
     }
-    columns
+    Ok(columns)
 }
 
 /// Whether nothing that the statement calls could differ between shards.

@@ -167,7 +167,7 @@ fn gathered(
         .iter()
         .map(|at| quote::identifier(&relation.columns[*at].name))
         .collect();
-    let filled = handed(relation, &positions);
+    let filled = handed(relation, &positions)?;
     let texts: Vec<bool> = filled.iter().map(|column| column.cast.is_some()).collect();
     let table = parens::relation(name, alias.as_ref())?;
     let store = gather::Store {

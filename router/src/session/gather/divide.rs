@@ -49,7 +49,10 @@ impl<'s> Dividing<'s> {
             .zip(&self.store.columns)
             .map(|(found, wanted)| match found.type_oid == wanted.oid {
                 true => Some(wanted.name.clone()),
-                false => builtin_name(found.type_oid).map(str::to_owned),
+                // The binary form of XML is not what is stored.
+                false => builtin_name(found.type_oid)
+                    .filter(|name| *name != "xml")
+                    .map(str::to_owned),
             });
         match names.collect::<Option<Vec<_>>>() {
             Some(names) if columns.len() == self.store.columns.len() => {

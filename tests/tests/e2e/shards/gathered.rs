@@ -985,3 +985,88 @@ fn the_star_of_a_query_that_only_has_to_exist_needs_rights_on_all_columns() {
     say(&mut wire, "RESET ROLE");
     stage.shards.sql_all(&format!("DROP OWNED BY {role}"));
 }
+
+// A stranger found it: XML lost its declaration on its way, and was stored without it.
+#[test]
+fn xml_and_types_without_a_binary_form_are_gathered_as_they_are_stored() {
+    let stage = Stage::bare("[tables]\ndefault = \"auto\"");
+    let mut wire = stage.wire();
+    let whole = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><a/>";
+    for sql in [
+        "CREATE EXTENSION seg".to_owned(),
+        "CREATE DOMAIN page AS xml".to_owned(),
+        "CREATE TABLE y (id int PRIMARY KEY, x xml, p page, xs xml[], s seg)".to_owned(),
+        "CREATE TABLE z (id int PRIMARY KEY, x xml, p page, xs xml[], s seg)".to_owned(),
+    ] {
+        let told = say(&mut wire, &sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    for id in 1..=4 {
+        let values = format!("{id}, '{whole}', '{whole}', ARRAY['{whole}'::xml], '1.50'");
+        let told = say(&mut wire, &format!("INSERT INTO y VALUES ({values})"));
+        assert_eq!(told[0], "CommandComplete INSERT 0 1", "{told:?}");
+    }
+    for encoding in ["UTF8", "LATIN1"] {
+        say(&mut wire, &format!("SET client_encoding TO '{encoding}'"));
+        let row = |wire: &mut Wire, sql: &str| say(wire, sql)[1].clone();
+        for column in ["x", "p"] {
+            assert_eq!(
+                row(
+                    &mut wire,
+                    &format!(
+                        "SELECT count(DISTINCT {column}::text), max(octet_length({column}::text)) FROM y"
+                    )
+                ),
+                format!("DataRow 1 {}", whole.len())
+            );
+            assert_eq!(
+                row(
+                    &mut wire,
+                    &format!(
+                        "SELECT count(*) FROM y a JOIN y b ON b.{column}::text = a.{column}::text"
+                    )
+                ),
+                "DataRow 16"
+            );
+            say(&mut wire, "TRUNCATE z");
+            let stores = format!(
+                "INSERT INTO z (id, {column}) SELECT a.id, a.{column} FROM y a JOIN y b ON b.id = a.id % 4 + 1"
+            );
+            assert_eq!(say(&mut wire, &stores)[0], "CommandComplete INSERT 0 4");
+            let sets =
+                format!("UPDATE z SET {column} = y.{column} FROM y WHERE y.id = z.id % 4 + 1");
+            assert_eq!(say(&mut wire, &sets)[0], "CommandComplete UPDATE 4");
+            for id in 1..=4 {
+                let sql = format!("SELECT {column}::text FROM z WHERE id = {id}");
+                assert_eq!(
+                    row(&mut wire, &sql),
+                    format!("DataRow {whole}"),
+                    "{column} {encoding}"
+                );
+            }
+        }
+        for refused in [
+            "SELECT max((xs[1])::text) FROM y",
+            "INSERT INTO z (id, xs) SELECT a.id, a.xs FROM y a JOIN y b ON b.id = a.id % 4 + 1",
+            "INSERT INTO z (id, xs) SELECT 9, array_agg(x) FROM y",
+        ] {
+            let told = say(&mut wire, refused);
+            assert!(told[0].starts_with("Error 0A000"), "{refused}: {told:?}");
+        }
+    }
+    say(&mut wire, "SET client_encoding TO 'UTF8'");
+    assert_eq!(
+        say(&mut wire, "SELECT s, count(*) FROM y GROUP BY s")[1],
+        "DataRow 1.50 4"
+    );
+    say(&mut wire, "TRUNCATE z");
+    let told = say(
+        &mut wire,
+        "INSERT INTO z (id, s) SELECT a.id, a.s FROM y a JOIN y b ON b.id = a.id % 4 + 1",
+    );
+    assert_eq!(told[0], "CommandComplete INSERT 0 4");
+    assert_eq!(
+        say(&mut wire, "SELECT count(*) FROM z JOIN y ON z.s = y.s")[1],
+        "DataRow 16"
+    );
+}

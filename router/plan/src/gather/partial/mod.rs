@@ -441,6 +441,9 @@ impl Pushing<'_, '_> {
                 return None;
             }
             let column = column_of(analysis, analysis.node(expr, &self.types.scopes)?)?;
+            if column.handed.loses_xml {
+                return None;
+            }
             let handed = column.handed.clone();
             return Some(if handed.as_text {
                 (format!("{text}::text"), TEXT, handed)
