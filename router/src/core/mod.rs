@@ -15,6 +15,7 @@ mod cancels;
 mod entry;
 pub mod gates;
 
+mod named_settings;
 mod notifiers;
 mod number;
 
@@ -54,8 +55,9 @@ use crate::topology::PoolKey;
 use mothership_plan::PlanContext;
 use mothership_pool::pool::Pool;
 use mothership_proto::auth::KeyCache;
+use named_settings::NamedSettings;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -181,7 +183,7 @@ pub struct Core {
     /// What plans of its sessions depend on: equal ones are one, which is compared faster.
     contexts: RefCell<Vec<Weak<PlanContext>>>,
     /// Settings of the application's own that statements have named, the newest last: servers list them nowhere.
-    pub custom_settings: RefCell<VecDeque<String>>,
+    pub custom_settings: RefCell<NamedSettings>,
     scratch: RefCell<Vec<Vec<u8>>>,
     /// Lists of inboxes that nobody uses.
     lists: RefCell<Vec<Lists>>,

@@ -6,15 +6,11 @@ use crate::core::code::{Behind, Code};
 use crate::statements::names::Prepared;
 use crate::statements::shapes::Shaped;
 use crate::statements::step::{CodeEffects, Kind, Step};
-use mothership_catalog::custom_settings::CustomSettings;
 use mothership_sql::effect::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// So many names of settings of the application's own that stood in statements are kept for all sessions of a core.
-const MAX_NAMES: usize = 500;
 
 impl State {
     /// Whether a statement says that it notifies others.
@@ -189,16 +185,34 @@ impl Session {
             servers.for_each(|attached| attached.inbox.unfollowed = false);
         }
         let sql = String::from_utf8_lossy(&statement.sql);
-        let mut known = self.core.custom_settings.borrow_mut();
-        for name in CustomSettings::named_by(&sql) {
-            if !known.contains(&name) {
-                known.push_back(name);
-            }
-        }
-        let surplus = known.len().saturating_sub(MAX_NAMES);
-        known.drain(..surplus);
-        drop(known);
+        self.core.custom_settings.borrow_mut().add(&sql);
         self.state.run_unfollowed();
+    }
+
+    /// A statement may read a setting that nobody had named when the servers were asked what code has set. Then they are
+    /// asked again. True if they have to be.
+    pub(super) fn heed_named_settings(&mut self, statement: &Prepared) -> bool {
+        let marks = &self.state.marks;
+        let Some(asked) = marks
+            .asked
+            .filter(|_| marks.unfollowed == Unfollowed::Nothing)
+        else {
+            return false;
+        };
+        let named = |name: &[u8]| self.state.names.get(name);
+        let bodies = statement.steps.iter().filter_map(|step| match &step.kind {
+            Kind::Execute(name) => Some(&named(name)?.sql),
+            _ => None,
+        });
+        let runs = statement.runs.iter().map(|runs| &runs.body.sql);
+        let mut settings = self.core.custom_settings.borrow_mut();
+        let texts = bodies.chain(runs).chain([&statement.sql]);
+        let numbers = texts.map(|sql| settings.add(&String::from_utf8_lossy(sql)));
+        let is_new = numbers.max() >= Some(asked.get());
+        if is_new {
+            self.state.marks.unfollowed = Unfollowed::Before;
+        }
+        is_new
     }
 
     /// A statement is about to run: what it may leave stays with its session.

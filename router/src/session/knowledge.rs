@@ -18,6 +18,7 @@ use mothership_proto::report::{Report, sqlstate};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,7 +94,7 @@ impl Session {
         };
         if !in_block && self.state.pins.is_empty() {
             // What was set for a transaction has ended with it.
-            self.state.marks.unfollowed = Unfollowed::Nothing;
+            self.state.marks.forget_unfollowed();
             return Ok(());
         }
         let lacks_names = self.state.temporary.can_ask_server(in_block);
@@ -107,8 +108,9 @@ impl Session {
             let named = self.core.custom_settings.borrow();
             let names = known.iter().map(|setting| setting.name.as_str());
             let names = names.filter(|name| !NOT_ASKED.contains(name));
-            let custom = custom.into_iter().flatten().chain(&*named);
-            temporary::session_state_query(names.chain(custom.map(String::as_str)))
+            let custom = custom.into_iter().flatten().map(String::as_str);
+            self.state.marks.asked = Some(NonZeroU16::MIN.saturating_add(named.last()));
+            temporary::session_state_query(names.chain(custom).chain(named.iter()))
         };
         // Code of the same transaction may have made names on all of these, and settings where it ran.
         let has_run = self.servers.iter().any(|s| s.inbox.unfollowed);

@@ -31,6 +31,7 @@ use mothership_sql::effect::{DiscardWhat, Pin};
 use mothership_sql::process::ProcessAction;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU16;
 
 /// Where the conversation with the client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,11 +183,20 @@ pub struct Marks {
     pub unfollowed: Unfollowed,
     /// Settings were found in the open transaction that code had changed.
     pub found_in_block: bool,
+    /// Such code has run in the session, or in the open transaction: the number of the last setting that the servers
+    /// were asked for by its name, and one more.
+    pub asked: Option<NonZeroU16>,
     /// A statement of the segment is on its way by whose end the next one is planned.
     pub awaited: bool,
 }
 
 impl Marks {
+    /// The settings of the session are known again: nothing that code has set is left.
+    pub fn forget_unfollowed(&mut self) {
+        self.unfollowed = Unfollowed::Nothing;
+        self.asked = None;
+    }
+
     /// A statement has ended well.
     fn note(&mut self, step: &Step) {
         // What is defined in a transaction only its own session sees.
@@ -503,6 +513,7 @@ impl State {
 
     /// The statement at hand may change settings in a way that is not followed.
     pub fn run_unfollowed(&mut self) {
+        self.marks.asked.get_or_insert(NonZeroU16::MIN);
         if self.marks.unfollowed == Unfollowed::Nothing {
             self.marks.unfollowed = Unfollowed::Now;
         }
@@ -521,7 +532,7 @@ impl State {
         let is_pinned = self.pins.has(Pin::Opaque) || self.pins.has(Pin::UnclearSetting);
         if self.block == Block::None && !is_pinned {
             // What was set for the transaction has ended with it.
-            self.marks.unfollowed = Unfollowed::Nothing;
+            self.marks.forget_unfollowed();
         } else if self.marks.found_in_block {
             self.marks.unfollowed = Unfollowed::Before;
         }
@@ -598,7 +609,7 @@ impl State {
         }
         let is_unclear = self.pins.has(Pin::Opaque) || self.pins.has(Pin::UnclearSetting);
         if was_unclear && !is_unclear {
-            self.marks.unfollowed = Unfollowed::Nothing;
+            self.marks.forget_unfollowed();
         }
     }
 

@@ -73,6 +73,10 @@ impl Session {
             .await?;
         let own = statement;
         let statement = self.meant(&own)?;
+        if self.heed_named_settings(&statement) {
+            self.settle_active().await?;
+            self.see_session().await?;
+        }
         self.heed(&statement, RuleStage::Runs).await?;
         self.mind_code(&statement);
         self.leave_databases(&statement).await;

@@ -43,6 +43,7 @@ impl Session {
         self.log_statement(sql);
         let statement = self.queried(sql);
         let mut statement = self.told_query(&statement)?.unwrap_or(statement);
+        self.heed_named_settings(&statement);
         // A transaction can be ended whatever is known of the definitions.
         if !ends_transaction(&statement) {
             self.refresh_model().await?;

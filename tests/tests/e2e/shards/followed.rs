@@ -496,3 +496,37 @@ fn what_code_sets_in_a_text_stays_among_other_settings() {
         }
     }
 }
+
+// The name of the setting is a parameter, and no code of the database names it.
+#[test]
+fn a_setting_that_is_named_later_is_asked_for_then() {
+    let stage = Stage::new();
+    stage.fill(1..=12);
+    for (local, begin) in [("true", "BEGIN"), ("false", "BEGIN"), ("false", "SELECT 1")] {
+        for piped in [false, true] {
+            let mut wire = stage.wire();
+            say(&mut wire, begin);
+            let sets = extended(
+                &format!("SELECT set_config($1, $2, {local})"),
+                &[],
+                &["app.only_here", "7"],
+            );
+            send(&mut wire, &sets);
+            for shard in 0..3 {
+                let id = keys_of(shard, 1)[0];
+                let sql = format!(
+                    "SELECT id, current_setting('app.only_here', true) FROM items WHERE id = {id}"
+                );
+                let told = match piped {
+                    true => send(&mut wire, &segment([&*sql])),
+                    false => say(&mut wire, &sql),
+                };
+                let right = format!("DataRow {id} 7");
+                assert!(told.contains(&right), "{local} {begin} {piped}: {told:?}");
+            }
+            let setting = "current_setting('app.only_here', true)";
+            let count = format!("SELECT count(*) FROM items WHERE id > 0 AND {setting} = '7'");
+            assert_eq!(one(&mut wire, &count), "12", "{local} {begin} {piped}");
+        }
+    }
+}
