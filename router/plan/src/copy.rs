@@ -72,7 +72,7 @@ pub fn plan(
     };
     match (place, direction) {
         (Place::Home, _)
-            if relation.definition.is_some() && names.mentions(&relation.name.name) =>
+            if relation.definition.is_some() && names.mentions_known(&relation.name.name) =>
         {
             Err(Refusal::about(
                 Reason::Rules,

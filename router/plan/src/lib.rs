@@ -40,6 +40,7 @@ mod left;
 mod misread;
 mod names;
 mod parse;
+mod position;
 mod query;
 mod read;
 mod rights;

@@ -11,6 +11,7 @@ use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
+use super::position::may_be_name;
 use super::query::{Ctes, Local};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
@@ -379,7 +380,7 @@ pub fn explained(
             continue;
         }
         let unexplained = names.mentions(&name) && !analysis.explained.contains(&token.span.start);
-        if unexplained {
+        if unexplained && (word.quote_style.is_some() || may_be_name(&parsed.tokens, at)) {
             return Err(Refusal::about(
                 Reason::NotUnderstood,
                 format!("near \"{name}\""),

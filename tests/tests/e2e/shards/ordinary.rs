@@ -1,0 +1,85 @@
+//! Ordinary statements say on shards what they say in one PostgreSQL: words of the grammar name no declared table.
+
+use super::stage::{Stage, say};
+use mothership_tests::{Shards, Wire};
+
+const TABLES: &str = r#"
+[[table]]
+name = "t"
+key = ["id"]
+key_type = ["int8"]
+[[table]]
+name = "by"
+key = ["id"]
+key_type = ["int8"]
+[[table]]
+name = "app.*"
+kind = "reference"
+"#;
+
+/// A router and one PostgreSQL.
+fn both() -> (Stage, Shards) {
+    (Stage::bare(TABLES), Shards::new(1))
+}
+
+/// Each statement is answered alike.
+fn compare(stage: &Stage, one: &Shards, statements: &[&str]) {
+    let (mut router, mut direct) = (stage.wire(), Wire::login(&one.endpoint(0)));
+    for sql in statements {
+        assert_eq!(say(&mut router, sql), say(&mut direct, sql), "{sql}");
+    }
+}
+
+#[test]
+fn words_of_the_grammar_name_no_table_that_is_called_so() {
+    let (stage, one) = both();
+    compare(
+        &stage,
+        &one,
+        &[
+            "CREATE SCHEMA app",
+            "CREATE TABLE app.kinds (id int PRIMARY KEY, name text)",
+            "CREATE TABLE t (id int8 PRIMARY KEY, a int, b text)",
+            "CREATE TABLE by (id int8 PRIMARY KEY, a int)",
+            "CREATE TABLE home (id int PRIMARY KEY, a int, g text)",
+            "INSERT INTO home SELECT n, n % 3, 'x' || n FROM generate_series(1, 9) n",
+            "INSERT INTO t (id, a, b) VALUES (1, 2, 'x'), (2, 3, 'y'), (3, 4, 'z'), (4, 4, 'w')",
+            "INSERT INTO by VALUES (1, 5), (2, 6), (3, 5)",
+            "INSERT INTO app.kinds VALUES (1, 'one'), (2, 'two')",
+            "SELECT a, count(*) FROM home GROUP BY a ORDER BY a",
+            "SELECT a, count(*) FROM t GROUP BY a ORDER BY a",
+            "SELECT a, count(*) FROM by GROUP BY a ORDER BY a",
+            "SELECT by.id FROM by, home WHERE by.id = home.id ORDER BY by.id",
+            "SELECT * FROM app.kinds ORDER BY id",
+            "SELECT t.a, k.name FROM t LEFT JOIN app.kinds k ON k.id = t.a ORDER BY t.id",
+            "SELECT h.a, k.g FROM home h JOIN home k USING (id) ORDER BY h.id DESC NULLS LAST LIMIT 3",
+            "SELECT row_number() OVER (PARTITION BY a ORDER BY id), sum(a) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM home ORDER BY id",
+            "SELECT count(*) FILTER (WHERE a > 1) FROM home",
+            "SELECT a FROM home WHERE a BETWEEN 1 AND 2 AND g LIKE 'x%' AND EXISTS (SELECT 1 FROM t) ORDER BY id",
+            "UPDATE home SET a = 5 WHERE id = 1",
+            "UPDATE t SET a = 5 WHERE id = 1",
+            "UPDATE t SET a = a + 1",
+            "INSERT INTO home (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1",
+            "INSERT INTO t (id) VALUES (101) ON CONFLICT (id) DO UPDATE SET a = 1",
+            "INSERT INTO t (id) VALUES (101) ON CONFLICT DO NOTHING",
+            "DELETE FROM t USING app.kinds k WHERE k.id = t.a",
+            "WITH RECURSIVE x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x WHERE n < 5) SELECT n FROM x",
+            "SELECT CAST(a AS text), a::numeric(10,2), extract(year FROM date '2020-01-01'), interval '1 day' FROM home WHERE id = 2",
+            "SELECT substring(g FROM 1 FOR 2), position('x' IN g), trim(both 'x' FROM g), overlay(g placing 'a' FROM 1) FROM home WHERE id = 2",
+            "SELECT id FROM home FOR UPDATE SKIP LOCKED",
+            "CREATE VIEW seen AS SELECT a, count(*) AS n FROM home GROUP BY a ORDER BY a",
+            "SELECT * FROM seen",
+            "CREATE VIEW seen_by AS SELECT a, count(*) AS n FROM by GROUP BY a ORDER BY a",
+            "SELECT * FROM seen_by",
+            "DROP VIEW seen",
+            "CREATE FUNCTION least_of(x int) RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN (SELECT min(a) FROM home WHERE a > x GROUP BY g ORDER BY 1 LIMIT 1); END $$",
+            "SELECT least_of(1)",
+            "CREATE FUNCTION seven() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.a := 7; RETURN NEW; END $$",
+            "CREATE TRIGGER seven BEFORE INSERT ON home FOR EACH ROW EXECUTE FUNCTION seven()",
+            "INSERT INTO home (id) VALUES (500) RETURNING a",
+            "TRUNCATE home",
+            "SELECT count(*) FROM home",
+            "SELECT id FROM app.coming ORDER BY id",
+        ],
+    );
+}
