@@ -1,4 +1,5 @@
-//! Ordinary statements say on shards what they say in one PostgreSQL: words of the grammar name no declared table.
+//! Ordinary statements say on shards what they say in one PostgreSQL: words of the grammar name no declared table, rows
+//! that a query gives are stored with one time.
 
 use super::stage::{Stage, say};
 use mothership_tests::{Shards, Wire};
@@ -10,6 +11,10 @@ key = ["id"]
 key_type = ["int8"]
 [[table]]
 name = "by"
+key = ["id"]
+key_type = ["int8"]
+[[table]]
+name = "stamped"
 key = ["id"]
 key_type = ["int8"]
 [[table]]
@@ -80,6 +85,38 @@ fn words_of_the_grammar_name_no_table_that_is_called_so() {
             "TRUNCATE home",
             "SELECT count(*) FROM home",
             "SELECT id FROM app.coming ORDER BY id",
+        ],
+    );
+}
+
+#[test]
+fn rows_of_a_query_are_stored_with_one_time() {
+    let (stage, one) = both();
+    let table = "CREATE TABLE stamped (id int8 PRIMARY KEY, a int, at timestamptz DEFAULT now(), \
+         day date DEFAULT CURRENT_DATE, utc timestamp DEFAULT (now() AT TIME ZONE 'utc'))";
+    let ones = "SELECT count(*), count(DISTINCT at), count(DISTINCT day), count(DISTINCT utc), \
+         bool_and(at AT TIME ZONE 'utc' = utc), bool_and(at <= clock_timestamp()) FROM stamped";
+    compare(
+        &stage,
+        &one,
+        &[
+            table,
+            "CREATE TABLE t (id int8 PRIMARY KEY, a int)",
+            "INSERT INTO t SELECT n, n FROM generate_series(1, 40) n",
+            "INSERT INTO stamped (id, a) SELECT id, a FROM t",
+            ones,
+            "INSERT INTO stamped SELECT id + 100, a FROM t ORDER BY id DESC",
+            ones,
+            "BEGIN",
+            "UPDATE t SET a = 0 WHERE id = 7",
+            "INSERT INTO stamped (id, a) SELECT id + 200, a FROM t WHERE id % 2 = 0",
+            "INSERT INTO stamped (id, a) VALUES (301, 1), (302, 1), (303, 1), (304, 1)",
+            "SELECT count(*), bool_and(at = now()) FROM stamped WHERE id > 200",
+            "COMMIT",
+            ones,
+            "SELECT id, a FROM stamped WHERE id > 190 ORDER BY id",
+            "INSERT INTO stamped (a, id) SELECT a, id FROM t ON CONFLICT (id) DO UPDATE SET at = excluded.at, utc = excluded.utc",
+            ones,
         ],
     );
 }
