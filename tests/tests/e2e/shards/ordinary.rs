@@ -1,6 +1,7 @@
 //! Ordinary statements say on shards what they say in one PostgreSQL: words of the grammar name no declared table, rows
-//! that a query gives are stored with one time.
+//! that a query gives are stored with one time, COPY forces fields to be null or not.
 
+use super::copying::copy_in;
 use super::stage::{Stage, say};
 use mothership_tests::{Shards, Wire};
 
@@ -119,4 +120,54 @@ fn rows_of_a_query_are_stored_with_one_time() {
             ones,
         ],
     );
+}
+
+#[test]
+fn copy_forces_fields_to_be_null_or_not() {
+    let (stage, one) = both();
+    let (mut router, mut direct) = (stage.wire(), Wire::login(&one.endpoint(0)));
+    let table = "CREATE TABLE t (id int8 PRIMARY KEY, a text, b text)";
+    assert_eq!(say(&mut router, table), say(&mut direct, table));
+    let mut from = 0;
+    for options in [
+        "(FORMAT csv, FORCE_NULL (a, b))",
+        "(FORMAT csv, FORCE_NOT_NULL (a), FORCE_NULL (\"b\"))",
+        "(FORMAT csv, NULL 'x', FORCE_NULL (a), HEADER)",
+        "CSV FORCE NOT NULL a, b",
+        "CSV NULL 'x' FORCE NULL a FORCE NOT NULL b",
+        "(FORMAT csv, FORCE_NULL (id))",
+        "(FORMAT csv, FORCE_NULL (nothing))",
+        "(FORMAT text, FORCE_NULL (a))",
+        "(FORMAT csv, FORCE_QUOTE (a))",
+    ] {
+        let row = |id: i32| match id % 4 {
+            0 => format!("{id},\"\",\"\"\n"),
+            1 => format!("{id},,\n"),
+            2 => format!("\"{id}\",x,\"x\"\n"),
+            _ => format!("{id},\"a,b\",\"x\"\n"),
+        };
+        let rows: String = (from..from + 20).map(row).collect();
+        from += 20;
+        let sql = format!("COPY t FROM STDIN WITH {options}");
+        let (said, expected) = (
+            copy_in(&mut router, &sql, &[rows.as_bytes()]),
+            copy_in(&mut direct, &sql, &[rows.as_bytes()]),
+        );
+        let failed = |said: &[String]| said.iter().any(|one| one.starts_with("Error"));
+        match failed(&expected) {
+            true => assert!(failed(&said), "{sql}: {said:?}"),
+            false => assert_eq!(said, expected, "{sql}"),
+        }
+        let all = "SELECT * FROM t ORDER BY id";
+        assert_eq!(say(&mut router, all), say(&mut direct, all), "{sql}");
+    }
+    let quoted = "COPY (SELECT * FROM t WHERE id = 3) TO STDOUT (FORMAT csv, FORCE_QUOTE (id, a))";
+    assert_eq!(say(&mut router, quoted), say(&mut direct, quoted));
+    let quoted = "COPY t TO STDOUT (FORMAT csv, FORCE_QUOTE *)";
+    let sorted = |wire: &mut Wire| {
+        let mut said = say(wire, quoted);
+        said.sort();
+        said
+    };
+    assert_eq!(sorted(&mut router), sorted(&mut direct));
 }
