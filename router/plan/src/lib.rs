@@ -46,6 +46,7 @@ mod read;
 mod rights;
 pub mod sample;
 mod scope;
+mod setval;
 pub mod shaped;
 pub mod slots;
 pub mod sorted;
