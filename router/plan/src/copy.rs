@@ -72,7 +72,7 @@ pub fn plan(
     };
     match (place, direction) {
         (Place::Home, _)
-            if relation.definition.is_some() && names.mentions(&relation.name.name) =>
+            if relation.definition.is_some() && names.mentions_known(&relation.name.name) =>
         {
             Err(Refusal::about(
                 Reason::Rules,
@@ -369,6 +369,30 @@ impl Options {
                             _ => (true, at),
                         }
                     };
+                    // Behind `*` or names of columns, in parentheses where the options are in some.
+                    let listed = |at: usize| -> Option<usize> {
+                        let kind = |at: usize| tokens.get(at).map(|t| t.kind);
+                        if text(at)? == "*" {
+                            return Some(at + 1);
+                        }
+                        let mut at = match (parenthesised, kind(at)?) {
+                            (true, Kind::LParen) => at + 1,
+                            (false, _) => at,
+                            (true, _) => return None,
+                        };
+                        loop {
+                            if !matches!(kind(at)?, Kind::Word | Kind::QuotedIdent) {
+                                return None;
+                            }
+                            at += 1;
+                            match (kind(at), parenthesised) {
+                                (Some(Kind::Comma), _) => at += 1,
+                                (Some(Kind::RParen), true) => return Some(at + 1),
+                                (_, true) => return None,
+                                (_, false) => return Some(at),
+                            }
+                        }
+                    };
                     match name.as_str() {
                         "with" if !parenthesised => {}
                         "format" if parenthesised => {
@@ -409,8 +433,17 @@ impl Options {
                             }
                             at = next;
                         }
-                        "force_null" | "force_not_null" if parenthesised => return None,
-                        "force" => return None,
+                        // Of each field they are asked where the rows are cut (`mothership_copy`).
+                        "force_null" | "force_not_null" if parenthesised => {
+                            at = listed(at)?;
+                        }
+                        "force" if !parenthesised => {
+                            at += usize::from(word(at).as_deref() == Some("not"));
+                            if word(at).as_deref() != Some("null") {
+                                return None;
+                            }
+                            at = listed(at + 1)?;
+                        }
                         _ => return None,
                     }
                 }
@@ -485,5 +518,36 @@ mod tests {
         }
         let whole = "COPY t FROM STDIN WITH CSV QUOTE '''';";
         assert!(Options::read(whole, 0, &context).is_some());
+    }
+
+    #[test]
+    fn columns_with_forced_nulls_are_no_options() {
+        let context = PlanContext::default();
+        let read = |options: &str| {
+            let sql = format!("COPY t FROM STDIN WITH {options}");
+            Options::read(&sql, 0, &context)
+        };
+        for options in [
+            "(FORMAT csv, FORCE_NULL (freeze, \"B\"), FORCE_NOT_NULL (format), HEADER)",
+            "(FORMAT csv, FORCE_NULL *, HEADER)",
+            "CSV FORCE NOT NULL freeze, \"B\" FORCE NULL a HEADER",
+            "CSV FORCE NULL * HEADER",
+        ] {
+            assert_eq!(read(options), read("CSV HEADER"), "{options}");
+        }
+        for options in [
+            "(FORMAT csv, FORCE_NULL)",
+            "(FORMAT csv, FORCE_NULL ())",
+            "(FORMAT csv, FORCE_NULL (a",
+            "(FORMAT csv, FORCE_NULL (a b))",
+            "(FORMAT csv, FORCE_NULL a)",
+            "(FORMAT csv, FORCE_QUOTE *)",
+            "CSV FORCE a",
+            "CSV FORCE NOT a",
+            "CSV FORCE NULL",
+            "CSV FORCE QUOTE a",
+        ] {
+            assert_eq!(read(options), None, "{options}");
+        }
     }
 }

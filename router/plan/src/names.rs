@@ -116,6 +116,18 @@ fn runs_texts(definition: &str) -> bool {
     words(&definition.to_ascii_lowercase()).any(is_opaque)
 }
 
+/// Whether a word of a text is the BY of ORDER BY, GROUP BY or PARTITION BY. Both are written in one line with nothing but
+/// blanks between: so they are two tokens that follow each other, or stand in one string or comment, wherever those begin
+/// and end. Behind these words there is no place for a table's name. `word` is a part of `text`.
+fn is_of_clause(text: &str, word: &str) -> bool {
+    let begins = word.as_ptr().addr() - text.as_ptr().addr();
+    let before = text[..begins].trim_end_matches([' ', '\t']);
+    let is_apart = before.len() < begins;
+    let last = words(before).last();
+    let clause = last.filter(|last| before.ends_with(last));
+    word == "by" && is_apart && matches!(clause, Some("order" | "group" | "partition"))
+}
+
 /// The names of one catalog under one map.
 pub struct Names<'a> {
     /// The catalog.
@@ -235,7 +247,7 @@ impl<'a> Names<'a> {
             let mut changed = false;
             for relation in self.catalog.relations.values() {
                 if let Some(definition) = &relation.definition
-                    && (self.mentions(definition) || runs_texts(definition))
+                    && (self.mentions_known(definition) || runs_texts(definition))
                 {
                     changed |= self.touch(&relation.name.name);
                 }
@@ -243,7 +255,7 @@ impl<'a> Names<'a> {
                 let policies = relation.row_security.iter().flatten();
                 if policies
                     .into_iter()
-                    .any(|policy| self.mentions(&policy.expression))
+                    .any(|policy| self.mentions_known(&policy.expression))
                 {
                     changed |= self.touch(&relation.name.name);
                 }
@@ -331,7 +343,7 @@ impl<'a> Names<'a> {
             self.relations.contains(word)
                 || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
         };
-        let names_any = || self.mentions(&body) || words(&body).any(any_relation);
+        let names_any = || self.code_mentions(&body) || words(&body).any(any_relation);
         let of_one_server = words(&body).any(is_of_one_server) || notifies(&function.body);
         // An immutable function must not read tables; PostgreSQL folds it on that promise, and does not check it.
         let reads = || names_relations(&function.body) && names_any();
@@ -344,7 +356,7 @@ impl<'a> Names<'a> {
         // What reads only fires nothing.
         let writes = || function.volatility == Volatility::Volatile && is_writing(&function.body);
         let is_far = || self.far_named(&function.body).is_some() && writes();
-        if function.is_dynamic() || self.mentions(&function.body) || is_far() {
+        if function.is_dynamic() || self.code_mentions(&function.body) || is_far() {
             return Reach::Anything;
         }
         if of_one_server || words(&body).any(any_relation) {
@@ -382,19 +394,37 @@ impl<'a> Names<'a> {
 
     /// Whether the text has a word that could lead to a declared table.
     pub fn mentions(&self, text: &str) -> bool {
+        self.mentions_known(text)
+            || self.anything_declared
+                && words(&keywords::lower(text)).any(|word| self.matches_pattern(word))
+    }
+
+    /// The same of tables that are in the catalog or declared by their own names: for a text that can only name what is
+    /// there, or whose names were resolved.
+    pub fn mentions_known(&self, text: &str) -> bool {
         if !self.anything_declared {
             return false;
         }
         let lower = keywords::lower(text);
+        let leads = |word: &str| {
+            word.len() > MAX_NAME || self.touching.contains(word) && !is_of_clause(&lower, word)
+        };
         lower.contains("u&\"")
-            || words(&lower).any(|word| {
-                self.touching.contains(word) || word.len() > MAX_NAME || self.matches_pattern(word)
-            })
+            || words(&lower).any(leads)
             || self.has_odd() && {
                 let unquoted = without_quotes(&lower);
                 let mut odd = self.touching_odd.iter();
                 odd.any(|name| unquoted.contains(name.as_str()))
             }
+    }
+
+    /// The same of the code of a function. What it does not make itself is there when it runs, so it was in the catalog.
+    fn code_mentions(&self, code: &str) -> bool {
+        let makes = || {
+            let lower = keywords::lower(code);
+            words(&lower).any(|word| matches!(word, "create" | "alter" | "into"))
+        };
+        self.mentions_known(code) || makes() && self.mentions(code)
     }
 
     fn matches_pattern(&self, word: &str) -> bool {

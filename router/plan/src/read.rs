@@ -11,9 +11,11 @@ use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
+use super::position::may_be_name;
 use super::query::{Ctes, Local};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
+use super::setval::sets_sequence;
 use super::slots::Text;
 use super::sorted::SortedMerge;
 use super::spelled::Spelled;
@@ -176,6 +178,19 @@ fn walked(
         return Ok(Plan::Gather(Arc::new(gather)));
     }
     let plan = match plan {
+        Err(why)
+            if why.reason == Reason::FunctionOfServer
+                && *ending == Ending::Answer
+                && sets_sequence(&analysis, query, &parsed) =>
+        {
+            let gather = Arc::unwrap_or_clone(gathered(why)?);
+            // The sequences that count are there.
+            Plan::Gather(Arc::new(Gather {
+                home: true,
+                always: true,
+                ..gather
+            }))
+        }
         Err(why) if gather::helps(why.reason) => {
             let reason = why.reason;
             let gather = gathered(why);
@@ -379,7 +394,7 @@ pub fn explained(
             continue;
         }
         let unexplained = names.mentions(&name) && !analysis.explained.contains(&token.span.start);
-        if unexplained {
+        if unexplained && (word.quote_style.is_some() || may_be_name(&parsed.tokens, at)) {
             return Err(Refusal::about(
                 Reason::NotUnderstood,
                 format!("near \"{name}\""),

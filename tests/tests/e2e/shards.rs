@@ -55,6 +55,8 @@ mod moves;
 mod narrowed;
 #[path = "shards/numbers.rs"]
 mod numbers;
+#[path = "shards/ordinary.rs"]
+mod ordinary;
 #[path = "shards/own.rs"]
 mod own;
 #[path = "shards/pipelines.rs"]

@@ -18,6 +18,7 @@ impl Words {
     pub(super) fn of(sql: &str, context: &PlanContext) -> Words {
         let mut paths: Vec<Vec<String>> = Vec::new();
         let (mut after_dot, mut has_unread) = (false, false);
+        let mut last = "";
         for token in Lexer::new(sql.as_bytes(), context.standard_conforming_strings) {
             let text = sql.get(token.start..token.end).unwrap_or_default();
             let name = named(token.kind, text);
@@ -26,10 +27,12 @@ impl Words {
                     Some(path) => path.push(name),
                     None => paths.push(vec![name]),
                 },
+                (Some(name), false) if is_of_clause(last, text, &name) => {}
                 (Some(name), false) => paths.push(vec![name]),
                 (None, _) => {}
             }
             after_dot = token.kind == Kind::Dot;
+            last = text;
             has_unread |= token.kind == Kind::UnicodeIdent;
         }
         Words { paths, has_unread }
@@ -102,6 +105,15 @@ impl Words {
     }
 }
 
+/// Whether a word is the BY of ORDER BY and the like, behind which no table is named.
+fn is_of_clause(last: &str, text: &str, name: &str) -> bool {
+    let mut clauses = ["group", "order", "partition"].iter();
+    // Without quotes.
+    name == "by"
+        && text.len() == name.len()
+        && clauses.any(|clause| last.eq_ignore_ascii_case(clause))
+}
+
 /// Where the tables live that a statement names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named {
@@ -131,7 +143,10 @@ impl Named {
         match self {
             Named::Both => refuse(mixed),
             Named::Declared => Ok(HomeOrDeclared::Declared),
-            Named::Home | Named::None if names.mentions(sql) => refuse(Reason::DdlNotUnderstood),
+            // The names in it were resolved, also by patterns.
+            Named::Home | Named::None if names.mentions_known(sql) => {
+                refuse(Reason::DdlNotUnderstood)
+            }
             Named::Home | Named::None => Ok(HomeOrDeclared::Home),
         }
     }
@@ -178,7 +193,7 @@ pub(super) fn places_read(
 
 /// What a relation of the home shard says of where a statement goes: a view is where the tables are that it reads.
 fn at_home(names: &Names<'_>, relation: &Relation) -> Named {
-    match relation.kind == RelationKind::View && names.mentions(&relation.name.name) {
+    match relation.kind == RelationKind::View && names.mentions_known(&relation.name.name) {
         true => Named::Declared,
         false => Named::Home,
     }

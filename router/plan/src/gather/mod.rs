@@ -232,7 +232,7 @@ pub struct Store {
     pub tail: String,
     /// How the columns that are filled are handed over.
     pub columns: Vec<Filled>,
-    /// So many of them, the last ones, the client's text leaves to sequences.
+    /// So many of them, the last ones, the client's text leaves to sequences. Those before may be left to the time.
     pub made: usize,
     /// What RETURNING shows of the rows that are stored, as a query of arrays of these, where who stores them cannot
     /// compute it.

@@ -130,7 +130,7 @@ impl<'n> Analysis<'n> {
         };
         let foreign = |policy: &mothership_catalog::Policy| {
             self.names
-                .mentions(&policy.expression.replace(relation.name.name.as_str(), ""))
+                .mentions_known(&policy.expression.replace(relation.name.name.as_str(), ""))
                 || policy.expression.to_ascii_lowercase().contains("select")
         };
         match place {
@@ -150,7 +150,8 @@ impl<'n> Analysis<'n> {
     ) -> Result<(usize, Option<(Output, View<'n>)>), Refusal> {
         self.seen.views = true;
         let definition = relation.definition.as_deref().unwrap_or_default();
-        let home = !self.names.mentions(definition) && !self.names.mentions(&relation.name.name);
+        let known = |text: &str| self.names.mentions_known(text);
+        let home = !known(definition) && !known(&relation.name.name);
         let unknown = || {
             Refusal::about(
                 Reason::NotUnderstood,

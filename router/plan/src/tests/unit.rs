@@ -82,6 +82,82 @@ fn a_session_may_wish_that_its_queries_are_gathered() {
 }
 
 #[test]
+fn a_word_of_the_grammar_names_no_declared_table() {
+    let catalog = "server_version 150004\nschema public\nschema app\n\
+        table public.t\n  column id bigint not null\n  column a int\n  primary key id\n\
+        table public.by\n  column id bigint not null\n  column a int\n  primary key id\n\
+        table public.home\n  column id bigint not null\n  column a int\n  primary key id\n\
+        table app.kinds\n  column id int not null\n  column name text\n  primary key id\n\
+        function public.first stable sql SELECT a FROM home ORDER BY id LIMIT 1\n";
+    let catalog = mothership_catalog::text::parse(catalog).unwrap();
+    let mut builder = ShardMapBuilder::new(1);
+    builder.shard("s0");
+    builder.shard("s1");
+    for table in ["t", "by"] {
+        builder.table("public", table, hash(&[("id", KeyType::Int8)]));
+    }
+    builder.table("app", "*", TableDecl::Reference);
+    let map = builder.build().unwrap();
+    let planner = Planner::new(&catalog, &map);
+    let shown = |sql: &str| planner.plan(sql, &PlanContext::default()).to_string();
+    for (sql, expected) in [
+        (
+            "SELECT a, count(*) FROM home GROUP BY a ORDER BY a",
+            "Single home",
+        ),
+        (
+            "SELECT a FROM home UNION SELECT extract(year FROM date '2020-01-01')::int ORDER BY a",
+            "Single home",
+        ),
+        (
+            "INSERT INTO home (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1",
+            "Single home",
+        ),
+        (
+            "INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1",
+            "Split public.t",
+        ),
+        (
+            "UPDATE home SET a = 1 WHERE EXISTS (VALUES (1))",
+            "Single home",
+        ),
+        (
+            "DELETE FROM home WHERE a BETWEEN 1 AND 2 AND a::text LIKE 'x%'",
+            "Single home",
+        ),
+        (
+            "SELECT t.a, k.name FROM t LEFT JOIN app.kinds k ON k.id = t.a WHERE t.id = 1 ORDER BY 1",
+            "Single t",
+        ),
+        (
+            "SELECT rank() OVER (PARTITION BY a ORDER BY id) FROM by WHERE id = 1",
+            "Single by",
+        ),
+        ("SELECT a FROM home, by ORDER BY 1", "Gather"),
+        (
+            "SELECT a FROM app.coming ORDER BY a",
+            "Refuse not-in-catalog",
+        ),
+        (
+            "CREATE VIEW v AS SELECT a FROM home GROUP BY a ORDER BY a",
+            "Ddl home",
+        ),
+        (
+            "CREATE VIEW v AS SELECT a FROM by ORDER BY a",
+            "Ddl all shards",
+        ),
+        (
+            "CREATE VIEW v AS SELECT a FROM app.coming",
+            "Ddl all shards",
+        ),
+        ("TRUNCATE home", "Single home"),
+    ] {
+        let plan = shown(sql);
+        assert!(plan.starts_with(expected), "{sql}: {plan}");
+    }
+}
+
+#[test]
 fn a_table_may_have_the_name_of_a_keyword() {
     let catalog = "server_version 150004\nschema public\ntable public.order\n  column id bigint not null\n  primary key id\n";
     let catalog = mothership_catalog::text::parse(catalog).unwrap();

@@ -324,7 +324,7 @@ pub(super) fn selected_values(query: &Query) -> Option<&Values> {
 }
 
 /// Whether a default is the time of its transaction and nothing else, whatever the zone.
-fn is_plain_time(default: &str) -> bool {
+pub fn is_plain_time(default: &str) -> bool {
     const WORDS: [&str; 20] = [
         "now",
         "current_timestamp",

@@ -45,7 +45,7 @@ use crate::{
     LockScope, MaxChars, Merge, Plan, PlanContext, Role, SameSharded, Scatter, Single, Target,
     utility,
 };
-use mothership_catalog::{Name, Relation};
+use mothership_catalog::{DefaultKind, Name, Relation};
 
 use merge::{Merged, merge_gathered};
 use moved::moved;
@@ -350,6 +350,20 @@ fn made<'r>(relation: &'r Relation, positions: &[usize]) -> Vec<(&'r Name, usize
         .collect()
 }
 
+/// The defaults that ask for nothing but the time, of columns that are not among these, each with the column's position:
+/// each shard would ask its own clock.
+fn times<'r>(relation: &'r Relation, positions: &[usize]) -> Vec<(&'r str, usize)> {
+    let columns = relation.columns.iter().enumerate();
+    let left_out = columns.filter(|(at, _)| !positions.contains(at));
+    let timed = left_out.filter_map(|(at, column)| match &column.default {
+        DefaultKind::Stable(default) if insert::is_plain_time(default) => {
+            Some((default.as_str(), at))
+        }
+        _ => None,
+    });
+    timed.collect()
+}
+
 /// A write that needs rows of other shards than those that it is done on.
 fn gathered(
     analysis: &Analysis<'_>,
@@ -502,13 +516,14 @@ fn insert_gathered(
         Source::Reference(relation) if only_harmless(analysis) => (*relation, None),
         _ => return Err(why),
     };
-    // What is left to sequences comes behind what the query gives.
-    let made = match sharded {
-        Some(_) => made(relation, positions),
-        None => Vec::new(),
+    // What is left to the time and to sequences comes behind what the query gives.
+    let (times, made) = match sharded {
+        Some(_) => (times(relation, positions), made(relation, positions)),
+        None => (Vec::new(), Vec::new()),
     };
     let given = positions.len();
-    let behind = made.iter().map(|(_, at)| *at);
+    let behind = times.iter().map(|(_, at)| *at);
+    let behind = behind.chain(made.iter().map(|(_, at)| *at));
     let all: Vec<usize> = positions.iter().copied().chain(behind).collect();
     let positions = all.as_slice();
     let (mut key, mut max_chars) = (Vec::new(), Vec::new());
@@ -521,7 +536,7 @@ fn insert_gathered(
     let columns = handed(relation, positions)?;
     let texts: Vec<bool> = columns.iter().map(|column| column.cast.is_some()).collect();
     // Without a list of columns the query fills the first ones.
-    let listed = match insert.columns.is_empty() && !made.is_empty() {
+    let listed = match insert.columns.is_empty() && positions.len() > given {
         true => 0,
         false => given,
     };
@@ -549,14 +564,18 @@ fn insert_gathered(
     let ending = Ending::Store(Box::new(store));
     let root = Root::Query(&query);
     let mut gather = gather::plan(analysis, root, parsed, ending, why.clone())?;
-    if !made.is_empty() {
-        let next = made.iter().map(|(sequence, at)| {
-            source::next_value(analysis.names.catalog, sequence, &relation.columns[*at])
-        });
-        let next: Option<Vec<String>> = next.collect();
-        gather.residue = source::with_values(gather.residue, given, &next.ok_or(why)?);
+    if positions.len() > given {
+        let catalog = analysis.names.catalog;
+        let times = times
+            .iter()
+            .map(|(default, at)| source::default_value(catalog, default, &relation.columns[*at]));
+        let next = made
+            .iter()
+            .map(|(sequence, at)| source::next_value(catalog, sequence, &relation.columns[*at]));
+        let values: Option<Vec<String>> = times.chain(next).collect();
+        gather.residue = source::with_values(gather.residue, given, &values.ok_or(why)?);
         // The sequences are there.
-        gather.home = true;
+        gather.home |= !made.is_empty();
     }
     gather.residue = source::with_texts(gather.residue, &texts);
     Ok(gather)

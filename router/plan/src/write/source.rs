@@ -59,6 +59,11 @@ pub fn next_value(catalog: &Catalog, sequence: &Name, column: &Column) -> Option
     is_plain.then(|| format!("pg_catalog.nextval('{name}'::pg_catalog.regclass)::{base}"))
 }
 
+/// A default as a value of its column's type, for whoever runs the query; `None` if the type's name is not known.
+pub fn default_value(catalog: &Catalog, default: &str, column: &Column) -> Option<String> {
+    base(catalog, column).map(|base| format!("({default})::{base}"))
+}
+
 /// The query with these values behind its columns, made for its rows in their order, as PostgreSQL makes defaults.
 pub fn with_values(query: String, columns: usize, values: &[String]) -> String {
     let names: Vec<String> = (1..=columns).map(|at| format!("c{at}")).collect();

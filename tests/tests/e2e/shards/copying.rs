@@ -10,7 +10,7 @@ use tokio_postgres::binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 
 /// COPY FROM STDIN with these pieces; what is answered from CopyInResponse on.
-fn copy_in(wire: &mut Wire, sql: &str, pieces: &[&[u8]]) -> Vec<String> {
+pub fn copy_in(wire: &mut Wire, sql: &str, pieces: &[&[u8]]) -> Vec<String> {
     wire.send(&message::query(sql));
     let first = wire.frame();
     if first.kind != b'G' {
