@@ -6,6 +6,7 @@
 -- function that leaves something. `tainted` is what reaches it: by pg_depend, by what PostgreSQL does of itself (rules,
 -- triggers, defaults, checks, indexes, cascades, partitions), and by names in bodies. A body that PostgreSQL has parsed
 -- (BEGIN ATOMIC) is not printed, which would wait for who has locked a table of it: pg_depend says all that it names.
+-- PostgreSQL looks for functions of pg_temp by qualified names only: of those the schemas are the names.
 WITH RECURSIVE
 stateful AS (SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND p.proname::text COLLATE "C" ~ '^(set_config|setseed|pg_(try_)?advisory_(lock|unlock).*|(query|cursor|table|schema|database)_to_xml.*|ts_stat|ts_rewrite|brin_summarize.*|(array|domain|multirange|range|record)_(in|recv)|pg_input_.*|pg_restore_attribute_stats|satisfies_hash_partition)$'),
 marks AS (SELECT ':(funcid|opfuncid|aggfnoid|winfnoid) (' || pg_catalog.string_agg(oid::text, '|') || ')\M|:relid ' || 'pg_catalog.pg_settings'::pg_catalog.regclass::oid::text || '\M' AS mark FROM stateful),
@@ -66,8 +67,13 @@ edges AS MATERIALIZED (
   UNION ALL SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid, 'pg_catalog.pg_type'::pg_catalog.regclass, opcintype FROM pg_catalog.pg_opclass WHERE oid >= 16384
   UNION ALL SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, oid, 'pg_catalog.pg_type'::pg_catalog.regclass, t.t FROM pg_catalog.pg_operator CROSS JOIN LATERAL (VALUES (oprleft), (oprright)) t(t) WHERE oid >= 16384 AND t.t >= 16384
   UNION ALL SELECT class, of, 'pg_catalog.pg_proc'::pg_catalog.regclass, id FROM words),
+temporary AS (SELECT p.oid, n.nspname::text AS schema FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE p.oid >= 16384 AND n.nspname::text ~ '^pg_temp_'),
 tainted AS (SELECT class, id FROM seeds UNION SELECT e.toclass, e.toid FROM tainted t JOIN edges e ON e.class = t.class AND e.id = t.id)
 SELECT DISTINCT n.kind, n.name FROM tainted t JOIN named n ON n.class = t.class AND n.id = t.id
+  WHERE n.class <> 'pg_catalog.pg_proc'::pg_catalog.regclass OR n.id NOT IN (SELECT oid FROM temporary)
+UNION SELECT 'relation', w.word FROM tainted t JOIN temporary f ON t.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND f.oid = t.id
+  CROSS JOIN LATERAL (VALUES ('pg_temp'), (f.schema)) w(word)
 UNION SELECT 'unnamed', '' FROM tainted t WHERE t.class <> ALL (ARRAY['pg_class', 'pg_proc', 'pg_type', 'pg_operator', 'pg_rewrite', 'pg_trigger',
   'pg_policy', 'pg_attrdef', 'pg_constraint', 'pg_cast', 'pg_amproc', 'pg_amop', 'pg_statistic_ext', 'pg_event_trigger']::pg_catalog.regclass[]::oid[])
 UNION SELECT 'definitions', '' FROM tainted t WHERE t.class = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass

@@ -177,3 +177,31 @@ fn a_view_over_what_runs_texts_proves_nothing() {
     let answer = say(&mut wire, "SELECT x FROM told");
     assert!(answer[0].starts_with("Error 0A000"), "{answer:?}");
 }
+
+// A stranger found it: any role may make temporary functions, and everybody's lower() kept a connection then.
+#[test]
+fn a_temporary_function_concerns_its_own_session_only() {
+    let stage = staged();
+    let mut owner = stage.wire();
+    let makes = "CREATE FUNCTION pg_temp.lower(a int, b int, c int) RETURNS int LANGUAGE plpgsql AS \
+        $$ BEGIN PERFORM set_config('unseen.a', 'mine', false); RETURN 1; END $$";
+    assert!(say(&mut owner, makes)[0].starts_with("CommandComplete"));
+    let mut other = stage.wire();
+    for sql in ["SELECT lower('A')", "SELECT lower(v::text) FROM items"] {
+        let told = say(&mut other, sql);
+        assert!(
+            told.iter().any(|line| line.starts_with("CommandComplete")),
+            "{told:?}"
+        );
+    }
+    let of_others = is_kept(&stage);
+    // Who has made it runs it by its whole name.
+    assert_eq!(one(&mut owner, "SELECT pg_temp.lower(1, 2, 3)"), "1");
+    assert!(shows(&mut owner, SETTING));
+    assert!(!shows(&mut other, SETTING));
+    drop(owner);
+    assert!(!of_others);
+    for mut other in [stage.wire(), stage.wire()] {
+        assert!(!shows(&mut other, SETTING));
+    }
+}
