@@ -28,7 +28,7 @@ use crate::reached::leads_off;
 use crate::refuse::{Reason, Refusal, refuse};
 use crate::{
     Course, Ddl, DdlPlace, LockScope, Merge, Plan, PlanContext, Role, Scatter, Target, keep,
-    utility,
+    unnamed, utility,
 };
 use mothership_catalog::{Events, Name, RelationKind};
 use mothership_sql::cursor::Cursor;
@@ -119,6 +119,10 @@ fn placed(
         Object::Routine
             if words.has("event_trigger") && utility::may_reach_declared(names, sql, context) =>
         {
+            refuse(Reason::FunctionUnproven)
+        }
+        // It takes the place of one that casts, operators or domains call.
+        Object::Routine if unnamed::replaces_bound(names, sql, verb, context) => {
             refuse(Reason::FunctionUnproven)
         }
         Object::Schema | Object::Routine | Object::Extension => {

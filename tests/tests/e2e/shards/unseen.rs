@@ -205,3 +205,42 @@ fn a_temporary_function_concerns_its_own_session_only() {
         assert!(!shows(&mut other, SETTING));
     }
 }
+
+// A stranger found it: a role that owns a schema nobody looks into stopped the statements of all others.
+#[test]
+fn a_function_behind_a_cast_is_not_replaced_by_one_that_may_read_tables() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    let body = |sql: &str| {
+        format!(
+            "FUNCTION own.f(own.e) RETURNS int LANGUAGE plpgsql AS $$ BEGIN {sql} RETURN 1; END $$"
+        )
+    };
+    for sql in [
+        "CREATE SCHEMA own".to_owned(),
+        "CREATE TYPE own.e AS ENUM ('a')".to_owned(),
+        format!("CREATE {}", body("")),
+        "CREATE CAST (own.e AS int) WITH FUNCTION own.f(own.e)".to_owned(),
+        "CREATE FUNCTION own.checks(text) RETURNS bool LANGUAGE sql AS 'SELECT true'".to_owned(),
+        "CREATE DOMAIN own.text AS text CHECK (own.checks(VALUE))".to_owned(),
+        "CREATE FUNCTION own.g(own.e) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN 1; END $$".to_owned(),
+        format!("CREATE OR REPLACE {}", body("PERFORM 1;")),
+    ] {
+        let told = say(&mut wire, &sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    for sql in [
+        format!("CREATE OR REPLACE {}", body("EXECUTE 'SELECT 1';")),
+        format!("CREATE OR REPLACE {}", body("PERFORM count(*) FROM items;")),
+        format!("CREATE OR REPLACE {}", body("PERFORM set_config('a.b', '', false);")),
+        "CREATE OR REPLACE FUNCTION own.checks(text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN EXECUTE $1; RETURN true; END $$".to_owned(),
+        "ALTER FUNCTION own.g(own.e) RENAME TO checks".to_owned(),
+    ] {
+        let told = say(&mut wire, &sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    for sql in ["SELECT 1", "SELECT 'x'::text", "SELECT count(*) FROM items"] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("RowDescription"), "{sql}: {told:?}");
+    }
+}
