@@ -533,9 +533,8 @@ impl Session {
             && let Some(shard) = route.shards.single()
         {
             let shard = match self.servers.postgres_here(&self.topology) {
-                // Any shard will do, so it is the one that already works for the transaction. A transaction that notifies
-                // does so on the home shard, where NOTIFY runs: only one of its shards may.
-                Some(shard) if route.anywhere && !self.state.notifies => shard,
+                // Any shard will do, so it is the one that already works for the transaction.
+                Some(shard) if route.anywhere => shard,
                 _ => usize::from(shard.0),
             };
             return Ok(Dispatch::One {

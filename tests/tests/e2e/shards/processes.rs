@@ -1,6 +1,6 @@
 //! The number of its process that a client is told at login: the same wherever it looks, and good for signals.
 
-use super::stage::{LIMIT, Stage, keys_of, one_each, say};
+use super::stage::{LIMIT, Stage, one_each, say};
 use mothership_tests::message::Format;
 use mothership_tests::{Endpoint, Wire, endpoint, message, poll_until};
 
@@ -455,30 +455,4 @@ fn a_client_of_a_router_without_tables_has_one_number_as_well() {
         wire.set_limit(LIMIT);
         wire
     });
-}
-
-// A stranger found it: which shard is the first to work for a transaction is a matter of chance.
-#[test]
-fn a_transaction_over_shards_notifies_on_one_of_them() {
-    let stage = Stage::new();
-    stage.fill(1..=12);
-    let (mut one, mut other) = (stage.wire(), stage.wire());
-    say(&mut other, "LISTEN here");
-    for first in 0..3 {
-        say(&mut one, "BEGIN");
-        let id = keys_of(first, 1)[0];
-        say(&mut one, &format!("UPDATE items SET v = 0 WHERE id = {id}"));
-        say(&mut one, "UPDATE items SET v = 1 WHERE id <= 12");
-        say(&mut one, "NOTIFY here, 'a'");
-        say(&mut one, "SELECT pg_notify('here', 'b')");
-        say(
-            &mut one,
-            "SELECT pg_notify('here', n) FROM (VALUES ('c'), ('d')) v (n)",
-        );
-        assert_eq!(
-            say(&mut one, "COMMIT")[0],
-            "CommandComplete COMMIT",
-            "{first}"
-        );
-    }
 }
