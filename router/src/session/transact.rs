@@ -130,6 +130,8 @@ impl Servers {
         let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
             .iter()
             .any(|pin| state.pins.has(*pin));
+        // NOTIFY and pg_notify() run on the home shard.
+        let notifies = |shard: usize| state.notifies && shard == topology.home;
         let servers = self.iter().filter(|s| s.inbox.in_block);
         let participants = servers.map(|attached| Participant {
             shard: attached.shard,
@@ -139,6 +141,7 @@ impl Servers {
                 false => Work::Read,
             },
             preparable: !(attached.inbox.pinned && unpreparable)
+                && !notifies(attached.shard)
                 && attached.shard < topology.postgres,
             backend: attached.lease.notes.backend,
         });

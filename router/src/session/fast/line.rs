@@ -1,7 +1,7 @@
 //! A request that waits in line for a connection on the fast path.
 //!
 //! It stays in the client's input, and the session is as it was before: whatever comes between, the general path finds
-//! a request that nobody has looked at, which keeps its place in the line ([`Session::lined_up`]).
+//! a request that nobody has looked at, which keeps its place in the line ([`FastPath::lined_up`]).
 
 use super::Fast;
 use super::take::Request;

@@ -456,3 +456,35 @@ fn a_client_of_a_router_without_tables_has_one_number_as_well() {
         wire
     });
 }
+
+// A stranger found it: the home shard was prepared where the process of another one was known and its own was not.
+#[test]
+fn a_transaction_over_shards_that_notifies_is_decided_on_the_home_shard() {
+    let stage = Stage::new();
+    let [home, first, second] = one_each();
+    stage.fill([home, first, second]);
+    let mut wire = stage.wire();
+    let set = |ids: &[i64]| {
+        let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+        format!(
+            "UPDATE items SET v = v + 1 WHERE id IN ({})",
+            ids.join(", ")
+        )
+    };
+    // Another shard decides, and its process is known from then on.
+    for sql in ["BEGIN", &set(&[first, second]), "COMMIT"] {
+        assert!(
+            say(&mut wire, sql)[0].starts_with("CommandComplete"),
+            "{sql}"
+        );
+    }
+    let begun = [
+        "BEGIN",
+        &set(&[home, first, second]),
+        "SELECT pg_notify('here', 'a')",
+    ];
+    for sql in begun {
+        assert!(!say(&mut wire, sql)[0].starts_with("Error"), "{sql}");
+    }
+    assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete COMMIT");
+}
