@@ -131,11 +131,11 @@ fn code_that_no_name_shows_is_followed_or_refused() {
     assert_eq!(one(&mut wire, "SELECT 1 %%% 2"), "1");
     assert_eq!(one(&mut wire, "SELECT 1::checked"), "1");
     assert_eq!(one(&mut wire, "SELECT (ROW(1, 2)::pair).of_pair"), "1");
-    // What has been made of a function follows it when it is made anew.
-    made(
-        &mut wire,
-        "CREATE OR REPLACE FUNCTION harmless(int, int) RETURNS int8 LANGUAGE sql IMMUTABLE AS 'SELECT count(*) FROM items'",
-    );
+    // It is not made anew with such code. Where it was past the router, what has been made of it follows it.
+    let anew = "CREATE OR REPLACE FUNCTION harmless(int, int) RETURNS int8 LANGUAGE sql IMMUTABLE AS 'SELECT count(*) FROM items'";
+    assert_refused(&mut wire, anew);
+    stage.shards.sql_all(anew);
+    made(&mut wire, "CREATE TYPE tells_the_router AS (a int)");
     for sql in [
         "SELECT 1 %%% 2",
         "SELECT 1 OPERATOR(public.%%%) 2",
