@@ -140,8 +140,7 @@ impl Servers {
                 true => Work::Write,
                 false => Work::Read,
             },
-            preparable: !(attached.inbox.pinned && unpreparable)
-                && !notifies(attached.shard)
+            preparable: !(attached.inbox.pinned && unpreparable || notifies(attached.shard))
                 && attached.shard < topology.postgres,
             backend: attached.lease.notes.backend,
         });
