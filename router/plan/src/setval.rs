@@ -6,13 +6,14 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Function, GroupByExpr, Query, Select, SetExpr, Visit, Visitor};
+use sqlparser::ast::{Expr, Function, GroupByExpr, Query, Select, SetExpr};
 use sqlparser::tokenizer::Token;
 
 use super::functions::{Call, call, is_aggregate};
 use super::names::{Names, fold, folded};
 use super::parse::Parsed;
 use super::scope::Analysis;
+use super::visit::{Look, look};
 
 const SETVAL: &str = "setval";
 
@@ -32,7 +33,7 @@ pub fn sets_sequence(analysis: &Analysis<'_>, query: &Query, parsed: &Parsed) ->
         sets: 0,
         aggregates: 0,
     };
-    let _ = select.projection.visit(&mut columns);
+    let _ = look(&select.projection, &mut columns);
     let is_one_row = select.from.is_empty() || columns.aggregates > 0;
     worst == Some(&Call::Server)
         && !analysis.has_documents()
@@ -84,9 +85,7 @@ struct Columns<'a, 'n> {
     aggregates: usize,
 }
 
-impl Visitor for Columns<'_, '_> {
-    type Break = ();
-
+impl Look for Columns<'_, '_> {
     fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
         self.depth += 1;
         ControlFlow::Continue(())

@@ -18,6 +18,11 @@ pub trait Look {
         ON
     }
 
+    /// A query, after its parts.
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        ON
+    }
+
     /// A SELECT, before its parts.
     fn pre_visit_select(&mut self, _select: &Select) -> ControlFlow<()> {
         ON
@@ -46,6 +51,10 @@ impl Visitor for Looking<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         self.0.pre_visit_query(query)
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.0.post_visit_query(query)
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
