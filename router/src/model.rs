@@ -21,7 +21,9 @@ pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::config::{Config, KeyUpdates, KnownTable, MapMistake, TablePattern};
 use crate::directory::Directories;
+use crate::statements::shapes::Plans;
 use error::list;
+use mothership_catalog::NOWHERE;
 use mothership_catalog::behind::Behind;
 use mothership_catalog::custom_settings::CustomSettings;
 use mothership_catalog::drift::Difference;
@@ -30,13 +32,17 @@ use mothership_catalog::one_server::tells_server;
 use mothership_catalog::outside::Outside;
 use mothership_catalog::prepared::shows_prepared;
 use mothership_catalog::times::Times;
+use mothership_catalog::types::may_name;
 use mothership_catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, RelationKind};
 use mothership_documents::Collection;
+use mothership_plan::shaped::PlanResult;
 use mothership_plan::{Plan, PlanContext, Planner, Reason, Refusal};
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
+use mothership_sql::shape::Literal;
 use self_cell::self_cell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// What a planner looks at.
@@ -61,6 +67,18 @@ self_cell! {
     }
 }
 
+self_cell! {
+    /// A planner that takes unqualified names for fewer things: see [`Planner::without`].
+    struct Narrower {
+        owner: Arc<Snapshot>,
+        #[covariant]
+        dependent: Planner,
+    }
+}
+
+/// So many of them are kept, one for each set of schemas.
+const NARROWER: usize = 16;
+
 /// One database as planning sees it.
 pub struct DatabaseModel {
     /// Goes up with each model of the process; part of what a cached plan is keyed by.
@@ -80,6 +98,8 @@ pub struct DatabaseModel {
     /// The lookup tables that the map uses.
     directories: Directories,
     snapshot: Arc<Snapshot>,
+    /// Planners without the functions of these schemas.
+    narrower: Mutex<HashMap<BTreeSet<String>, Arc<Narrower>>>,
     /// What [`Doubts::none_since`](crate::commit::doubt::Doubts::none_since) said before it was read.
     pub doubts: Option<u64>,
     /// A newer one may be in force, or none.
@@ -129,6 +149,16 @@ enum Part {
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Plans for DatabaseModel {
+    fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
+        DatabaseModel::plan(self, sql, context)
+    }
+
+    fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult {
+        DatabaseModel::plan_shape(self, sql, literals, context)
+    }
+}
 
 impl DatabaseModel {
     /// A model of what the shards have said, in their order; by the home shard's catalog statements are planned.
@@ -241,6 +271,7 @@ impl DatabaseModel {
                     planner
                 }
             })),
+            narrower: Mutex::default(),
             doubts: None,
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),
@@ -382,8 +413,72 @@ impl DatabaseModel {
             Plan::Refuse(refusal) if refusal.reason == Reason::KeyTypeUnknown => {
                 self.plan_creation(sql, context).unwrap_or(plan)
             }
+            Plan::Refuse(_) => match self.narrower(sql, context) {
+                Some(narrower) => narrower.borrow_dependent().plan(sql, context),
+                None => plan,
+            },
             _ => plan,
         }
+    }
+
+    /// The same of a text and of its shape.
+    pub fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult {
+        let planned = self.planner().plan_shape(sql, literals, context);
+        match &planned.own {
+            Plan::Refuse(_) => match self.narrower(sql, context) {
+                Some(narrower) => narrower
+                    .borrow_dependent()
+                    .plan_shape(sql, literals, context),
+                None => planned,
+            },
+            _ => planned,
+        }
+    }
+
+    /// Whether a statement does what `does` says, which gets the schemas whose functions the statement does not mean. It is
+    /// asked first without any, which is the rule.
+    pub fn does(
+        &self,
+        sql: &str,
+        context: &PlanContext,
+        does: impl Fn(&BTreeSet<String>) -> bool,
+    ) -> bool {
+        does(&NOWHERE) && {
+            let apart = self.apart(sql, context);
+            apart.is_empty() || does(&apart)
+        }
+    }
+
+    /// The schemas whose functions a statement does not mean.
+    pub fn apart(&self, sql: &str, context: &PlanContext) -> BTreeSet<String> {
+        let mut apart = self.planner().not_meant(sql, context);
+        if !apart.is_empty() {
+            let lower = sql.to_ascii_lowercase();
+            apart.retain(|schema| !may_name(&lower, &schema.to_ascii_lowercase()));
+        }
+        apart
+    }
+
+    /// The planner that takes unqualified names only for what the search path has. `None` if it would know no better.
+    fn narrower(&self, sql: &str, context: &PlanContext) -> Option<Arc<Narrower>> {
+        let schemas = self.planner().not_meant(sql, context);
+        if schemas.is_empty() {
+            return None;
+        }
+        let kept = || self.narrower.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(narrower) = kept().get(&schemas) {
+            return Some(Arc::clone(narrower));
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        let narrower = Arc::new(Narrower::new(snapshot, |snapshot| {
+            snapshot.borrow_dependent().without(&schemas)
+        }));
+        let mut kept = kept();
+        if kept.len() >= NARROWER {
+            kept.clear();
+        }
+        kept.insert(schemas, Arc::clone(&narrower));
+        Some(narrower)
     }
 
     /// Plans the CREATE TABLE of a pending table by the map that will hold when it is there: the key's types are

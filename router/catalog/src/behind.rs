@@ -1,11 +1,11 @@
 //! What is behind the names of a statement: which functions, views, policies, triggers, constraints and defaults do a
 //! certain thing ([`HiddenEffect`]) that the text of the statement does not show.
 //!
-//! Pure, and once for each catalog. Names are looked at without their schemas; too many are found, never too few, as far
-//! as bodies can be read. What operators, casts and rules (CREATE RULE) do is not looked at.
+//! Pure, and once for each catalog. A name in a body may mean what is called so in any schema; too many are found, never too
+//! few, as far as bodies can be read. What operators, casts and rules (CREATE RULE) do is not looked at.
 
-use super::types::{may_name, words};
-use super::{Catalog, DefaultKind, Function, Relation};
+use super::types::{self, may_name, words};
+use super::{Catalog, DefaultKind, Function, Name, Relation};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::lexer::Kind;
 use std::cell::RefCell;
@@ -26,7 +26,8 @@ pub trait HiddenEffect {
 /// The names in one catalog behind which a [`HiddenEffect`] is done.
 #[derive(Debug, Default)]
 pub struct Behind {
-    functions: BTreeSet<String>,
+    /// With the schemas in which they are called so.
+    functions: BTreeMap<String, BTreeSet<String>>,
     /// Views, and tables with policies.
     reads: BTreeSet<String>,
     /// Relations whose triggers or constraints do it at every write.
@@ -48,6 +49,15 @@ pub struct Named<'a> {
     pub is_word: bool,
     /// It may be that of a function.
     pub is_called: bool,
+}
+
+/// What names in code mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    /// The body of a function: its names are looked up along the search path of whoever calls it.
+    Body,
+    /// PostgreSQL has printed it, and names each user's function together with its schema.
+    Printed,
 }
 
 /// Where a text begins, and its length.
@@ -113,17 +123,19 @@ impl Behind {
         self.quoted = self.quoted_names();
         let is_in = |code: &str| new && effect.is_in(code);
         for (name, functions) in &catalog.functions {
-            if self.functions.contains(&name.name) {
+            let known = self.functions.get(&name.name);
+            if known.is_some_and(|schemas| schemas.contains(&name.schema)) {
                 continue;
             }
             let does = |function: &'c Function| {
                 let known = effect.is_known_of(function);
                 known.unwrap_or_else(|| {
-                    is_in(&function.body) || self.mentions(texts, &function.body)
+                    is_in(&function.body) || self.mentions(texts, &function.body, Code::Body)
                 })
             };
             if functions.iter().any(does) {
-                self.functions.insert(name.name.clone());
+                let schemas = self.functions.entry(name.name.clone()).or_default();
+                schemas.insert(name.schema.clone());
             }
         }
         for relation in catalog.relations.values() {
@@ -133,14 +145,20 @@ impl Behind {
     }
 
     fn size(&self) -> usize {
-        self.functions.len() + self.reads.len() + self.writes.len() + self.defaults.len()
+        let functions = self.functions.values().map(BTreeSet::len);
+        functions.sum::<usize>() + self.reads.len() + self.writes.len() + self.defaults.len()
     }
 
     /// Whether code that only reads does it by what it names.
     fn reads_by<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
-        let named = |word: &String| self.functions.contains(word) || self.reads.contains(word);
-        !(self.functions.is_empty() && self.reads.is_empty())
-            && (texts.words(code).iter().any(named) || self.names_quoted(code, true))
+        if self.functions.is_empty() && self.reads.is_empty() {
+            return false;
+        }
+        let words = texts.words(code);
+        let named = |word: &String| {
+            self.names_function(word, &words, Code::Printed) || self.reads.contains(word)
+        };
+        words.iter().any(named) || self.names_quoted(code, true)
     }
 
     fn quoted_names(&self) -> Vec<(String, bool)> {
@@ -148,7 +166,7 @@ impl Behind {
             let lower = name.to_ascii_lowercase();
             lower == *name && words(&lower).next() == Some(lower.as_str())
         };
-        let reads = self.functions.iter().chain(&self.reads);
+        let reads = self.functions.keys().chain(&self.reads);
         let writes = self.writes.iter().chain(self.defaults.keys());
         let all = reads
             .map(|name| (name, true))
@@ -173,15 +191,28 @@ impl Behind {
     }
 
     /// Whether code names what does it.
-    fn mentions<'c>(&self, texts: &Texts<'c>, code: &'c str) -> bool {
+    fn mentions<'c>(&self, texts: &Texts<'c>, code: &'c str, kind: Code) -> bool {
         if self.is_empty() {
             return false;
         }
+        let words = texts.words(code);
         let named = |word: &String| {
-            let mut sets = [&self.functions, &self.reads, &self.writes].into_iter();
-            sets.any(|set| set.contains(word)) || self.defaults.contains_key(word)
+            let mut sets = [&self.reads, &self.writes].into_iter();
+            self.names_function(word, &words, kind)
+                || sets.any(|set| set.contains(word))
+                || self.defaults.contains_key(word)
         };
-        texts.words(code).iter().any(named) || self.names_quoted(code, false)
+        words.iter().any(named) || self.names_quoted(code, false)
+    }
+
+    /// Whether one of the words of code is the name of a function that does it.
+    fn names_function(&self, word: &str, words: &BTreeSet<String>, kind: Code) -> bool {
+        let is_named = |schema: &String| {
+            let lower = schema.to_ascii_lowercase();
+            types::words(&lower).next() != Some(&lower) || words.contains(&lower)
+        };
+        let schemas = self.functions.get(word);
+        schemas.is_some_and(|schemas| kind == Code::Body || schemas.iter().any(is_named))
     }
 
     fn look_at<'c>(
@@ -201,17 +232,16 @@ impl Behind {
         }
         // Who only reads a view asks no default and fires no trigger of the tables below.
         let definition = relation.definition.as_ref();
-        if definition.is_some_and(|code| self.mentions(texts, code)) {
+        if definition.is_some_and(|code| self.mentions(texts, code, Code::Printed)) {
             self.writes.insert(name.clone());
         }
         let does = relation
             .triggers
             .iter()
-            .any(|t| self.functions.contains(&t.function.name))
-            || relation
-                .checks
-                .iter()
-                .any(|check| is_in(&check.expression) || self.mentions(texts, &check.expression));
+            .any(|t| self.has_function(&t.function))
+            || relation.checks.iter().any(|check| {
+                is_in(&check.expression) || self.mentions(texts, &check.expression, Code::Printed)
+            });
         if does {
             self.writes.insert(name.clone());
         }
@@ -231,7 +261,7 @@ impl Behind {
             else {
                 continue;
             };
-            if is_in(default) || self.mentions(texts, default) {
+            if is_in(default) || self.mentions(texts, default, Code::Printed) {
                 let defaults = self.defaults.entry(name.clone()).or_default();
                 let found = (column.name.clone(), default.clone());
                 if !defaults.contains(&found) {
@@ -241,17 +271,24 @@ impl Behind {
         }
     }
 
+    fn has_function(&self, name: &Name) -> bool {
+        let schemas = self.functions.get(&name.name);
+        schemas.is_some_and(|schemas| schemas.contains(&name.schema))
+    }
+
     /// Whether nothing in the catalog does it.
     pub fn is_empty(&self) -> bool {
         self.size() == 0
     }
 
-    /// What a name in a statement stands for that does it, in words; defaults are not asked.
-    pub fn by(&self, named: Named<'_>, writes: bool) -> Option<String> {
+    /// What a name in a statement stands for that does it, in words; defaults are not asked. It does not stand for a
+    /// function that is only in the schemas `apart`.
+    pub fn by(&self, named: Named<'_>, writes: bool, apart: &BTreeSet<String>) -> Option<String> {
         let Some(name) = named.name else {
             return (!self.is_empty()).then(|| "a name that is not understood".into());
         };
-        if named.is_called && self.functions.contains(name) {
+        let schemas = self.functions.get(name);
+        if named.is_called && schemas.is_some_and(|schemas| !schemas.is_subset(apart)) {
             Some(format!("function {name}()"))
         } else if self.reads.contains(name) {
             Some(format!("view or policies of \"{name}\""))
@@ -262,15 +299,22 @@ impl Behind {
         }
     }
 
-    /// Whether a statement may do it by what it names, defaults of what it `writes` included.
-    pub fn is_done_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
+    /// Whether a statement may do it by what it names, defaults of what it `writes` included. It does not mean functions
+    /// that are only in the schemas `apart`.
+    pub fn is_done_by(
+        &self,
+        sql: &str,
+        strings: bool,
+        writes: bool,
+        apart: &BTreeSet<String>,
+    ) -> bool {
         if self.is_empty() {
             return false;
         }
         let mut does = false;
         names(sql, strings, |named| {
             let fills = || writes && named.name.is_some_and(|name| self.has_defaults(name));
-            does |= self.by(named, writes).is_some() || fills();
+            does |= self.by(named, writes, apart).is_some() || fills();
         });
         does
     }
@@ -292,7 +336,7 @@ impl Behind {
     /// Whether code names a function that does it.
     pub fn calls(&self, code: &str) -> bool {
         let lower = code.to_ascii_lowercase();
-        words(&lower).any(|word| self.functions.contains(word)) || self.names_quoted(code, true)
+        words(&lower).any(|word| self.functions.contains_key(word)) || self.names_quoted(code, true)
     }
 }
 

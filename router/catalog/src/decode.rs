@@ -3,7 +3,7 @@
 use mothership_sql::functions::{Trait, special};
 
 use super::queries::QUERIES;
-use super::types::words;
+use super::types::{may_name, words};
 use super::{
     Action, Catalog, Check, Collation, Column, DefaultKind, Events, ForeignKey, FromSequence,
     Function, FunctionKind, Handed, Key, Leaf, LeafBound, Name, Partitioning, Persistence, Policy,
@@ -123,6 +123,7 @@ fn function(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         body,
         extension: row.text(8),
         defaults: row.text(9).unwrap_or_default(),
+        search_path: row.text(10),
     };
     catalog
         .functions
@@ -333,7 +334,13 @@ pub fn default_kind(
     let lower = expression.to_ascii_lowercase();
     let mut kind = DefaultKind::Constant(expression.to_owned());
     for word in words(&lower) {
-        let user = catalog.functions_named(word).map(|f| f.volatility).max();
+        // PostgreSQL prints the schema of each function that is not its own.
+        let functions = catalog.functions.iter();
+        let named = functions.filter(|(name, _)| {
+            name.name == word && may_name(&lower, &name.schema.to_ascii_lowercase())
+        });
+        let user = named.flat_map(|(_, functions)| functions);
+        let user = user.map(|function| function.volatility).max();
         match (special(word.as_bytes()), user) {
             (Some(Trait::Sequence | Trait::SequenceSession), _) => {
                 return DefaultKind::Sequence(FromSequence {

@@ -6,10 +6,11 @@
 
 use super::behind::{Behind, HiddenEffect};
 use super::types::words;
-use super::{Catalog, Function};
+use super::{Catalog, Function, NOWHERE};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::functions::{Trait, acts_as_field, special};
 use mothership_sql::lexer::{Kind, Token};
+use std::collections::BTreeSet;
 
 /// Built-in functions that run code of users which they know by a number or a text that no catalog shows: checks of
 /// domains, indexes, hashes of partitions.
@@ -48,9 +49,16 @@ impl Lasting {
         Self(Behind::of(catalog, &Leaves))
     }
 
-    /// Whether a statement may leave something behind in its session by what it names.
-    pub fn is_left_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
-        self.0.is_done_by(sql, strings, writes)
+    /// Whether a statement may leave something behind in its session by what it names. It does not mean functions that are
+    /// only in the schemas `apart`.
+    pub fn is_left_by(
+        &self,
+        sql: &str,
+        strings: bool,
+        writes: bool,
+        apart: &BTreeSet<String>,
+    ) -> bool {
+        self.0.is_done_by(sql, strings, writes, apart)
     }
 }
 
@@ -66,7 +74,7 @@ impl SetsLocally {
 
     /// Whether a statement may do so by what it names.
     pub fn is_done_by(&self, sql: &str, strings: bool, writes: bool) -> bool {
-        self.0.is_done_by(sql, strings, writes)
+        self.0.is_done_by(sql, strings, writes, &NOWHERE)
     }
 }
 
@@ -465,6 +473,7 @@ mod tests {
                 body: body.into(),
                 defaults: String::new(),
                 extension: None,
+                search_path: None,
             };
             catalog.functions.insert(name(function), vec![function_of]);
         }
@@ -479,7 +488,7 @@ mod tests {
             condition: None,
         });
         let mut view = Relation::table(name("view"));
-        view.definition = Some("SELECT calls()".into());
+        view.definition = Some("SELECT public.calls()".into());
         for relation in [triggered, view] {
             catalog.relations.insert(relation.name.clone(), relation);
         }
@@ -497,8 +506,12 @@ mod tests {
             ("INSERT INTO triggered VALUES (1)", true, true),
             ("INSERT INTO other VALUES (1)", true, false),
         ] {
-            assert_eq!(lasting.is_left_by(sql, true, writes), expected, "{sql}");
+            assert_eq!(
+                lasting.is_left_by(sql, true, writes, &NOWHERE),
+                expected,
+                "{sql}"
+            );
         }
-        assert!(!Lasting::default().is_left_by("SELECT calls()", true, false));
+        assert!(!Lasting::default().is_left_by("SELECT calls()", true, false, &NOWHERE));
     }
 }

@@ -81,6 +81,9 @@ impl fmt::Display for Name {
 /// `FirstNormalObjectId` of PostgreSQL: the object ids below it are its own.
 const FIRST_OF_USERS: u32 = 16_384;
 
+/// No schema at all.
+pub static NOWHERE: BTreeSet<String> = BTreeSet::new();
+
 /// Whether a schema belongs to PostgreSQL itself.
 pub fn is_system_schema(schema: &str) -> bool {
     matches!(schema, "pg_catalog" | "information_schema" | "pg_toast")

@@ -60,7 +60,11 @@ mod tests {
             ("SELECT * FROM c", false),
             ("SELECT * FROM d", true),
         ] {
-            assert_eq!(tells.is_done_by(sql, true, false), expected, "{sql}");
+            assert_eq!(
+                tells.is_done_by(sql, true, false, &crate::NOWHERE),
+                expected,
+                "{sql}"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::behind::{Behind, HiddenEffect};
 use super::types::words;
-use super::{Catalog, Function};
+use super::{Catalog, Function, NOWHERE};
 use mothership_sql::functions::{Trait, special};
 
 /// Extensions in C whose functions have no effects, or such as end with the transaction.
@@ -47,7 +47,7 @@ impl Outside {
 
     /// Whether a statement that writes may reach outside by what it names.
     pub fn is_reached_by(&self, sql: &str, strings: bool) -> bool {
-        self.0.is_done_by(sql, strings, true)
+        self.0.is_done_by(sql, strings, true, &NOWHERE)
     }
 }
 
@@ -106,6 +106,7 @@ mod tests {
             body: body.into(),
             defaults: String::new(),
             extension: extension.map(Into::into),
+            search_path: None,
         };
         let name = |name: &str| Name::new("public", name);
         catalog.functions.insert(name("f"), vec![function]);

@@ -52,7 +52,11 @@ mod tests {
             ("SELECT * FROM public.\"b\"", true),
             ("SELECT * FROM c", false),
         ] {
-            assert_eq!(shows.is_done_by(sql, true, false), expected, "{sql}");
+            assert_eq!(
+                shows.is_done_by(sql, true, false, &crate::NOWHERE),
+                expected,
+                "{sql}"
+            );
         }
     }
 }

@@ -96,7 +96,8 @@ pub const TYPES: &str = "SELECT n.nspname, t.typname, t.oid, t.typarray, t.typty
     AND t.typtype OPERATOR(pg_catalog.<>) 'p'::pg_catalog.\"char\" \
     AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_type el WHERE el.typarray OPERATOR(pg_catalog.=) t.oid)";
 
-/// Functions of users: name, volatility, kind, strictness, set, language, body, extension, defaults of arguments. An
+/// Functions of users: name, volatility, kind, strictness, set, language, body, extension, defaults of arguments, search path
+/// while it runs. An
 /// aggregate is declared immutable and does what its functions do: it has the volatility of the worst of them, and their
 /// names, a line each, as its body. A body that is not read is NULL.
 pub const FUNCTIONS: &str = concat!(
@@ -119,7 +120,10 @@ pub const FUNCTIONS: &str = concat!(
         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass \
         AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\" LIMIT 1), \
     CASE WHEN p.pronargdefaults OPERATOR(pg_catalog.>) 0::pg_catalog.int2 \
-        THEN pg_catalog.pg_get_expr(p.proargdefaults, 0::pg_catalog.oid) END \
+        THEN pg_catalog.pg_get_expr(p.proargdefaults, 0::pg_catalog.oid) END, \
+    COALESCE((SELECT pg_catalog.substr(c.setting, 13) FROM pg_catalog.unnest(p.proconfig) c (setting) \
+        WHERE pg_catalog.substr(c.setting, 1, 12) OPERATOR(pg_catalog.=) 'search_path='), \
+        CASE WHEN p.prosecdef THEN '\"$user\"' END) \
     FROM pg_catalog.pg_proc p \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \

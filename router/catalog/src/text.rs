@@ -24,6 +24,7 @@
 //!   everywhere               (every other shard has it as well)
 //! view public.v (id, b) as SELECT t.id, t.b FROM public.t
 //! function public.f immutable sql SELECT 1
+//! function public.g volatile path=app,public sql SELECT f()
 //! extension citext
 //! operator &&& overlapping   (its function, if that is known)
 //! cast to_money               (a function by which a cast is made)
@@ -195,6 +196,10 @@ impl Reader {
             ("strict", rest) => (true, rest),
             _ => (false, rest),
         };
+        let (search_path, rest) = match split_word(rest) {
+            (own, after) if own.starts_with("path=") => (own.strip_prefix("path="), after),
+            _ => (None, rest),
+        };
         let (language, body) = split_word(rest);
         let kind = match word {
             "procedure" => FunctionKind::Procedure,
@@ -214,6 +219,7 @@ impl Reader {
                 body: body.to_owned(),
                 defaults: String::new(),
                 extension: None,
+                search_path: search_path.map(str::to_owned),
             });
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::behind::{Behind, HiddenEffect, names};
 use super::types::words;
 use super::{Catalog, Function, Volatility};
 use mothership_sql::time::is_word_of_time;
+use std::collections::BTreeSet;
 
 /// Extensions whose functions, which cannot be read, ask for the time.
 const EXTENSIONS: [&str; 3] = ["moddatetime", "temporal_tables", "timetravel"];
@@ -62,8 +63,14 @@ impl Times {
         self.0.calls(code)
     }
 
-    /// What a statement has to do with it.
-    pub fn found(&self, sql: &str, strings: bool, writes: bool) -> TimeUse {
+    /// What a statement has to do with it. It does not mean functions that are only in the schemas `apart`.
+    pub fn found(
+        &self,
+        sql: &str,
+        strings: bool,
+        writes: bool,
+        apart: &BTreeSet<String>,
+    ) -> TimeUse {
         let mut found = TimeUse {
             hidden: None,
             has_defaults: false,
@@ -72,7 +79,7 @@ impl Times {
         };
         names(sql, strings, |named| {
             if found.hidden.is_none() {
-                found.hidden = self.0.by(named, writes);
+                found.hidden = self.0.by(named, writes, apart);
             }
             let name = named.name.unwrap_or_default();
             found.has_defaults |= self.0.has_defaults(name);
@@ -98,6 +105,7 @@ mod tests {
             body: body.into(),
             defaults: String::new(),
             extension: None,
+            search_path: None,
         }]
     }
 
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn what_asks_for_the_time_is_found_however_deep() {
         let times = Times::of(&catalog());
-        let hidden = |sql: &str, writes| times.found(sql, true, writes).hidden;
+        let hidden = |sql: &str, writes| times.found(sql, true, writes, &crate::NOWHERE).hidden;
         assert_eq!(hidden("SELECT plain(a) FROM t", false), None);
         assert_eq!(hidden("SELECT age_of FROM t", false), None);
         assert_eq!(
@@ -165,7 +173,12 @@ mod tests {
         assert!(hidden("UPDATE touched SET a = 1", true).is_some());
         assert!(
             times
-                .found("INSERT INTO stamped VALUES (DEFAULT)", true, true)
+                .found(
+                    "INSERT INTO stamped VALUES (DEFAULT)",
+                    true,
+                    true,
+                    &crate::NOWHERE
+                )
                 .says_default
         );
         assert_eq!(

@@ -110,6 +110,9 @@ pub struct Function {
     pub defaults: String,
     /// The extension that brought it, if one did.
     pub extension: Option<String>,
+    /// The search path while it runs, as PostgreSQL keeps it; `None`: that of its caller. One that runs with the rights of
+    /// its owner has `"$user"`, unless it sets a path.
+    pub search_path: Option<String>,
 }
 
 impl Function {
@@ -125,6 +128,7 @@ impl Function {
             body: "execute set_config listen dblink temp".to_owned(),
             defaults: String::new(),
             extension: None,
+            search_path: None,
         }
     }
 

@@ -35,7 +35,7 @@ pub fn call(names: &Names<'_>, schema: Option<&str>, name: &str) -> Call {
     if schema.is_some_and(|schema| schema.starts_with("pg_temp")) {
         return Call::Server;
     }
-    let mut found = names.catalog.functions_named(name).peekable();
+    let mut found = names.functions_named(schema, name).peekable();
     if found.peek().is_none() {
         return builtin(name);
     }
@@ -43,7 +43,7 @@ pub fn call(names: &Names<'_>, schema: Option<&str>, name: &str) -> Call {
         .map(|f| f.volatility)
         .max()
         .unwrap_or(Volatility::Volatile);
-    match names.reach(name).unwrap_or(Reach::Anything) {
+    match names.reach_of(schema, name).unwrap_or(Reach::Anything) {
         Reach::Anything => Call::Anything,
         Reach::Home => Call::Home,
         Reach::Nothing => match volatility {
@@ -66,8 +66,7 @@ pub fn field(name: &str) -> Call {
 pub fn is_aggregate(names: &Names<'_>, schema: Option<&str>, name: &str) -> bool {
     let user = schema != Some("pg_catalog")
         && names
-            .catalog
-            .functions_named(name)
+            .functions_named(schema, name)
             .any(|f| f.kind == FunctionKind::Aggregate);
     user || AGGREGATES.contains(&name)
 }

@@ -22,6 +22,7 @@ pub mod refuse;
 pub mod report;
 pub mod route;
 
+mod apart;
 mod array;
 mod copy;
 mod ddl;
@@ -57,6 +58,7 @@ mod utility;
 pub mod visit;
 mod write;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -425,6 +427,21 @@ impl<'a> Planner<'a> {
         Planner {
             names: Names::new(catalog, map, pending),
         }
+    }
+
+    /// The same planner where unqualified names mean no function or domain in these schemas.
+    pub fn without(&self, schemas: &BTreeSet<String>) -> Planner<'a> {
+        let mut names = self.names.without(schemas);
+        names.moves_rows = self.names.moves_rows;
+        names.documents = self.names.documents.clone();
+        names.over_documents = self.names.over_documents.clone();
+        Planner { names }
+    }
+
+    /// The schemas whose functions and domains the unqualified names of a statement do not mean. The planner without them
+    /// may understand what this one refuses. Empty if there are none, or the search path is not certain.
+    pub fn not_meant(&self, sql: &str, context: &PlanContext) -> BTreeSet<String> {
+        self.names.leading().apart(sql, context)
     }
 
     /// The same where an UPDATE may lead rows to other shards.

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use foldhash::HashSet;
 use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, ShardSet, Sharded};
@@ -22,6 +22,7 @@ use mothership_shardmap::TablePattern;
 use mothership_sql::keywords;
 use mothership_sql::lexer::{Kind, Lexer};
 
+use super::apart::{Apart, Leading, is_plain};
 use super::context::PlanContext;
 use super::defines::changes_all_shards;
 use super::functions::{is_of_one_server, is_opaque};
@@ -144,6 +145,11 @@ pub struct Names<'a> {
     /// The same for names that are not single words.
     touching_odd: Vec<String>,
     reach: HashMap<String, Reach>,
+    /// The same of each name with its schema.
+    reach_in: HashMap<Name, Reach>,
+    /// What unqualified names do not mean.
+    apart: Apart,
+    leading: OnceLock<Leading>,
     pub(super) links: TableLinks<'a>,
     /// Relations of which a write may reach what is not at home, by triggers for example.
     pub(super) far: BTreeMap<Name, Reason>,
@@ -163,8 +169,27 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Looks at every relation, view and function once.
+    /// Looks at every relation, view and function once. A name may mean what is called so in any schema.
     pub fn new(catalog: &'a Catalog, map: &'a ShardMap, pending: &'a [TablePattern]) -> Names<'a> {
+        Names::with(catalog, map, pending, Apart::default(), HashMap::new())
+    }
+
+    /// The same names where unqualified ones mean no function or domain in these schemas.
+    pub fn without(&self, schemas: &BTreeSet<String>) -> Names<'a> {
+        let apart = Apart::new(schemas, self);
+        let known = self.reach_in.iter();
+        let known = known.filter(|(name, _)| schemas.contains(&name.schema));
+        let known = known.map(|(name, reach)| (name.clone(), *reach)).collect();
+        Names::with(self.catalog, self.map, self.pending, apart, known)
+    }
+
+    fn with(
+        catalog: &'a Catalog,
+        map: &'a ShardMap,
+        pending: &'a [TablePattern],
+        apart: Apart,
+        reach_in: HashMap<Name, Reach>,
+    ) -> Names<'a> {
         let mut names = Names {
             catalog,
             map,
@@ -174,6 +199,9 @@ impl<'a> Names<'a> {
             touching: HashSet::default(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
+            reach_in,
+            apart,
+            leading: OnceLock::new(),
             links: TableLinks::of(catalog),
             far: BTreeMap::new(),
             parts: Provable::default(),
@@ -261,7 +289,13 @@ impl<'a> Names<'a> {
                 }
             }
             for (name, functions) in &self.catalog.functions {
+                if !self.apart.may_mean(name) {
+                    continue;
+                }
                 let reaches = functions.iter().map(|f| {
+                    if let Some(reach) = self.apart.reach_by_own_path(&name.name, f) {
+                        return reach;
+                    }
                     let defaults = self.code_reach(&f.defaults);
                     let reach = match defining.contains(&std::ptr::from_ref(f)) {
                         true => Reach::Anything,
@@ -271,13 +305,11 @@ impl<'a> Names<'a> {
                 });
                 let reach = reaches.max();
                 let reach = reach.unwrap_or(Reach::Nothing);
-                let known = self
-                    .reach
-                    .get(&name.name)
-                    .copied()
-                    .unwrap_or(Reach::Nothing);
-                if reach > known {
-                    self.reach.insert(name.name.clone(), reach);
+                let known = self.reach_in.get(name).copied();
+                if reach > known.unwrap_or(Reach::Nothing) {
+                    self.reach_in.insert(name.clone(), reach);
+                    let of_name = self.reach.entry(name.name.clone()).or_insert(reach);
+                    *of_name = reach.max(*of_name);
                     changed = true;
                 }
                 if reach == Reach::Anything {
@@ -339,9 +371,11 @@ impl<'a> Names<'a> {
             };
         }
         let body = function.body.to_ascii_lowercase();
+        let named = self.apart.named_in(&body);
         let any_relation = |word: &str| {
             self.relations.contains(word)
                 || self.reach.get(word).is_some_and(|r| *r > Reach::Nothing)
+                || named.reach(word) > Reach::Nothing
         };
         let names_any = || self.code_mentions(&body) || words(&body).any(any_relation);
         let of_one_server = words(&body).any(is_of_one_server) || notifies(&function.body);
@@ -376,7 +410,12 @@ impl<'a> Names<'a> {
     /// event trigger of a function calls it by its bare name.
     pub fn named_reach(&self, sql: &str) -> Reach {
         let lower = sql.to_ascii_lowercase();
-        let reaches = words(&lower).filter_map(|word| self.reach.get(word).copied());
+        let named = self.apart.named_in(&lower);
+        let reach = |word: &str| {
+            let meant = self.reach.get(word).copied();
+            named.reach(word).max(meant.unwrap_or(Reach::Nothing))
+        };
+        let reaches = words(&lower).map(reach);
         let odd = self.odd_reach().filter(|(name, _)| may_name(&lower, name));
         let odd = odd.map(|(_, reach)| reach);
         reaches.chain(odd).max().unwrap_or(Reach::Nothing)
@@ -411,6 +450,7 @@ impl<'a> Names<'a> {
         };
         lower.contains("u&\"")
             || words(&lower).any(leads)
+            || self.apart.is_mentioned(&lower)
             || self.has_odd() && {
                 let unquoted = without_quotes(&lower);
                 let mut odd = self.touching_odd.iter();
@@ -448,22 +488,69 @@ impl<'a> Names<'a> {
         })
     }
 
-    /// How far the user functions of this unqualified name may reach; None if there is none.
+    /// How far the user functions may reach that this unqualified name may mean; `None` if there is none.
     pub fn reach(&self, function: &str) -> Option<Reach> {
         let known = self.reach.get(function).copied();
         known.or_else(|| {
-            self.catalog
-                .functions_named(function)
-                .next()
-                .map(|_| Reach::Nothing)
+            let mut meant = self.functions_named(None, function);
+            meant.next().map(|_| Reach::Nothing)
         })
+    }
+
+    /// The same of a name with the schema before it, if it has one.
+    pub fn reach_of(&self, schema: Option<&str>, function: &str) -> Option<Reach> {
+        let name = schema.map(|schema| Name::new(schema, function));
+        match name.filter(|name| self.catalog.functions.contains_key(name)) {
+            Some(name) => Some(self.reach_in.get(&name).copied().unwrap_or(Reach::Nothing)),
+            None => self.reach(function),
+        }
+    }
+
+    /// The user functions that a name may mean. If no schema has it that stands before it, it is taken as unqualified.
+    pub fn functions_named(
+        &self,
+        schema: Option<&str>,
+        function: &str,
+    ) -> impl Iterator<Item = &'a Function> {
+        let functions = &self.catalog.functions;
+        let exact = schema.and_then(|schema| functions.get(&Name::new(schema, function)));
+        let all = functions.iter().filter(move |(name, _)| {
+            exact.is_none() && name.name == function && self.apart.may_mean(name)
+        });
+        let all = all.flat_map(|(_, functions)| functions);
+        exact.into_iter().flatten().chain(all)
+    }
+
+    /// How far the functions in a schema may reach that reach anything at all.
+    pub(super) fn reaching_in(&self, schema: &str) -> impl Iterator<Item = (&str, Reach)> {
+        let of_schema = self.reach_in.iter();
+        let of_schema = of_schema.filter(move |(name, _)| name.schema == schema);
+        of_schema.map(|(name, reach)| (name.name.as_str(), *reach))
+    }
+
+    /// How far functions may reach, by their own names.
+    pub(super) fn all_reach(&self) -> &HashMap<String, Reach> {
+        &self.reach
+    }
+
+    /// How far functions of this name may reach, in any schema.
+    pub fn reach_of_any(&self, function: &str) -> Reach {
+        let meant = || self.reach(function).unwrap_or(Reach::Nothing);
+        self.apart.reach_of_any(function).unwrap_or_else(meant)
+    }
+
+    /// What unqualified names do not mean.
+    pub(super) fn apart(&self) -> &Apart {
+        &self.apart
+    }
+
+    /// What leads a statement to other names than those of its search path.
+    pub(super) fn leading(&self) -> &Leading {
+        self.leading.get_or_init(|| Leading::of(self.catalog))
     }
 
     /// How far those functions may reach that are not named by one word in lower case; the names are in lower case.
     pub(super) fn odd_reach(&self) -> impl Iterator<Item = (String, Reach)> {
-        let is_plain = |name: &str| {
-            words(name).next() == Some(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase())
-        };
         let odd = self.reach.iter().filter(move |(name, _)| !is_plain(name));
         odd.map(|(name, reach)| (name.to_ascii_lowercase(), *reach))
     }

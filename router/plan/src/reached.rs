@@ -267,6 +267,7 @@ impl<'a> Names<'a> {
             return Reach::Nothing;
         }
         let lower = code.to_ascii_lowercase();
+        let named = self.apart().named_in(&lower);
         let called = lower.match_indices('(').filter_map(|(at, _)| {
             let before = lower.get(..at)?.trim_end();
             words(before.trim_end_matches('"')).last()
@@ -278,7 +279,8 @@ impl<'a> Names<'a> {
                     true => Reach::Home,
                     false => Reach::Nothing,
                 };
-                self.reach(name).unwrap_or(built_in)
+                let meant = self.reach(name).unwrap_or(built_in);
+                meant.max(named.reach(name))
             }
         });
         let odd = self.odd_reach().filter(|(name, _)| may_name(&lower, name));
@@ -335,7 +337,8 @@ impl<'a> Names<'a> {
 
     /// How far a trigger may reach.
     pub fn trigger_reach(&self, trigger: &Trigger) -> Reach {
-        match self.reach(&trigger.function.name) {
+        let Name { schema, name } = &trigger.function;
+        match self.reach_of(Some(schema), name) {
             Some(reach) => reach,
             None if trigger.function.is_system() => Reach::Nothing,
             None => Reach::Anything,

@@ -60,7 +60,7 @@ fn is_plain(select: &Select) -> bool {
 /// Whether `setval` stands once in all of the text, and no word could be a call that belongs to one server.
 fn calls_nothing_else(names: &Names<'_>, parsed: &Parsed) -> bool {
     let mut own = [SETVAL].into_iter().chain(ALIKE);
-    let is_shadowed = own.any(|name| names.catalog.functions_named(name).next().is_some());
+    let is_shadowed = own.any(|name| names.functions_named(None, name).next().is_some());
     let mut sets = 0;
     for token in &parsed.tokens {
         let Token::Word(word) = &token.token else {

@@ -3,6 +3,7 @@
 //! `cases.txt` holds statements, each followed by its plan and, where no parameter
 //! is missing, its shards. `UPDATE_EXPECT=1` writes the file anew; every change of it is to be read.
 
+mod apart;
 mod oracle;
 mod random;
 mod routing;

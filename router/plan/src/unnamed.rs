@@ -7,10 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use mothership_catalog::TypeKind;
-use mothership_catalog::types::words;
+use mothership_catalog::types::{may_name, words};
+use mothership_catalog::{Name, TypeKind};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::effect::Verb;
+use mothership_sql::keywords;
 use mothership_sql::lexer::{Kind, Lexer};
 
 use super::names::{Names, Reach, named};
@@ -25,6 +26,8 @@ pub struct ImplicitCalls {
     by_words: bool,
     /// Names of domains.
     domains: BTreeSet<String>,
+    /// The same of those that only a qualified name means.
+    domains_apart: Vec<Name>,
     /// Some cast does.
     casts: bool,
 }
@@ -89,7 +92,7 @@ pub fn replaces_bound(names: &Names<'_>, sql: &str, verb: Verb, context: &PlanCo
 impl ImplicitCalls {
     /// Looks at all operators, casts and domains of a catalog.
     pub fn of(names: &Names<'_>) -> ImplicitCalls {
-        let reaches = |function: &String| names.reach(function) > Some(Reach::Nothing);
+        let reaches = |function: &String| names.reach_of_any(function) > Reach::Nothing;
         let operators = names.catalog.operators.iter();
         let operators = operators.filter(|(_, functions)| functions.iter().any(reaches));
         let operators: BTreeSet<String> = operators.map(|(symbol, _)| symbol.clone()).collect();
@@ -98,10 +101,14 @@ impl ImplicitCalls {
             TypeKind::Domain { checks, .. } => names.code_reach(checks) > Reach::Nothing,
             TypeKind::Enum(_) | TypeKind::Other => false,
         });
+        let domains = domains.map(|(name, _)| name.clone());
+        let (domains, domains_apart): (Vec<Name>, Vec<Name>) =
+            domains.partition(|name| names.apart().may_mean(name));
         ImplicitCalls {
             by_words: operators.iter().any(|one| OF_WORDS.contains(&one.as_str())),
             operators,
-            domains: domains.map(|(name, _)| name.name.clone()).collect(),
+            domains: domains.into_iter().map(|name| name.name).collect(),
+            domains_apart,
             casts: names.catalog.cast_functions.iter().any(reaches),
         }
     }
@@ -109,6 +116,13 @@ impl ImplicitCalls {
     /// Whether a statement may use one of these operators, domains or casts.
     pub fn may_be_used_by(&self, sql: &str, standard_conforming_strings: bool) -> bool {
         if self.casts || self.by_words {
+            return true;
+        }
+        let lower = keywords::lower(sql);
+        let is_named = |domain: &Name| {
+            may_name(&lower, &domain.schema.to_ascii_lowercase()) && may_name(&lower, &domain.name)
+        };
+        if self.domains_apart.iter().any(is_named) {
             return true;
         }
         if self.operators.is_empty() && self.domains.is_empty() {

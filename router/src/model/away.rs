@@ -121,6 +121,7 @@ impl DatabaseModel {
             config: Arc::clone(config),
             directories: self.directories.clone(),
             snapshot: Arc::clone(&self.snapshot),
+            narrower: Default::default(),
             doubts: None,
             superseded: AtomicBool::new(false),
             times: OnceLock::new(),

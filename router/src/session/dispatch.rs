@@ -28,7 +28,7 @@ use mothership_shardmap::ShardSet;
 use mothership_sql::cursor::Span;
 use mothership_sql::password::RolePassword;
 use mothership_sql::places::{Change, Characters, own_place, place_of_part};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -436,15 +436,27 @@ impl Session {
             return Ok(());
         }
         let strings = self.state.told.standard_strings();
-        if model.lasting().is_left_by(sql, strings, step.writes) {
+        let context = self.context();
+        let leaves = |apart: &BTreeSet<String>| {
+            let lasting = model.lasting();
+            lasting.is_left_by(sql, strings, step.writes, apart)
+        };
+        if model.does(sql, &context, leaves) {
             self.state.run_unseen();
             self.run_unfollowed(statement);
         }
-        if model.shows_prepared().is_done_by(sql, strings, step.writes) {
+        let shows = |apart: &BTreeSet<String>| {
+            let shown = model.shows_prepared();
+            shown.is_done_by(sql, strings, step.writes, apart)
+        };
+        if model.does(sql, &context, shows) {
             return Err(prepared_refused().into());
         }
-        if route.role == Role::Replica && model.tells_server().is_done_by(sql, strings, step.writes)
-        {
+        let tells = |apart: &BTreeSet<String>| {
+            let server = model.tells_server();
+            server.is_done_by(sql, strings, step.writes, apart)
+        };
+        if route.role == Role::Replica && model.does(sql, &context, tells) {
             route.role = Role::Primary("what it calls tells of one server".to_owned());
         }
         Ok(())

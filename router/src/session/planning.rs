@@ -87,9 +87,8 @@ impl Session {
             Known::Plan(_) | Known::Own => self.own_plan(statement, at, sql, model),
             Known::Nothing => {
                 let full = full_context(&context, &statement.origin);
-                let planner = (model.planner(), model.version);
                 let plan = Rc::new(shaped.entry.make_plan(
-                    planner,
+                    (&**model, model.version),
                     (&context, types),
                     sql,
                     &shaped.literals,

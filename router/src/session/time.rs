@@ -13,7 +13,8 @@ use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::shapes::Shaped;
 use crate::statements::step::{Kind, Step};
-use mothership_plan::{Bound, Params, Plan, Reason, Refusal, TimedDefault};
+use mothership_catalog::NOWHERE;
+use mothership_plan::{Bound, Params, Plan, PlanContext, Reason, Refusal, TimedDefault};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::fill::{Target, filled, width};
 use mothership_sql::places::Change;
@@ -29,7 +30,7 @@ const TEXTS: [u32; 6] = [25, 1043, 1042, 19, 114, 3802];
 impl Session {
     /// The same work, with texts of its own where it would tell another time than the other parts of the transaction.
     pub(super) fn with_one_time(
-        &self,
+        &mut self,
         work: Dispatch,
         (statement, sql): (&Prepared, &str),
         step: Option<&Step>,
@@ -49,6 +50,7 @@ impl Session {
             return Ok(work);
         }
         let strings = self.standard_strings();
+        let context = self.context();
         let some = Moments::default();
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
         // The texts of what gathers are written when its servers are known.
@@ -57,7 +59,8 @@ impl Session {
         let timed = match &work {
             Dispatch::Gather(_) => None,
             _ if shaped.is_some_and(|shaped| asks_no_time(shaped, (sql, strings), model)) => None,
-            _ => with_moments(sql, strings, writes, model, &some).map_err(hidden)?,
+            _ => with_moments((sql, Some(&context)), strings, writes, model, &some)
+                .map_err(hidden)?,
         };
         let types = statement.origin.types();
         let is_text = |at: usize| {
@@ -116,6 +119,7 @@ impl Session {
             _ => self.moments(sql).await?,
         };
         let strings = self.standard_strings();
+        let context = self.context();
         if let Some(Plan::Ddl(ddl)) = many.defaults.as_deref() {
             let begins = many.step.start;
             let text = with_defaults(sql, (begins, strings), &ddl.times, &moments);
@@ -144,7 +148,13 @@ impl Session {
                 // Documents have milliseconds.
                 false => &moments.in_milliseconds(),
             };
-            let written = with_moments(text, strings, many.writes, &model, moments);
+            let written = with_moments(
+                (text, Some(&context)),
+                strings,
+                many.writes,
+                &model,
+                moments,
+            );
             let written =
                 written.map_err(|what| refused(&Refusal::about(Reason::TimeHidden, what)))?;
             let (written, changes) = written.unwrap_or_else(|| (text.to_owned(), Vec::new()));
@@ -178,14 +188,17 @@ impl Session {
             return Ok(Cow::Borrowed(text));
         };
         let strings = self.standard_strings();
+        let context = self.context();
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
         let none = Moments::default();
-        let asks = with_moments(text, strings, writes, &model, &none).map_err(hidden)?;
+        let asks =
+            with_moments((text, Some(&context)), strings, writes, &model, &none).map_err(hidden)?;
         if asks.is_none() {
             return Ok(Cow::Borrowed(text));
         }
         let moments = self.moments(sql).await?;
-        let written = with_moments(text, strings, writes, &model, &moments).map_err(hidden)?;
+        let written = with_moments((text, Some(&context)), strings, writes, &model, &moments)
+            .map_err(hidden)?;
         Ok(written.map_or(Cow::Borrowed(text), |(written, _)| Cow::Owned(written)))
     }
 
@@ -244,14 +257,14 @@ impl Session {
     }
 }
 
-/// Whether a text that only reads asks for no time, nor anything that it names. `sql` is the statement of `shaped`, read
-/// with or without standard strings.
+/// Whether a text that only reads asks for no time, nor anything that it names, whatever the search path. `sql` is the
+/// statement of `shaped`, read with or without standard strings.
 pub(super) fn asks_no_time(
     shaped: &Shaped,
     (sql, strings): (&str, bool),
     model: &DatabaseModel,
 ) -> bool {
-    let asks = || with_moments(sql, strings, false, model, &Moments::default());
+    let asks = || with_moments((sql, None), strings, false, model, &Moments::default());
     let timeless = &shaped.entry.timeless;
     let timeless = timeless.get((model.version, strings), || asks() == Ok(None));
     // Texts of a shape differ in literals only.
@@ -304,14 +317,17 @@ fn with_defaults(
 /// # Errors
 /// Where it asks so that nothing can be put in its place.
 fn with_moments(
-    sql: &str,
+    (sql, context): (&str, Option<&PlanContext>),
     strings: bool,
     writes: bool,
     model: &DatabaseModel,
     moments: &Moments,
 ) -> Result<Option<(String, Vec<Change>)>, String> {
     let times = model.times();
-    let found = times.found(sql, strings, writes);
+    let mut found = times.found(sql, strings, writes, &NOWHERE);
+    if let Some(context) = context.filter(|_| found.hidden.is_some()) {
+        found = times.found(sql, strings, writes, &model.apart(sql, context));
+    }
     if let Some(hidden) = found.hidden {
         return Err(hidden);
     }

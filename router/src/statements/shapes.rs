@@ -9,7 +9,8 @@ use super::memo::Memo;
 use super::step::{Kind, Step, steps};
 use foldhash::HashMap;
 use mothership_plan::sample::{Found, Sample};
-use mothership_plan::{GenericPlan, PlanContext, Planner, shaped, slots};
+use mothership_plan::shaped::PlanResult;
+use mothership_plan::{GenericPlan, Plan, PlanContext, Planner, shaped, slots};
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::lexer::Lexer;
@@ -107,6 +108,25 @@ pub enum Known {
     Plan(Rc<GenericPlan>),
 }
 
+/// What makes plans.
+pub trait Plans {
+    /// The plan of a statement.
+    fn plan(&self, sql: &str, context: &PlanContext) -> Plan;
+
+    /// The same and the plan of its shape.
+    fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult;
+}
+
+impl Plans for Planner<'_> {
+    fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
+        Planner::plan(self, sql, context)
+    }
+
+    fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult {
+        Planner::plan_shape(self, sql, literals, context)
+    }
+}
+
 impl Entry {
     /// Its plan in this model and context, for these declared parameter types.
     pub fn plan(&self, model: u64, context: &Rc<PlanContext>, types: &[u8]) -> Known {
@@ -119,12 +139,12 @@ impl Entry {
     /// plan of the text.
     pub fn make_plan(
         &self,
-        (planner, model): (&Planner<'_>, u64),
+        (planner, model): (&impl Plans, u64),
         (context, types): (&Rc<PlanContext>, &[u8]),
         sql: &str,
         literals: &[Literal],
         full: &PlanContext,
-    ) -> mothership_plan::Plan {
+    ) -> Plan {
         let mut plans = self.plans.borrow_mut();
         plans.retain(|kept| kept.model == model);
         let mut kept = plans.iter_mut();

@@ -21,9 +21,7 @@ use crate::parse::{self, Parsed, Places};
 use crate::refuse::{Refusal, not_understood};
 use crate::scope::Analysis;
 use crate::slots::{Slot, Text};
-use mothership_catalog::{
-    Catalog, Column, DefaultKind, Events, FromSequence, Name, Relation, RelationKind,
-};
+use mothership_catalog::{Column, DefaultKind, Events, FromSequence, Name, Relation, RelationKind};
 use mothership_sql::lexer::{Kind, Lexer, Token};
 
 use super::insert::{is_uneven, plain_values, selected_values};
@@ -101,7 +99,7 @@ fn inserts(statement: &Statement) -> Vec<&Insert> {
 }
 
 struct Filler<'a> {
-    catalog: &'a Catalog,
+    names: &'a Names<'a>,
     context: &'a PlanContext,
     relation: &'a Relation,
     /// Columns that PostgreSQL may not fill itself: those of the key, and what would be another value on each shard.
@@ -145,7 +143,7 @@ impl<'a> Filler<'a> {
             return None;
         }
         let mut filler = Filler {
-            catalog: names.catalog,
+            names,
             context,
             relation,
             once: Vec::new(),
@@ -391,7 +389,7 @@ impl<'a> Filler<'a> {
                 }
                 let own = path
                     .last()
-                    .is_some_and(|name| self.catalog.functions_named(name).next().is_none());
+                    .is_some_and(|name| self.names.functions_named(None, name).next().is_none());
                 let [first, rest @ ..] = arguments.as_slice() else {
                     return false;
                 };
@@ -538,7 +536,8 @@ impl<'a> Filler<'a> {
 
     /// The type of a parameter for a column: its own, or what a sequence gives.
     fn type_of(&self, column: usize) -> u32 {
-        self.catalog
+        self.names
+            .catalog
             .base_type(self.relation.columns[column].type_oid)
     }
 
@@ -609,10 +608,10 @@ impl<'a> Filler<'a> {
             return None;
         }
         let relation = match parts.as_slice() {
-            [name] => self.catalog.find(name, &self.context.search_path)?,
+            [name] => self.names.catalog.find(name, &self.context.search_path)?,
             [schema, name] => {
                 let name = Name::new(schema.clone(), name.clone());
-                self.catalog.relation(&name)?
+                self.names.catalog.relation(&name)?
             }
             _ => return None,
         };
@@ -628,7 +627,7 @@ impl<'a> Filler<'a> {
             "uuid_generate_v4" => ("uuid-ossp", false),
             _ => return None,
         };
-        let mut others = self.catalog.functions_named(name.last()?);
+        let mut others = self.names.functions_named(None, name.last()?);
         let theirs = others.all(|function| function.extension.as_deref() == Some(extension));
         let found = own || self.finds(&name);
         (found && theirs && inner.is_empty()).then_some(Source::RandomUuid)
@@ -638,7 +637,7 @@ impl<'a> Filler<'a> {
     fn finds(&self, name: &[String]) -> bool {
         let has = |schema: &String, name: &String| {
             let name = Name::new(schema.clone(), name.clone());
-            self.catalog.functions.contains_key(&name)
+            self.names.catalog.functions.contains_key(&name)
         };
         match name {
             [name] => self

@@ -206,6 +206,53 @@ fn a_temporary_function_concerns_its_own_session_only() {
     }
 }
 
+// A stranger found it: functions of a schema that nobody has on a search path stopped everybody's calls of PostgreSQL's own.
+#[test]
+fn functions_of_a_schema_off_the_search_path_stop_nobody() {
+    let stage = Stage::new();
+    let mut owner = stage.wire();
+    let runs = "LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SELECT 1'; RETURN 1; END $$";
+    for sql in [
+        "CREATE SCHEMA own".to_owned(),
+        format!("CREATE FUNCTION own.lower(int, int, int) RETURNS int {runs}"),
+        format!("CREATE FUNCTION own.now(int) RETURNS int {runs}"),
+        format!("CREATE FUNCTION own.step(int, int) RETURNS int {runs}"),
+        "CREATE FUNCTION own.upper(int) RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM pg_prepared_statements'".to_owned(),
+        "CREATE FUNCTION own.abs(int, int) RETURNS text LANGUAGE sql AS $$ SELECT set_config('unseen.a', 'b', false) $$".to_owned(),
+        "CREATE AGGREGATE own.count(int) (sfunc = own.step, stype = int)".to_owned(),
+        "CREATE FUNCTION low(text) RETURNS text LANGUAGE sql AS 'SELECT lower($1)'".to_owned(),
+        "CREATE FUNCTION low_along(text) RETURNS text LANGUAGE sql SET search_path = own, public AS 'SELECT lower($1)'".to_owned(),
+    ] {
+        let told = say(&mut owner, &sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    let mut other = stage.wire();
+    for (sql, right) in [
+        ("SELECT lower('A')", "a"),
+        ("SELECT count(*) FROM items", "0"),
+        ("SELECT upper('a')", "A"),
+        ("SELECT abs(-1)", "1"),
+        ("SELECT now() - now() = interval '0'", "t"),
+    ] {
+        assert_eq!(one(&mut other, sql), right, "{sql}");
+        // By the plan of its shape.
+        assert_eq!(one(&mut other, sql), right, "{sql}");
+    }
+    assert_eq!(one(&mut other, "SELECT low('A')"), "a");
+    for sql in [
+        "SELECT own.lower(1, 2, 3)",
+        "SELECT own.upper(1)",
+        "SELECT low_along('A')",
+    ] {
+        assert!(say(&mut other, sql)[0].starts_with("Error 0A000"), "{sql}");
+    }
+    // Who has the schema on the path may mean its functions.
+    assert!(say(&mut other, "SET search_path = own, public")[0].starts_with("CommandComplete"));
+    for sql in ["SELECT lower(1, 2, 3)", "SELECT low('A')"] {
+        assert!(say(&mut other, sql)[0].starts_with("Error 0A000"), "{sql}");
+    }
+}
+
 // A stranger found it: a role that owns a schema nobody looks into stopped the statements of all others.
 #[test]
 fn a_function_behind_a_cast_is_not_replaced_by_one_that_may_read_tables() {
