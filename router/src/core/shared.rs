@@ -119,6 +119,8 @@ pub struct Shared {
     pub wrong_passwords: WrongPasswords,
     /// Held by whoever plans a large statement beside its core's loop.
     pub large_plans: tokio::sync::Semaphore,
+    /// Held by whoever reads a large text beside its core's loop.
+    pub large_texts: tokio::sync::Semaphore,
     /// What pools of passed-through roles log in with.
     pub proofs: Proofs,
     /// When the process began.
@@ -227,6 +229,7 @@ impl Shared {
             password_checks,
             wrong_passwords: WrongPasswords::default(),
             large_plans: tokio::sync::Semaphore::new(1),
+            large_texts: tokio::sync::Semaphore::new(1),
             proofs: Proofs::default(),
             started: std::time::SystemTime::now(),
             next_session: AtomicU64::new(1),

@@ -109,6 +109,8 @@ mod time;
 
 mod serve;
 
+mod large;
+
 mod welcome;
 
 use crate::config::{LogStatements, PoolMode};

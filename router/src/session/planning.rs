@@ -3,6 +3,7 @@
 //! Plans are kept with the statement and with its shape, keyed by the model and by what of the session a plan depends
 //! on.
 
+use super::large::SHAPED;
 use super::state::{State, Unfollowed};
 use super::{Halt, Session};
 use crate::model::DatabaseModel;
@@ -101,8 +102,11 @@ impl Session {
         }
     }
 
-    /// The text as one of its shape.
+    /// The text as one of its shape. `None` if it has none, or is too long.
     pub(super) fn shaped(&self, sql: &[u8]) -> Option<Shaped> {
+        if sql.len() > SHAPED {
+            return None;
+        }
         let limits = &self.topology.config.limits;
         let room = Room {
             shapes: limits.plans.get() as usize,

@@ -2,6 +2,7 @@
 //! side, and hands what a server says to [`State`](super::state::State).
 
 use super::inbox::Inbox;
+use super::large::ReadText;
 use super::passage::Passage;
 use super::primary;
 use super::repeat::{Abandoned, Again, renew};
@@ -44,6 +45,10 @@ impl Session {
         if self.servers.is_being_cancelled(&self.state) {
             self.wait_for_cancels().await;
         }
+        let read = match self.large_text() {
+            Some(text) => Box::pin(self.read_large(text)).await,
+            None => None,
+        };
         match self.take_segment().await {
             Ok(false) => {}
             taken => return self.taken(taken.map(|_| ())).await,
@@ -80,7 +85,7 @@ impl Session {
         self.client.consume(length);
         self.request.again = Again::Never;
         self.request.buffers = primary::buffers(length);
-        let result = self.on_frame(bytes[0], &bytes[frame::HEADER..]).await;
+        let result = self.on_frame(bytes[0], &bytes[frame::HEADER..], read).await;
         self.request.buffers = 0;
         self.keep_request(bytes);
         self.taken(result).await
@@ -113,7 +118,13 @@ impl Session {
         }
     }
 
-    async fn on_frame(&mut self, message: u8, body: &[u8]) -> Result<(), Halt> {
+    /// `read` is its statement, if it was read before.
+    async fn on_frame(
+        &mut self,
+        message: u8,
+        body: &[u8],
+        read: Option<ReadText>,
+    ) -> Result<(), Halt> {
         if self.state.skipping && !matches!(message, tag::SYNC | tag::TERMINATE) {
             return if is_known(message) {
                 Ok(())
@@ -130,7 +141,7 @@ impl Session {
             self.say_waiting_command();
         }
         match message {
-            tag::QUERY => self.on_query(body).await,
+            tag::QUERY => self.on_query(body, read).await,
             tag::PARSE => self.on_parse(body).await,
             tag::BIND => self.on_bind(body).await,
             tag::DESCRIBE => self.on_describe(body).await,

@@ -159,15 +159,25 @@ pub struct Meaning {
     steps: Steps,
     shaped: Option<Shaped>,
     runs: Option<Runs>,
+    /// Whether settings have a say in it, if that is known.
+    reads_settings: Option<bool>,
 }
 
 impl Meaning {
+    /// The same, where it is known whether settings have a say in it.
+    pub fn reading_settings(self, reads_settings: bool) -> Meaning {
+        Meaning {
+            reads_settings: Some(reads_settings),
+            ..self
+        }
+    }
+
     /// That of an EXECUTE.
     pub fn execute(step: Step, runs: Runs) -> Meaning {
         Meaning {
             steps: smallvec![step],
-            shaped: None,
             runs: Some(runs),
+            ..Meaning::default()
         }
     }
 }
@@ -186,7 +196,7 @@ impl From<Shaped> for Meaning {
         Meaning {
             steps: shaped.step().into_iter().collect(),
             shaped: Some(shaped),
-            runs: None,
+            ..Meaning::default()
         }
     }
 }
@@ -378,7 +388,8 @@ impl Interner {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let (text, origin) = (key.0.clone(), key.2.clone());
         let counted = Counted::new(&self.held, sql.len());
-        let meaning = make().into();
+        let meaning: Meaning = make().into();
+        let known = meaning.reads_settings;
         let mut prepared = Prepared::new(
             id,
             text,
@@ -388,7 +399,8 @@ impl Interner {
             Some(counted),
         );
         prepared.described_in.set(epoch);
-        prepared.reads_settings = prepared.origin != Origin::Query && reads_settings(sql, strings);
+        let reads = || prepared.origin != Origin::Query && reads_settings(sql, strings);
+        prepared.reads_settings = known.unwrap_or_else(reads);
         let prepared = Rc::new(prepared);
         if prepared.origin == Origin::Query {
             if sql.len() > LARGE {
@@ -455,6 +467,7 @@ impl Interner {
             steps: statement.steps.clone(),
             shaped: statement.shaped.clone(),
             runs: statement.runs.clone(),
+            reads_settings: None,
         };
         let new = Prepared {
             base: statement.base,
@@ -485,6 +498,7 @@ impl Interner {
             steps: statement.steps.clone(),
             shaped: statement.shaped.clone(),
             runs: statement.runs.clone(),
+            reads_settings: None,
         };
         Rc::new(Prepared {
             given: Some(name.into()),

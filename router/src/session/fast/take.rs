@@ -4,6 +4,7 @@ use crate::config::LogStatements;
 use crate::model::DatabaseModel;
 use crate::session::Session;
 use crate::session::knowledge::Knowledge;
+use crate::session::large::{LARGE, SHAPED};
 use crate::session::time::asks_no_time;
 use crate::statements::names::Prepared;
 use crate::statements::shapes::{Entry, Known};
@@ -119,6 +120,9 @@ impl Session {
         if sql.len() + HEADER + 1 != length || self.topology.check_text(sql).is_err() {
             return None;
         }
+        if sql.len() > SHAPED {
+            return None;
+        }
         let shaped = self.core.shapes.known(sql, self.standard_strings())?;
         if !shaped.entry.step().is_some_and(Step::only_reads)
             || self.text_runs_code_unseen(sql, &shaped)
@@ -174,6 +178,8 @@ impl Session {
         let context = self.planning_context();
         let segment = Segment::read(&self.client.input()[..length])?;
         let (statement, needs) = match &segment.parse {
+            // It is read beside the loop first.
+            Some(parse) if parse.sql.len() > LARGE => return None,
             Some(parse) => {
                 self.topology.check_text(parse.sql).ok()?;
                 self.check_room(parse.name, parse.sql).ok()?;

@@ -6,6 +6,7 @@ mod script;
 pub(super) mod named;
 
 use super::dispatch::Dispatch;
+use super::large::ReadText;
 use super::process;
 use super::repeat::Again;
 use super::rules::RuleStage;
@@ -36,12 +37,19 @@ async fn let_others_run(at: usize) {
 }
 
 impl Session {
-    pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), Halt> {
+    /// A simple query. `read` is its statement, if its text was read before.
+    pub(super) async fn on_query(
+        &mut self,
+        body: &[u8],
+        read: Option<ReadText>,
+    ) -> Result<(), Halt> {
         let sql = frontend::query(body).map_err(malformed)?;
         self.end_pipeline().await?;
         self.topology.check_text(sql)?;
         self.log_statement(sql);
-        let statement = self.queried(sql);
+        let strings = self.standard_strings();
+        let read = read.and_then(|read| read.read_with(strings));
+        let statement = read.unwrap_or_else(|| self.queried(sql));
         let mut statement = self.told_query(&statement)?.unwrap_or(statement);
         self.heed_named_settings(&statement);
         // A transaction can be ended whatever is known of the definitions.

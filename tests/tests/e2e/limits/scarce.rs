@@ -41,6 +41,26 @@ fn nobody_fills_the_log_or_writes_lines_of_his_own() {
     bystander.noticed_nothing();
 }
 
+// A stranger found it: a text of 20 MB held up everybody on its core for seconds.
+#[test]
+fn whoever_sends_a_large_text_holds_up_nobody_else() {
+    let stage = Stage::with("[listen]\nport = @port@\nworkers = 1");
+    let bystander = stage.bystander();
+    // The server sees that it is no SQL at the third word.
+    let sql = format!("SELECT 1{}", " 1".repeat(4 << 20));
+    let mut wire = stage.wire();
+    let parsed = [message::parse("", &sql, &[]), message::sync()].concat();
+    for request in [message::query(&sql), parsed] {
+        bystander.longest_wait();
+        let begun = Instant::now();
+        assert_eq!(state(&mut wire, &request), "42601");
+        let (took, waited) = (begun.elapsed(), bystander.longest_wait());
+        println!("{took:?}, of which the bystander waited {waited:?}");
+        assert!(waited * 2 < took, "{took:?}: {waited:?}");
+    }
+    bystander.noticed_nothing();
+}
+
 // R13
 #[test]
 fn without_descriptors_it_waits_and_whoever_is_connected_is_served() {

@@ -5,7 +5,7 @@ use mothership_tests::{Endpoint, Folder, Frame, Router, Shards, Wire};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Every answer and every wait of these tests ends within it.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -124,6 +124,8 @@ pub fn last_words(wire: &mut Wire) -> Option<Frame> {
 /// One of many sessions of the same router: every answer must be right.
 pub struct Bystander {
     asked: Arc<AtomicU64>,
+    /// The longest wait for an answer since somebody has looked, in microseconds.
+    longest: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -131,21 +133,27 @@ pub struct Bystander {
 impl Bystander {
     fn begin(endpoint: Endpoint) -> Bystander {
         let asked = Arc::<AtomicU64>::default();
+        let longest = Arc::<AtomicU64>::default();
         let stop = Arc::<AtomicBool>::default();
         let (count, ends) = (Arc::clone(&asked), Arc::clone(&stop));
+        let wait = Arc::clone(&longest);
         let thread = std::thread::spawn(move || {
             let mut wire = Wire::login(&endpoint);
             while !ends.load(Ordering::Relaxed) {
                 let n = count.load(Ordering::Relaxed);
+                let begun = Instant::now();
                 assert_eq!(
                     wire.rows(&format!("SELECT {n} + 1")),
                     [[(n + 1).to_string()]]
                 );
+                let waited = u64::try_from(begun.elapsed().as_micros()).unwrap();
+                wait.fetch_max(waited, Ordering::Relaxed);
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
         Bystander {
             asked,
+            longest,
             stop,
             thread: Some(thread),
         }
@@ -160,6 +168,12 @@ impl Bystander {
             self.asked.load(Ordering::Relaxed) > before + 1
         });
         assert!(asked, "the bystander waits");
+    }
+
+    /// The longest wait for an answer since this was last asked, that of now included.
+    pub fn longest_wait(&self) -> Duration {
+        self.goes_on();
+        Duration::from_micros(self.longest.swap(0, Ordering::Relaxed))
     }
 
     /// It noticed nothing, from the beginning until now.
