@@ -113,12 +113,13 @@ pub fn body_may_leave(code: &str, is_sql: bool) -> bool {
 }
 
 fn leaves(code: &str, is_body: bool) -> bool {
-    const RUNS: [&str; 5] = [
+    const RUNS: [&str; 6] = [
         "pg_settings",
         "ts_stat",
         "ts_rewrite",
         "connectby",
         "setseed",
+        "pg_replication_origin_session_setup",
     ];
     let lower = code.to_ascii_lowercase();
     let mut all = words(&lower).peekable();
@@ -205,7 +206,7 @@ impl Seen {
         let (mut begins, mut behind_dot) = (true, false);
         loop {
             while let Some(token) = c.peek() {
-                self.lasts |= begins && statement_lasts(c.clone());
+                self.lasts |= begins && statement_lasts(c.clone(), self.is_body);
                 let in_body = self.is_body || depth > 0;
                 self.makes |= begins && in_body && statement_makes(c.clone());
                 begins = self.look_at(&mut c, token, behind_dot, depth);
@@ -237,7 +238,7 @@ impl Seen {
         let is_called = c.sees_kind(Kind::LParen) || behind_dot && acts_as_field(name);
         if is_called {
             match special(name) {
-                Some(Trait::SetConfig) => self.lasts |= !is_local(c.clone()),
+                Some(Trait::SetConfig) => self.lasts |= !is_local(c.clone(), self.is_body),
                 Some(Trait::Seed) => self.lasts = true,
                 Some(Trait::LockSession) => self.locks = true,
                 Some(Trait::UnlockSession) => self.unlocks = true,
@@ -253,17 +254,45 @@ impl Seen {
     }
 }
 
-/// Whether what a statement does, by the words that it begins with, lasts longer than its transaction.
-fn statement_lasts(mut c: Cursor<'_>) -> bool {
+/// Settings by which no statement is read, analysed or planned: what code sets for a transaction of these, and of settings
+/// with a dot in their names, concerns nobody else. Any other one would be in the statements that clients share on a server
+/// connection, and in how the router reads what comes next.
+const CONCERNS_NOBODY: [&str; 8] = [
+    "client_min_messages",
+    "deadlock_timeout",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "log_min_messages",
+    "statement_timeout",
+    "synchronous_commit",
+    "transaction_timeout",
+];
+
+fn concerns_nobody(setting: &[u8]) -> bool {
+    let is_one = |name: &&str| setting.eq_ignore_ascii_case(name.as_bytes());
+    setting.contains(&b'.') || CONCERNS_NOBODY.iter().any(|name| is_one(&name))
+}
+
+/// Whether what a statement does, by the words that it begins with, lasts longer than its transaction, or, in a body,
+/// concerns others in it.
+fn statement_lasts(mut c: Cursor<'_>, is_body: bool) -> bool {
     let names_something = |c: &Cursor<'_>| {
         c.sees_kind(Kind::Word) || c.sees_kind(Kind::QuotedIdent) || c.sees_kind(Kind::String)
     };
     if c.eat("set") {
         // `local.x` is a setting of the user's, as `a.x` is.
         let mut behind = c.clone();
+        let is_local = behind.sees("local");
         let stays =
             !behind.eat_any(&["local", "constraints", "transaction"]) || behind.sees("seed");
-        return names_something(&c) && (stays || behind.sees_kind(Kind::Dot));
+        let concerns = || {
+            let mut name = behind.clone();
+            let setting = name.name();
+            let is_alone = setting.is_some_and(|setting| concerns_nobody(setting.as_bytes()));
+            !is_alone && !name.sees_kind(Kind::Dot)
+        };
+        let stays = stays || behind.sees_kind(Kind::Dot) || is_body && is_local && concerns();
+        return names_something(&c) && stays;
     }
     // Statements of other clients may be prepared on the same connection.
     if c.eat_any(&[
@@ -309,15 +338,17 @@ fn has(mut c: Cursor<'_>, words: &[&str]) -> bool {
     }
 }
 
-/// Whether the last argument of a call of set_config is TRUE, and its first is no seed, which no rollback takes away. The
-/// cursor stands at its parenthesis.
-fn is_local(mut c: Cursor<'_>) -> bool {
+/// Whether the last argument of a call of set_config is TRUE, and its first is no seed, which no rollback takes away; in a
+/// body one that concerns nobody else. The cursor stands at its parenthesis.
+fn is_local(mut c: Cursor<'_>, is_body: bool) -> bool {
     let Some(inside) = c.group() else {
         return false;
     };
     let mut c = Cursor::new(inside.of(c.sql()), true);
     let name = c.clone().string();
-    if name.is_none_or(|name| name.as_bytes().eq_ignore_ascii_case(b"seed")) {
+    let stays =
+        |name: &[u8]| name.eq_ignore_ascii_case(b"seed") || is_body && !concerns_nobody(name);
+    if name.is_none_or(|name| stays(name.as_bytes())) {
         return false;
     }
     let (mut last, mut before) = (None, None);
@@ -428,6 +459,18 @@ mod tests {
                 true,
             ),
             ("BEGIN create_it := 1; END", false, false),
+            ("BEGIN SET LOCAL datestyle = 'ISO, DMY'; END", false, true),
+            ("BEGIN SET LOCAL ROLE bob; END", false, true),
+            (
+                "BEGIN SET LOCAL \"app\".\"tenant\" = 'a'; END",
+                false,
+                false,
+            ),
+            ("BEGIN SET LOCAL lock_timeout = '1s'; END", false, false),
+            ("BEGIN SET LOCAL local.x = 'a'; END", false, false),
+            ("BEGIN SET TRANSACTION READ ONLY; END", false, false),
+            ("SELECT set_config('TimeZone', 'UTC', true)", true, true),
+            ("SELECT set_config('app.tenant', $1, true)", true, false),
         ];
         for (body, is_sql, expected) in cases {
             assert_eq!(body_may_leave(body, is_sql), expected, "{body}");

@@ -8,7 +8,7 @@
 -- (BEGIN ATOMIC) is not printed, which would wait for who has locked a table of it: pg_depend says all that it names.
 -- PostgreSQL looks for functions of pg_temp by qualified names only: of those the schemas are the names.
 WITH RECURSIVE
-stateful AS (SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND p.proname::text COLLATE "C" ~ '^(set_config|setseed|pg_(try_)?advisory_(lock|unlock).*|(query|cursor|table|schema|database)_to_xml.*|ts_stat|ts_rewrite|brin_summarize.*|(array|domain|multirange|range|record)_(in|recv)|pg_input_.*|pg_restore_attribute_stats|satisfies_hash_partition)$'),
+stateful AS (SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.oid < 16384 AND p.proname::text COLLATE "C" ~ '^(set_config|setseed|pg_replication_origin_session_setup|pg_(try_)?advisory_(lock|unlock).*|(query|cursor|table|schema|database)_to_xml.*|ts_stat|ts_rewrite|brin_summarize.*|(array|domain|multirange|range|record)_(in|recv)|pg_input_.*|pg_restore_attribute_stats|satisfies_hash_partition)$'),
 marks AS (SELECT ':(funcid|opfuncid|aggfnoid|winfnoid) (' || pg_catalog.string_agg(oid::text, '|') || ')\M|:relid ' || 'pg_catalog.pg_settings'::pg_catalog.regclass::oid::text || '\M' AS mark FROM stateful),
 texts AS (SELECT f.oid, f.lanname, pg_catalog.length(f.body) AS size,
     CASE WHEN pg_catalog.length(f.body) <= 32768 THEN pg_catalog.lower(pg_catalog.lower(f.body COLLATE "C") COLLATE "default") END AS body

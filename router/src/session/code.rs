@@ -172,7 +172,18 @@ impl Session {
             _ => false,
         });
         let runs = statement.runs.as_ref();
-        body || sets(statement) || runs.is_some_and(|runs| sets(&runs.body))
+        // Code that was opened, or put off, runs now.
+        let late = self.state.marks.asked.is_some() && statement.steps.iter().any(Step::runs_late);
+        late || body || sets(statement) || runs.is_some_and(|runs| sets(&runs.body))
+    }
+
+    /// An Execute runs what was bound before, perhaps long ago, or only a part of it: it may change settings as the Bind
+    /// may have.
+    pub(super) fn mind_execute(&mut self, statement: &Prepared) {
+        let has_run = self.state.marks.asked.is_some();
+        if has_run && (self.runs_code_unseen(statement) || self.sets_out_of_sight(statement)) {
+            self.run_unfollowed(statement);
+        }
     }
 
     /// The statement at hand may change settings in a way that is not followed.

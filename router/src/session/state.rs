@@ -533,7 +533,8 @@ impl State {
         if self.block == Block::None && !is_pinned {
             // What was set for the transaction has ended with it.
             self.marks.forget_unfollowed();
-        } else if self.marks.found_in_block {
+        } else if self.marks.found_in_block || self.runs_unseen && self.marks.asked.is_some() {
+            // Deferred triggers run with COMMIT.
             self.marks.unfollowed = Unfollowed::Before;
         }
         self.marks.found_in_block &= self.block != Block::None;

@@ -9,6 +9,7 @@ use crate::defaults::{self, Begins};
 use crate::log::client_text;
 use crate::statements::reported_parameters::ReportedParameters;
 use crate::statements::settings::{Settings, Value};
+use crate::statements::step::refusal;
 use mothership_pool::connection::{Parameters, remember};
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::report::{Report, sqlstate};
@@ -71,6 +72,14 @@ impl Session {
                 return None;
             }
             Err(_) => return None,
+        }
+        // A role or a database may say it, and the startup packet by a name of its own.
+        let encoding = self.state.told.value(b"client_encoding");
+        let encoding = encoding.map(String::from_utf8_lossy);
+        let refused = encoding.and_then(|name| refusal("client_encoding", &name));
+        if let Some(report) = refused {
+            self.leave(super::End::Told(report.into_fatal())).await;
+            return None;
         }
         self.login.note_temporary(&mut self.state);
         self.note_rests();

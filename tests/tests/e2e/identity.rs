@@ -1,9 +1,9 @@
 //! What is a client's own stays its own where clients share connections and prepared statements: the values of its
 //! settings, however they were written, and what its statements meant by them.
 
-use crate::shards::stage::{LIMIT, Stage, extended, one, say, send};
+use crate::shards::stage::{LIMIT, Stage, extended, one, say, segment, send};
 use mothership_tests::endpoint::{Served, endpoint_listening};
-use mothership_tests::message::{self, Format};
+use mothership_tests::message::{self, Format, V3_0};
 use mothership_tests::{Endpoint, Frame, Wire, poll_until};
 
 /// A router of one core that pools one database, so that clients share all that they may.
@@ -619,6 +619,96 @@ fn what_code_behind_names_leaves_reaches_nobody_else() {
             assert_eq!(answer[0], "CommandComplete INSERT 0 1");
         }
     }
+}
+
+// A stranger found it: what a function set for its transaction was in the statement that others shared, and the router read
+// the text behind it as before.
+#[test]
+fn what_code_sets_for_a_transaction_reaches_nobody_else() {
+    let served = pooled(2);
+    served.shards.sql(
+        0,
+        "CREATE FUNCTION sets_date() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN SET LOCAL datestyle = 'ISO, DMY'; RETURN 1; END $$; \
+         CREATE FUNCTION configures_date() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM set_config('datestyle', 'ISO, DMY', true); RETURN 1; END $$; \
+         CREATE FUNCTION reads_otherwise() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN SET LOCAL standard_conforming_strings = off; RETURN 1; END $$; \
+         CREATE FUNCTION waits_less() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN SET LOCAL lock_timeout = '1s'; PERFORM set_config('app.tenant', 'a', true); RETURN 1; END $$; \
+         CREATE FUNCTION has_origin() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_replication_origin_session_setup('unseen'); RETURN 1; END $$; \
+         SELECT 1 FROM pg_replication_origin_create('unseen')",
+    );
+    let text = "SELECT '01/02/2020'::date::text";
+    let prepared = |wire: &mut Wire| {
+        let name = "dated";
+        let bind = message::bind("", name, Format::Text, &[], Format::Text);
+        let run = [message::execute("", 0), message::sync()].concat();
+        let asked = [message::parse(name, text, &[]), bind, run];
+        send(wire, &asked).join(" ")
+    };
+    for sets in ["SELECT sets_date()", "SELECT configures_date()"] {
+        let (mut client, mut other) = (Wire::login(&served), Wire::login(&served));
+        say(&mut client, "BEGIN");
+        assert_eq!(one(&mut client, sets), "1");
+        prepared(&mut client);
+        say(&mut client, "COMMIT");
+        assert!(prepared(&mut other).contains("2020-01-02"), "{sets}");
+    }
+    let left = "SELECT coalesce(current_setting('own.leak', true), ''), \
+        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242)";
+    for hidden in [
+        "set_config('own.leak', 'evil', false)",
+        "pg_advisory_lock(4242)",
+    ] {
+        let mut client = Wire::login(&served);
+        let hides = format!("SELECT '\\'' , {hidden} --'");
+        let pipeline = [
+            "BEGIN",
+            "SELECT reads_otherwise()",
+            hides.as_str(),
+            "COMMIT",
+        ];
+        send(&mut client, &segment(pipeline));
+        drop(client);
+        let mut others = [Wire::login(&served), Wire::login(&served)];
+        let is_clean = || {
+            others.iter_mut().for_each(|wire| drop(say(wire, "BEGIN")));
+            let seen: Vec<_> = others.iter_mut().map(|wire| wire.rows(left)).collect();
+            others.iter_mut().for_each(|wire| drop(say(wire, "COMMIT")));
+            seen.iter().all(|rows| *rows == [["", "0"]])
+        };
+        assert!(poll_until(LIMIT, is_clean), "{hidden}");
+    }
+    let mut client = Wire::login(&served);
+    assert_eq!(one(&mut client, "SELECT has_origin()"), "1");
+    drop(client);
+    let mut others = [Wire::login(&served), Wire::login(&served)];
+    for wire in &mut others {
+        say(wire, "BEGIN");
+    }
+    for wire in &mut others {
+        let origin = "SELECT pg_replication_origin_session_is_setup()";
+        assert_eq!(one(wire, origin), "f");
+    }
+    served
+        .shards
+        .sql(0, "SELECT 1 FROM pg_replication_origin_drop('unseen')");
+}
+
+#[test]
+fn a_database_that_begins_with_an_unsafe_encoding_lets_nobody_in() {
+    let served = pooled(1);
+    let database = served.shards.endpoint(0).database;
+    let alter = format!("ALTER DATABASE {database} SET client_encoding = 'SJIS'");
+    served.shards.sql(0, &alter);
+    let mut wire = Wire::connect(served.port);
+    let refused = wire.try_login(&served, V3_0, &[]).unwrap_err();
+    assert_eq!(refused.sqlstate(), "0A000");
+    // Who says another one is let in.
+    let mut wire = Wire::login_with(&served, &[("client_encoding", "UTF8")]);
+    assert_eq!(one(&mut wire, "SELECT 1"), "1");
 }
 
 #[test]

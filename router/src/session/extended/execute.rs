@@ -76,6 +76,7 @@ impl Session {
         self.state
             .check_meant(portal.executes.as_ref().unwrap_or(statement))?;
         self.warn_pipelined(statement).await?;
+        self.mind_execute(&portal.statement);
         self.state.marks.awaited |= self.state.marks.unfollowed == Unfollowed::Now
             || statement
                 .steps
@@ -186,6 +187,7 @@ impl Session {
         self.look_for_name(name).await?;
         let open = self.state.portals.get(name);
         let writes = !open.is_some_and(Open::is_kept);
+        let has_run = self.state.marks.asked.is_some();
         let shard = match open.and_then(Open::shard) {
             // The server that has it may not be the one that failed.
             Some(_) if self.state.block.status() == backend::TxStatus::Failed => {
@@ -195,6 +197,11 @@ impl Session {
             None => self.servers.shard_of_unknown(&self.topology),
         };
         self.join_segment(Some(shard), writes).await?;
+        if has_run && self.known.model.is_some() {
+            // Its query may be code that is not followed.
+            self.state.run_unfollowed();
+            self.state.marks.awaited = true;
+        }
         let at = self.attach(shard).await?;
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.in_segment = true;

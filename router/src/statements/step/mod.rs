@@ -99,6 +99,15 @@ pub enum CodeEffects {
 }
 
 impl Step {
+    /// Whether it runs code that was opened or put off before it: the query of a cursor, deferred triggers.
+    pub fn runs_late(&self) -> bool {
+        match &self.kind {
+            Kind::Cursor(_) => true,
+            Kind::SetTransaction(text) => text.starts_with("SET CONSTRAINTS"),
+            _ => false,
+        }
+    }
+
     /// Whether the planner may need the catalog as it is afterwards. It knows no temporary objects.
     pub fn redefines(&self) -> bool {
         let keeps = self.moves_sequence && !self.locks_sequence;

@@ -2,6 +2,7 @@
 
 use super::stage::{Stage, extended, keys_of, one, say, segment, send};
 use mothership_tests::Wire;
+use mothership_tests::message::{self, Format};
 
 const DECLARED: &str = r#"
 [[table]]
@@ -529,4 +530,86 @@ fn a_setting_that_is_named_later_is_asked_for_then() {
             assert_eq!(one(&mut wire, &count), "12", "{local} {begin} {piped}");
         }
     }
+}
+
+// A stranger found it: who opened a cursor over such a function saw the rows of another tenant behind FETCH.
+#[test]
+fn what_code_sets_that_runs_late_holds_on_every_shard() {
+    let (stage, role) = tenants();
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE FUNCTION be_late() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM set_config('app.tenant', 'b', NEW.here); RETURN NEW; END $$",
+        "CREATE TABLE late (here bool)",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION be_late()",
+        "CREATE TABLE turns (n int, tenant text)",
+        "INSERT INTO turns VALUES (1, 'a'), (2, 'b')",
+        &format!("GRANT ALL ON late, turns TO {role}"),
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    let begun = || {
+        let mut wire = stage.wire();
+        say(&mut wire, &format!("SET ROLE {role}"));
+        say(&mut wire, "SET app.tenant = 'a'");
+        say(&mut wire, "BEGIN");
+        wire
+    };
+    for (opens, runs, after) in [
+        ("DECLARE c CURSOR FOR SELECT be_here('b')", "FETCH c", "a6"),
+        ("DECLARE c CURSOR FOR SELECT be_here('b')", "MOVE c", "a6"),
+        ("DECLARE c CURSOR FOR SELECT be('b')", "FETCH ALL c", "b6"),
+        (
+            "INSERT INTO late VALUES (true)",
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            "a6",
+        ),
+        (
+            "INSERT INTO late VALUES (false)",
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            "b6",
+        ),
+    ] {
+        let mut wire = begun();
+        let told = say(&mut wire, opens);
+        assert!(!told[0].starts_with("Error"), "{opens}: {told:?}");
+        // SET CONSTRAINTS runs on all servers of a transaction, and nobody says where there was a trigger.
+        let is_everywhere = runs.starts_with("SET CONSTRAINTS");
+        if !is_everywhere {
+            assert_eq!(seen(&mut wire), "a6", "{opens}");
+        }
+        let told = say(&mut wire, runs);
+        assert!(!told[0].starts_with("Error"), "{runs}: {told:?}");
+        assert_eq!(seen(&mut wire), "b6", "{opens}; {runs}");
+        assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete COMMIT");
+        assert_eq!(seen(&mut wire), after, "{opens}; {runs}; COMMIT");
+    }
+    // A portal that is executed later, and one in two parts.
+    let opened = |sql: &str| {
+        let bind = message::bind("p", "", Format::Text, &[], Format::Text);
+        [message::parse("", sql, &[]), bind, message::sync()]
+    };
+    let execute = |rows: u32| [message::execute("p", rows), message::sync()];
+    let mut wire = begun();
+    send(&mut wire, &opened("SELECT be_here('b')"));
+    assert_eq!(seen(&mut wire), "a6");
+    send(&mut wire, &execute(0));
+    assert_eq!(seen(&mut wire), "b6");
+    let mut wire = begun();
+    send(
+        &mut wire,
+        &opened("SELECT be_here(tenant) FROM turns ORDER BY n"),
+    );
+    for shows in ["a6", "b6"] {
+        send(&mut wire, &execute(1));
+        assert_eq!(seen(&mut wire), shows);
+    }
+    // A deferred trigger at the end of a pipeline.
+    let mut wire = begun();
+    say(&mut wire, "ROLLBACK");
+    let pipeline = segment(["BEGIN", "INSERT INTO late VALUES (false)", "COMMIT"]);
+    send(&mut wire, &pipeline);
+    assert_eq!(seen(&mut wire), "b6");
 }
