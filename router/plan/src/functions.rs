@@ -79,13 +79,41 @@ pub fn is_opaque(name: &str) -> bool {
 /// Whether a built-in function answers about one server, changes it or leaves something there. Hidden in code of users it
 /// would do so on each shard for itself.
 pub fn is_of_one_server(name: &str) -> bool {
-    // What a client sets is set on all of its servers.
-    const ALIKE: [&str; 3] = ["age", "current_setting", "pg_column_compression"];
+    // What a client sets is set on all of its servers, and roles are members of each other on all.
+    const ALIKE: [&str; 4] = [
+        "age",
+        "current_setting",
+        "pg_column_compression",
+        "pg_has_role",
+    ];
+    if ALIKE.contains(&name) || HARMLESS.contains(&name) || VALUE.contains(&name) {
+        return false;
+    }
     match special(name.as_bytes()) {
-        None | Some(Trait::Value | Trait::Opaque) => false,
-        Some(_) => !(ALIKE.contains(&name) || HARMLESS.contains(&name)),
+        Some(Trait::Value | Trait::Opaque) => false,
+        Some(_) => true,
+        // The catalogs of a server, and what looks into them: the home shard has tables that others do not have.
+        None => {
+            MORE_SERVER.contains(&name)
+                || matches!(name, "regclass" | "information_schema")
+                || name.starts_with("pg_") && !OF_PLPGSQL.contains(&name)
+        }
     }
 }
+
+/// Words of PL/pgSQL, the schema of PostgreSQL's own functions, and what is the same wherever a function runs.
+const OF_PLPGSQL: [&str; 10] = [
+    "pg_catalog",
+    "pg_context",
+    "pg_datatype_name",
+    "pg_exception_context",
+    "pg_exception_detail",
+    "pg_exception_hint",
+    "pg_routine_oid",
+    "pg_temp",
+    "pg_toast",
+    "pg_trigger_depth",
+];
 
 fn builtin(name: &str) -> Call {
     if TIME.contains(&name) {

@@ -318,6 +318,10 @@ reasons! {
     ReferenceWrite = "reference-write-differs", "0A000",
         "this write of a reference table could give different rows on different shards",
         "Use constants and parameters instead of volatile functions, subqueries and LIMIT; sequences fill columns of INSERT ... VALUES.";
+    /// What each shard has of its own decides what is written on several.
+    SystemColumn = "system-column", "0A000",
+        "a write on several shards names a system column or looks up an object by its name, and each shard has its own",
+        "Name rows by their keys: the server where a row is has its ctid and xmin.";
     /// A trigger that is not proven to stay with its row.
     Trigger = "trigger-unproven", "0A000",
         "a trigger of a sharded or reference table may touch other tables or change the shard key",

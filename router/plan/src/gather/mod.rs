@@ -538,7 +538,7 @@ pub(super) const TEXT: u32 = 25;
 pub(super) const BOOL: u32 = 16;
 
 /// The columns that belong to one server's copy of a row.
-const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
+pub(super) const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
 
 /// The first part of the names of our CTEs.
 const CTE: &str = "__mothership_g";
@@ -864,7 +864,9 @@ fn speaks_plainly(parsed: &Parsed, analysis: &Analysis<'_>, kept: usize) -> bool
             let only = name == "only"
                 && !matches!(at.checked_sub(1).map(word).as_deref(), Some("row" | "rows"));
             let lost = only && has_children(analysis);
-            !lost && !name.starts_with(CTE) && !SYSTEM_COLUMNS.contains(&&*name)
+            // Values that were gathered are not stored as those of the table are.
+            let is_of_table = SYSTEM_COLUMNS.contains(&&*name) || name == "pg_column_size";
+            !lost && !name.starts_with(CTE) && !is_of_table
         })
 }
 

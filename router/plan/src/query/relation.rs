@@ -13,6 +13,7 @@ use crate::functions::Call;
 use crate::gather::notes::{Computed, View};
 use crate::names::{Place, Resolved};
 use crate::parse;
+use crate::reached::leads_off;
 use crate::refuse::{Reason, Refusal};
 use crate::scope::{Analysis, ColumnInfo, Instance, Link, Locks, Source, StatementFindings};
 use mothership_catalog::{Persistence, Relation, RelationKind};
@@ -132,6 +133,7 @@ impl<'n> Analysis<'n> {
             self.names
                 .mentions_known(&policy.expression.replace(relation.name.name.as_str(), ""))
                 || policy.expression.to_ascii_lowercase().contains("select")
+                || leads_off(self.names.code_reach(&policy.expression), place)
         };
         match place {
             Place::Home if !self.names.anything_declared() => Ok(()),

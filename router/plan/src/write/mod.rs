@@ -26,12 +26,13 @@ use std::sync::Arc;
 use sqlparser::ast::{
     Expr, Ident, Insert, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor, Update,
 };
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::decide::{finish, finish_from, keyed_by, on_one_shard};
 use crate::functions::Call;
 use crate::gather::within::{NestedWrite, has_query};
-use crate::gather::{self, Ending, Gather, Root, views};
-use crate::names::{Keyed, Names, folded};
+use crate::gather::{self, Ending, Gather, Root, SYSTEM_COLUMNS, views};
+use crate::names::{Keyed, Names, fold, folded};
 use crate::parens;
 use crate::parse::Parsed;
 use crate::query::{Ctes, Local};
@@ -80,6 +81,7 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
         Statement::Insert(_) => documents::computed((names, text, context), &parsed, why),
         _ => change::plan((names, text, context), &parsed, why),
     };
+    let is_of_one_shard = names_what_is_of_one_shard(&parsed.tokens);
     if let Some(plan) = crate::documents::write((names, text, context), &parsed, again, computed)? {
         return Ok(plan);
     }
@@ -87,8 +89,49 @@ pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result
     if merges && names.mentions_documents(text.to_cut()) {
         return refuse(Reason::DocumentsStatement);
     }
-    planned((names, text, context), parsed)
+    match planned((names, text, context), parsed)? {
+        Plan::Scatter(_) if is_of_one_shard => refuse(Reason::SystemColumn),
+        plan => Ok(plan),
+    }
 }
+
+/// Whether a write has the name of a system column, or of a type whose values are numbers of one server's objects. What
+/// RETURNING shows of them decides nothing.
+fn names_what_is_of_one_shard(tokens: &[TokenWithSpan]) -> bool {
+    let mut depth = 0_usize;
+    for token in tokens {
+        match &token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            Token::Word(word) => {
+                let name = fold(&word.value, word.quote_style.is_some());
+                if depth == 0 && word.quote_style.is_none() && name == "returning" {
+                    return false;
+                }
+                if SYSTEM_COLUMNS.contains(&&*name) || OBJECT_TYPES.contains(&&*name) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// <https://www.postgresql.org/docs/current/datatype-oid.html>
+const OBJECT_TYPES: [&str; 11] = [
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+];
 
 fn planned(
     (names, text, context): (&Names<'_>, &Text<'_>, &PlanContext),

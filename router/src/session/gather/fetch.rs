@@ -220,6 +220,18 @@ impl Session {
         Ok(legs)
     }
 
+    /// Rows come and go in the encoding of the client. PostgreSQL reads U+00A6 back from EUC_JP as U+FFE4.
+    fn check_encoding(&self) -> Result<(), Halt> {
+        let told = |name: &[u8]| self.state.told.value(name);
+        let client = told(b"client_encoding");
+        if client != Some(b"EUC_JP") || client == told(b"server_encoding") {
+            return Ok(());
+        }
+        let detail =
+            "client_encoding is EUC_JP, from which not every character comes back as it was";
+        Err(refused(&Refusal::about(Reason::GatherDiffers, detail.to_owned())).into())
+    }
+
     /// Arrays and constants of views are handed over as texts: a session that has them written or read otherwise than
     /// PostgreSQL does of itself might get others back.
     fn check_texts(&self, work: &GatherWork) -> Result<(), Halt> {
@@ -271,6 +283,7 @@ impl Session {
         given: (&[u8], &[Value<'_>]),
         fetching: &mut Fetching,
     ) -> Result<(), Halt> {
+        self.check_encoding()?;
         let mut waves = Waves::new(&work.plan.fragments);
         let mut describes = legs.iter().any(|leg| leg.describes);
         while !waves.are_done() || describes {

@@ -213,3 +213,63 @@ fn copy_forces_fields_to_be_null_or_not() {
     };
     assert_eq!(sorted(&mut router), sorted(&mut direct));
 }
+
+// A stranger found it: copies of a reference table differed for good after such writes, and wrong rows were deleted.
+#[test]
+fn what_each_shard_has_of_its_own_decides_nothing() {
+    let (stage, _) = both();
+    let mut wire = stage.wire();
+    let role = format!("looker_{}", std::process::id());
+    for sql in [
+        "CREATE SCHEMA app",
+        "CREATE TABLE app.kinds (id int PRIMARY KEY, name text)",
+        "CREATE TABLE t (id int8 PRIMARY KEY, a int, b text)",
+        "CREATE TABLE home (id int)",
+        "INSERT INTO app.kinds VALUES (1, 'one'), (2, 'two')",
+        "INSERT INTO t (id, a, b) SELECT n, n, 'home' FROM generate_series(1, 9) n",
+        "CREATE FUNCTION is_there(name text) RETURNS bool LANGUAGE plpgsql STABLE AS \
+         $$ BEGIN RETURN to_regclass(name) IS NOT NULL; END $$",
+        "CREATE FUNCTION is_listed(name text) RETURNS bool LANGUAGE sql STABLE AS \
+         $$ SELECT EXISTS (SELECT FROM pg_class WHERE relname = name) $$",
+        "CREATE TABLE by (id int8 PRIMARY KEY, a int)",
+        "INSERT INTO by SELECT n, n FROM generate_series(1, 9) n",
+        &format!("CREATE ROLE {role}"),
+        &format!("GRANT ALL ON by TO {role}"),
+        "ALTER TABLE by ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY p ON by USING (to_regclass('home') IS NOT NULL)",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    for sql in [
+        "UPDATE app.kinds SET name = 'x' WHERE id = 1 AND xmin::text <> ''",
+        "DELETE FROM app.kinds WHERE ctid = '(0,1)'",
+        "UPDATE app.kinds SET name = tableoid::text",
+        "UPDATE app.kinds SET name = 'app.kinds'::regclass::oid::text",
+        "UPDATE app.kinds SET name = is_there('home')::text",
+        "INSERT INTO app.kinds VALUES (1, '') ON CONFLICT (id) DO UPDATE SET name = kinds.tableoid::text",
+        "DELETE FROM t WHERE ctid = '(0,1)'",
+        "DELETE FROM t WHERE NOT is_there(b)",
+        "SELECT id FROM t WHERE is_listed(b)",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    // RETURNING decides nothing, and a key leads to one server.
+    for sql in [
+        "UPDATE app.kinds SET name = 'x' WHERE id = 1 RETURNING xmin IS NULL",
+        "UPDATE t SET b = 'y' WHERE id = 5 AND xmin::text <> '' RETURNING id",
+    ] {
+        assert!(say(&mut wire, sql)[1].starts_with("DataRow"), "{sql}");
+    }
+    say(&mut wire, &format!("SET ROLE {role}"));
+    let told = say(&mut wire, "SELECT count(*) FROM by");
+    assert!(told[0].starts_with("Error 0A000"), "{told:?}");
+    say(&mut wire, "RESET ROLE");
+    // U+00A6 does not come back from this encoding.
+    say(&mut wire, "SET client_encoding = 'EUC_JP'");
+    let told = say(&mut wire, "SELECT b, count(*) FROM t GROUP BY b");
+    assert!(told[0].starts_with("Error 0A000"), "{told:?}");
+    say(&mut wire, &format!("DROP OWNED BY {role}"));
+    say(&mut wire, &format!("DROP ROLE {role}"));
+}
