@@ -28,10 +28,10 @@ pub trait HiddenEffect {
 pub struct Behind {
     /// With the schemas in which they are called so.
     functions: BTreeMap<String, BTreeSet<String>>,
-    /// Views, and tables with policies.
-    reads: BTreeSet<String>,
-    /// Relations whose triggers or constraints do it at every write.
-    writes: BTreeSet<String>,
+    /// Views, and tables with policies, with the schemas likewise.
+    reads: BTreeMap<String, BTreeSet<String>>,
+    /// Relations whose triggers or constraints do it at every write, likewise.
+    writes: BTreeMap<String, BTreeSet<String>>,
     /// Columns and their defaults, by relation.
     defaults: BTreeMap<String, Vec<(String, String)>>,
     /// Several relations have this name.
@@ -145,8 +145,9 @@ impl Behind {
     }
 
     fn size(&self) -> usize {
-        let functions = self.functions.values().map(BTreeSet::len);
-        functions.sum::<usize>() + self.reads.len() + self.writes.len() + self.defaults.len()
+        let names = self.functions.values().chain(self.reads.values());
+        let names = names.chain(self.writes.values()).map(BTreeSet::len);
+        names.sum::<usize>() + self.defaults.len()
     }
 
     /// Whether code that only reads does it by what it names.
@@ -156,7 +157,8 @@ impl Behind {
         }
         let words = texts.words(code);
         let named = |word: &String| {
-            self.names_function(word, &words, Code::Printed) || self.reads.contains(word)
+            let mut sets = [&self.functions, &self.reads].into_iter();
+            sets.any(|set| is_meant(set, word, &words, Code::Printed))
         };
         words.iter().any(named) || self.names_quoted(code, true)
     }
@@ -166,8 +168,8 @@ impl Behind {
             let lower = name.to_ascii_lowercase();
             lower == *name && words(&lower).next() == Some(lower.as_str())
         };
-        let reads = self.functions.keys().chain(&self.reads);
-        let writes = self.writes.iter().chain(self.defaults.keys());
+        let reads = self.functions.keys().chain(self.reads.keys());
+        let writes = self.writes.keys().chain(self.defaults.keys());
         let all = reads
             .map(|name| (name, true))
             .chain(writes.map(|name| (name, false)));
@@ -197,22 +199,10 @@ impl Behind {
         }
         let words = texts.words(code);
         let named = |word: &String| {
-            let mut sets = [&self.reads, &self.writes].into_iter();
-            self.names_function(word, &words, kind)
-                || sets.any(|set| set.contains(word))
-                || self.defaults.contains_key(word)
+            let mut sets = [&self.functions, &self.reads, &self.writes].into_iter();
+            sets.any(|set| is_meant(set, word, &words, kind)) || self.defaults.contains_key(word)
         };
         words.iter().any(named) || self.names_quoted(code, false)
-    }
-
-    /// Whether one of the words of code is the name of a function that does it.
-    fn names_function(&self, word: &str, words: &BTreeSet<String>, kind: Code) -> bool {
-        let is_named = |schema: &String| {
-            let lower = schema.to_ascii_lowercase();
-            types::words(&lower).next() != Some(&lower) || words.contains(&lower)
-        };
-        let schemas = self.functions.get(word);
-        schemas.is_some_and(|schemas| kind == Code::Body || schemas.iter().any(is_named))
     }
 
     fn look_at<'c>(
@@ -228,12 +218,12 @@ impl Behind {
             .iter()
             .chain(policies.map(|policy| &policy.expression));
         if codes.any(|code| is_in(code) || self.reads_by(texts, code)) {
-            self.reads.insert(name.clone());
+            note(&mut self.reads, &relation.name);
         }
         // Who only reads a view asks no default and fires no trigger of the tables below.
         let definition = relation.definition.as_ref();
         if definition.is_some_and(|code| self.mentions(texts, code, Code::Printed)) {
-            self.writes.insert(name.clone());
+            note(&mut self.writes, &relation.name);
         }
         let does = relation
             .triggers
@@ -243,16 +233,17 @@ impl Behind {
                 is_in(&check.expression) || self.mentions(texts, &check.expression, Code::Printed)
             });
         if does {
-            self.writes.insert(name.clone());
+            note(&mut self.writes, &relation.name);
         }
-        if self.writes.contains(name) {
+        let writes = self.writes.get(name);
+        if writes.is_some_and(|schemas| schemas.contains(&relation.name.schema)) {
             // What is written to these may go on to this one.
             let cascades = relation.foreign_keys.iter().filter(|key| key.cascades());
             let above = relation
                 .parent
                 .iter()
                 .chain(cascades.map(|key| &key.target));
-            self.writes.extend(above.map(|above| above.name.clone()));
+            above.for_each(|above| note(&mut self.writes, above));
         }
         for column in &relation.columns {
             let (DefaultKind::Stable(default)
@@ -281,18 +272,21 @@ impl Behind {
         self.size() == 0
     }
 
-    /// What a name in a statement stands for that does it, in words; defaults are not asked. It does not stand for a
-    /// function that is only in the schemas `apart`.
+    /// What a name in a statement stands for that does it, in words; defaults are not asked. It does not stand for what
+    /// is only in the schemas `apart`.
     pub fn by(&self, named: Named<'_>, writes: bool, apart: &BTreeSet<String>) -> Option<String> {
         let Some(name) = named.name else {
             return (!self.is_empty()).then(|| "a name that is not understood".into());
         };
-        let schemas = self.functions.get(name);
-        if named.is_called && schemas.is_some_and(|schemas| !schemas.is_subset(apart)) {
+        let has = |set: &BTreeMap<String, BTreeSet<String>>| {
+            let schemas = set.get(name);
+            schemas.is_some_and(|schemas| !schemas.is_subset(apart))
+        };
+        if named.is_called && has(&self.functions) {
             Some(format!("function {name}()"))
-        } else if self.reads.contains(name) {
+        } else if has(&self.reads) {
             Some(format!("view or policies of \"{name}\""))
-        } else if writes && self.writes.contains(name) {
+        } else if writes && has(&self.writes) {
             Some(format!("triggers or constraints of table \"{name}\""))
         } else {
             None
@@ -338,6 +332,26 @@ impl Behind {
         let lower = code.to_ascii_lowercase();
         words(&lower).any(|word| self.functions.contains_key(word)) || self.names_quoted(code, true)
     }
+}
+
+fn note(set: &mut BTreeMap<String, BTreeSet<String>>, name: &Name) {
+    let schemas = set.entry(name.name.clone()).or_default();
+    schemas.insert(name.schema.clone());
+}
+
+/// Whether one of the words of code is the name of something in a set.
+fn is_meant(
+    set: &BTreeMap<String, BTreeSet<String>>,
+    word: &str,
+    words: &BTreeSet<String>,
+    kind: Code,
+) -> bool {
+    let is_named = |schema: &String| {
+        let lower = schema.to_ascii_lowercase();
+        types::words(&lower).next() != Some(&lower) || words.contains(&lower)
+    };
+    let schemas = set.get(word);
+    schemas.is_some_and(|schemas| kind == Code::Body || schemas.iter().any(is_named))
 }
 
 /// Lets `see` have each name of a statement.

@@ -47,7 +47,7 @@ mod tests {
                 "c",
                 "SELECT current_setting('app.tenant') AS r, age(at) FROM t",
             ),
-            ("d", "SELECT r FROM a"),
+            ("d", "SELECT r FROM public.a"),
         ] {
             let mut view = Relation::table(Name::new("public", name));
             view.definition = Some(definition.into());

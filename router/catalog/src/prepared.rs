@@ -39,7 +39,7 @@ mod tests {
         let mut catalog = Catalog::default();
         for (name, definition) in [
             ("a", "SELECT statement FROM PG_Prepared_Statements"),
-            ("b", "SELECT * FROM a"),
+            ("b", "SELECT * FROM public.a"),
             ("c", "SELECT prepared FROM t"),
         ] {
             let mut view = Relation::table(Name::new("public", name));

@@ -1,8 +1,8 @@
-//! Functions and domains that an unqualified name cannot mean, because the search path has none of their schemas.
+//! Functions, domains and relations that an unqualified name cannot mean, because the search path has none of their schemas.
 //!
 //! A planner takes a name for whatever is called so, in any schema. That is always safe, because code may change the
 //! search path. But whoever owns a schema could then stop the statements of everybody else, with a function that is called
-//! `lower` and reads tables. So a statement that is refused is planned again, by a planner for which unqualified names mean
+//! `lower` and reads tables, or a table that is called `begin`, which is a word of all code. So a statement that is refused is planned again, by a planner for which unqualified names mean
 //! nothing in the schemas that are not on the search path ([`super::Planner::without`]). What is there counts only where
 //! the text has the name of the schema, too.
 //!
@@ -15,6 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::HashSet;
 use mothership_catalog::types::{may_name, words};
 use mothership_catalog::{Catalog, Function, FunctionKind, Name, TypeKind};
+use mothership_shardmap::ShardMap;
 
 use super::context::{PlanContext, Temporary};
 use super::names::{Names, Reach};
@@ -24,8 +25,9 @@ use super::names::{Names, Reach};
 pub(super) struct Apart {
     /// The schemas.
     schemas: Vec<String>,
-    /// The functions in them that may reach tables: by their own names, the places of their schemas and how far they reach.
-    functions: HashMap<String, Vec<(usize, Reach)>>,
+    /// What in them is a relation, or a function that may reach one: by its own name, the place of its schema and how far
+    /// it reaches.
+    reaching: HashMap<String, Vec<(usize, Reach)>>,
     /// How far functions of any schema may reach, by their own names.
     any: HashMap<String, Reach>,
     /// See [`Leading::functions`].
@@ -44,13 +46,19 @@ impl Named<'_> {
         self.schemas.is_empty()
     }
 
-    /// How far the functions called `word` may reach that are in these schemas.
+    /// Whether this is one of them.
+    pub(super) fn has(&self, schema: &str) -> bool {
+        let mut named = self.schemas.iter();
+        named.any(|at| self.apart.schemas[*at] == schema)
+    }
+
+    /// How far what is called `word` may reach in these schemas.
     pub(super) fn reach(&self, word: &str) -> Reach {
         if self.is_empty() {
             return Reach::Nothing;
         }
-        let functions = self.apart.functions.get(word).into_iter().flatten();
-        let named = functions.filter(|(schema, _)| self.schemas.contains(schema));
+        let reaching = self.apart.reaching.get(word).into_iter().flatten();
+        let named = reaching.filter(|(schema, _)| self.schemas.contains(schema));
         let reach = named.map(|(_, reach)| *reach).max();
         reach.unwrap_or(Reach::Nothing)
     }
@@ -59,10 +67,10 @@ impl Named<'_> {
 impl Apart {
     /// What is in these schemas. `names` are those of all schemas.
     pub(super) fn new(schemas: &BTreeSet<String>, names: &Names<'_>) -> Apart {
-        let mut functions: HashMap<String, Vec<(usize, Reach)>> = HashMap::new();
+        let mut reaching: HashMap<String, Vec<(usize, Reach)>> = HashMap::new();
         for (at, schema) in schemas.iter().enumerate() {
             for (name, reach) in names.reaching_in(schema) {
-                functions
+                reaching
                     .entry(name.to_owned())
                     .or_default()
                     .push((at, reach));
@@ -70,13 +78,13 @@ impl Apart {
         }
         Apart {
             schemas: schemas.iter().cloned().collect(),
-            functions,
+            reaching,
             any: names.all_reach().clone(),
             leading: names.leading().functions.clone(),
         }
     }
 
-    /// Whether an unqualified name may mean this function or domain.
+    /// Whether an unqualified name may mean this function, domain or relation.
     pub(super) fn may_mean(&self, name: &Name) -> bool {
         !self.schemas.contains(&name.schema) || !is_plain(&name.name)
     }
@@ -91,7 +99,12 @@ impl Apart {
         }
     }
 
-    /// Whether a text in lower case names a function in these schemas that may touch declared tables.
+    /// Whether an unqualified name may mean something in this schema.
+    pub(super) fn may_be_in(&self, schema: &str) -> bool {
+        !self.schemas.iter().any(|apart| apart == schema)
+    }
+
+    /// Whether a text in lower case names what may touch declared tables in these schemas.
     pub(super) fn is_mentioned(&self, lower: &str) -> bool {
         let named = self.named_in(lower);
         !named.is_empty() && words(lower).any(|word| named.reach(word) == Reach::Anything)
@@ -126,7 +139,7 @@ impl Apart {
 /// What decides which schemas are apart.
 #[derive(Debug)]
 pub(super) struct Leading {
-    /// The schemas that have functions or domains.
+    /// The schemas that have functions, domains or relations.
     schemas: BTreeSet<String>,
     /// The functions that may change the search path of what runs after them, in lower case without their schemas.
     functions: HashSet<String>,
@@ -134,11 +147,13 @@ pub(super) struct Leading {
 
 impl Leading {
     /// Reads all code of a catalog.
-    pub(super) fn of(catalog: &Catalog) -> Leading {
+    pub(super) fn of(catalog: &Catalog, map: &ShardMap) -> Leading {
         let types = catalog.types.iter();
         let domains = types.filter(|(_, info)| matches!(info.kind, TypeKind::Domain { .. }));
         let domains = domains.map(|(name, _)| name);
         let names = catalog.functions.keys().chain(domains);
+        let names = names.chain(catalog.relations.keys());
+        let declared = map.tables().map(|(schema, _, _)| schema.to_owned());
         let mut bodies = Vec::new();
         for (name, functions) in &catalog.functions {
             let of_name = functions.iter().map(|function| &function.body);
@@ -147,7 +162,10 @@ impl Leading {
             );
         }
         let mut leading = Leading {
-            schemas: names.map(|name| name.schema.clone()).collect(),
+            schemas: names
+                .map(|name| name.schema.clone())
+                .chain(declared)
+                .collect(),
             functions: HashSet::default(),
         };
         // Those that call one do so as well.
@@ -165,8 +183,8 @@ impl Leading {
         }
     }
 
-    /// The schemas whose functions and domains a statement can mean only by qualified names. Empty if its search path is
-    /// not certain, or may change while it runs.
+    /// The schemas in which a statement can mean something only by qualified names. Empty if its search path is not certain,
+    /// or may change while it runs.
     pub(super) fn apart(&self, sql: &str, context: &PlanContext) -> BTreeSet<String> {
         let others = self.schemas.iter();
         let others = others.filter(|schema| !context.search_path.contains(schema));

@@ -429,7 +429,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same planner where unqualified names mean no function or domain in these schemas.
+    /// The same planner where unqualified names mean nothing in these schemas.
     pub fn without(&self, schemas: &BTreeSet<String>) -> Planner<'a> {
         let mut names = self.names.without(schemas);
         names.moves_rows = self.names.moves_rows;
@@ -438,8 +438,8 @@ impl<'a> Planner<'a> {
         Planner { names }
     }
 
-    /// The schemas whose functions and domains the unqualified names of a statement do not mean. The planner without them
-    /// may understand what this one refuses. Empty if there are none, or the search path is not certain.
+    /// The schemas in which the unqualified names of a statement mean nothing. The planner without them may understand what
+    /// this one refuses. Empty if there are none, or the search path is not certain.
     pub fn not_meant(&self, sql: &str, context: &PlanContext) -> BTreeSet<String> {
         self.names.leading().apart(sql, context)
     }

@@ -22,7 +22,7 @@ use mothership_shardmap::TablePattern;
 use mothership_sql::keywords;
 use mothership_sql::lexer::{Kind, Lexer};
 
-use super::apart::{Apart, Leading, is_plain};
+use super::apart::{Apart, Leading, Named, is_plain};
 use super::context::PlanContext;
 use super::defines::changes_all_shards;
 use super::functions::{is_of_one_server, is_opaque};
@@ -213,6 +213,7 @@ impl<'a> Names<'a> {
             moves_rows: false,
         };
         let folded = catalog.relations.keys();
+        let folded = folded.filter(|name| names.apart.may_mean(name));
         names.relations = folded.map(|name| name.name.to_ascii_lowercase()).collect();
         let left = left(catalog, map, |root| placement_of(root, catalog, map));
         for relation in catalog.relations.values() {
@@ -222,13 +223,13 @@ impl<'a> Names<'a> {
                 names.key_gone.insert(relation.name.clone(), reason);
             }
             if key_gone.is_some() || relation.unread || !matches!(place, Place::Home) {
-                names.touch(&relation.name.name);
+                names.touch_if_meant(&relation.name);
             }
             names.places.insert(relation.name.clone(), place);
         }
-        for (_, name, placement) in map.tables() {
+        for (schema, name, placement) in map.tables() {
             if !matches!(placement, Placement::Home) {
-                names.touch(name);
+                names.touch_if_meant(&Name::new(schema, name));
             }
         }
         for pattern in pending.iter().filter(|pattern| pattern.is_exact()) {
@@ -245,6 +246,11 @@ impl<'a> Names<'a> {
             names.parts = Provable::new(catalog, &names.places);
         }
         names
+    }
+
+    /// What unqualified names do not mean is known from the names that they may mean in any schema.
+    fn touch_if_meant(&mut self, name: &Name) -> bool {
+        self.apart.may_mean(name) && self.touch(&name.name)
     }
 
     fn touch(&mut self, name: &str) -> bool {
@@ -277,7 +283,7 @@ impl<'a> Names<'a> {
                 if let Some(definition) = &relation.definition
                     && (self.mentions_known(definition) || runs_texts(definition))
                 {
-                    changed |= self.touch(&relation.name.name);
+                    changed |= self.touch_if_meant(&relation.name);
                 }
                 // Who reads a table asks its policies, wherever it lives.
                 let policies = relation.row_security.iter().flatten();
@@ -285,7 +291,7 @@ impl<'a> Names<'a> {
                     .into_iter()
                     .any(|policy| self.mentions_known(&policy.expression))
                 {
-                    changed |= self.touch(&relation.name.name);
+                    changed |= self.touch_if_meant(&relation.name);
                 }
             }
             for (name, functions) in &self.catalog.functions {
@@ -434,8 +440,11 @@ impl<'a> Names<'a> {
     /// Whether the text has a word that could lead to a declared table.
     pub fn mentions(&self, text: &str) -> bool {
         self.mentions_known(text)
-            || self.anything_declared
-                && words(&keywords::lower(text)).any(|word| self.matches_pattern(word))
+            || self.anything_declared && {
+                let lower = keywords::lower(text);
+                let named = self.apart.named_in(&lower);
+                words(&lower).any(|word| self.matches_pattern(word, &named))
+            }
     }
 
     /// The same of tables that are in the catalog or declared by their own names: for a text that can only name what is
@@ -467,9 +476,12 @@ impl<'a> Names<'a> {
         self.mentions_known(code) || makes() && self.mentions(code)
     }
 
-    fn matches_pattern(&self, word: &str) -> bool {
-        let schemas =
-            || std::iter::once("public").chain(self.catalog.schemas.iter().map(String::as_str));
+    fn matches_pattern(&self, word: &str, named: &Named<'_>) -> bool {
+        let is_meant = |schema: &&str| self.apart.may_be_in(schema) || named.has(schema);
+        let schemas = || {
+            let own = self.catalog.schemas.iter().map(String::as_str);
+            std::iter::once("public").chain(own.filter(is_meant))
+        };
         // A pattern on tables alone is what a word can match; the schema is left open.
         self.pending.iter().any(|one| {
             // The word was folded to lower case, the pattern was not.
@@ -479,12 +491,7 @@ impl<'a> Names<'a> {
             schemas().any(|schema| folded.matches(schema, word))
         }) || self.map.patterns().any(|(pattern, placement)| {
             !matches!(placement, Placement::Home)
-                && (pattern.matches("public", word)
-                    || self
-                        .catalog
-                        .schemas
-                        .iter()
-                        .any(|s| pattern.matches(s, word)))
+                && schemas().any(|schema| pattern.matches(schema, word))
         })
     }
 
@@ -521,11 +528,20 @@ impl<'a> Names<'a> {
         exact.into_iter().flatten().chain(all)
     }
 
-    /// How far the functions in a schema may reach that reach anything at all.
+    /// The relations in a schema, and the functions that may reach one, by their own names, and how far they reach.
     pub(super) fn reaching_in(&self, schema: &str) -> impl Iterator<Item = (&str, Reach)> {
-        let of_schema = self.reach_in.iter();
+        let functions = self.reach_in.iter();
+        let functions = functions.map(|(name, reach)| (name, *reach));
+        let relations = self.catalog.relations.keys();
+        let relations = relations.map(|name| match self.touching.contains(&name.name) {
+            true => (name, Reach::Anything),
+            false => (name, Reach::Home),
+        });
+        let of_schema = functions.chain(relations);
         let of_schema = of_schema.filter(move |(name, _)| name.schema == schema);
-        of_schema.map(|(name, reach)| (name.name.as_str(), *reach))
+        let of_schema = of_schema.map(|(name, reach)| (name.name.as_str(), reach));
+        let declared = self.map.tables().filter(move |(of, _, _)| *of == schema);
+        of_schema.chain(declared.map(|(_, name, _)| (name, Reach::Anything)))
     }
 
     /// How far functions may reach, by their own names.
@@ -546,7 +562,8 @@ impl<'a> Names<'a> {
 
     /// What leads a statement to other names than those of its search path.
     pub(super) fn leading(&self) -> &Leading {
-        self.leading.get_or_init(|| Leading::of(self.catalog))
+        self.leading
+            .get_or_init(|| Leading::of(self.catalog, self.map))
     }
 
     /// How far those functions may reach that are not named by one word in lower case; the names are in lower case.

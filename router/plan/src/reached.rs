@@ -407,8 +407,12 @@ impl<'a> Names<'a> {
             return None;
         }
         let lower = text.to_ascii_lowercase();
+        let named = self.apart().named_in(&lower);
         let mut far = self.far.iter();
-        let (name, reason) = far.find(|(name, _)| is_named(&lower, &name.name))?;
+        let (name, reason) = far.find(|(name, _)| {
+            let is_meant = self.apart().may_mean(name) || named.has(&name.schema);
+            is_meant && is_named(&lower, &name.name)
+        })?;
         Some((name, *reason))
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use mothership_catalog::text;
+use mothership_shardmap::{KeyType, ShardMap, ShardMapBuilder};
 
-use crate::tests::map;
+use crate::tests::hash;
 use crate::{PlanContext, Planner, Temporary};
 
 const CATALOG: &str = "
@@ -16,7 +17,23 @@ table public.t
   column b text
   contained
   primary key id
+table alice.begin
+  column id bigint not null
+  column total int
+  contained
+  primary key id
+table public.s
+  column id bigint not null
+  contained
+  primary key id
+  policy own (s.id > 0)
+table public.u
+  column id bigint not null
+  contained
+  primary key id
+  trigger u before public.checks
 type alice.text domain text check alice.dig(VALUE)
+function public.checks volatile plpgsql begin return new; end
 function alice.lower volatile plpgsql BEGIN EXECUTE 'x'; END
 function alice.dig volatile plpgsql BEGIN EXECUTE 'x'; END
 aggregate alice.count immutable internal dig
@@ -32,9 +49,26 @@ view public.v (b) as SELECT lower(t.b) AS b FROM public.t
 view public.w (b) as SELECT alice.lower(t.b) AS b FROM public.t
 ";
 
+/// Three sharded tables on the search path of everybody, and one that is not.
+fn declared() -> ShardMap {
+    let mut builder = ShardMapBuilder::new(1);
+    for shard in ["s0", "s1", "s2"] {
+        builder.shard(shard);
+    }
+    for (schema, table) in [
+        ("public", "t"),
+        ("public", "s"),
+        ("public", "u"),
+        ("alice", "begin"),
+    ] {
+        builder.table(schema, table, hash(&[("id", KeyType::Int8)]));
+    }
+    builder.build().unwrap()
+}
+
 /// The plan of a statement, as a model makes it.
 fn planned(sql: &str, path: &[&str], temporary: Temporary) -> String {
-    let (catalog, map) = (text::parse(CATALOG).unwrap(), map());
+    let (catalog, map) = (text::parse(CATALOG).unwrap(), declared());
     let planner = Planner::new(&catalog, &map);
     let context = PlanContext {
         search_path: path.iter().map(|s| (*s).to_owned()).collect(),
@@ -61,6 +95,8 @@ fn functions_of_other_schemas_stop_no_statement() {
         "SELECT along_safely()",
         "SELECT b FROM v",
         "SELECT dig('A')",
+        "SELECT s.id FROM s WHERE id = 5",
+        "INSERT INTO u VALUES (5)",
     ] {
         for path in [
             &["public"][..],
@@ -76,7 +112,9 @@ fn functions_of_other_schemas_stop_no_statement() {
             // The path is not certain.
             planned(sql, &["public"], Temporary::Unclear),
         ];
-        let is_built_in = sql.contains("along_safely") || sql.contains("FROM v");
+        let is_built_in = ["along_safely", "FROM v", "FROM s"]
+            .iter()
+            .any(|own| sql.contains(own));
         assert!(
             is_built_in || found.iter().all(|found| found.starts_with("Refuse")),
             "{sql}: {found:?}"
@@ -102,6 +140,8 @@ fn functions_that_a_statement_may_call_count() {
         "SELECT turns(), calls()",
         "SELECT U&\"al\\0069ce\".lower('A')",
         "DO 'BEGIN PERFORM alice.dig(1); END'",
+        "DO 'BEGIN DELETE FROM alice.begin; END'",
+        "SELECT total(id) FROM alice.begin",
     ] {
         let found = planned(sql, &["public"], Temporary::None);
         assert!(found.starts_with("Refuse"), "{sql}: {found}");

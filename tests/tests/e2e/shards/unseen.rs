@@ -253,6 +253,44 @@ fn functions_of_a_schema_off_the_search_path_stop_nobody() {
     }
 }
 
+// A stranger found it: a table that is called like a word of all code stopped the functions, triggers and policies of all.
+#[test]
+fn tables_of_a_schema_off_the_search_path_stop_nobody() {
+    let stage = Stage::with("[tables]\ndefault = \"auto\"\n");
+    let mut wire = stage.wire();
+    let role = format!("looks_{}", std::process::id());
+    for sql in [
+        "CREATE SCHEMA own",
+        "CREATE TABLE own.\"begin\" (id int8 PRIMARY KEY)",
+        "CREATE TABLE own.\"return\" (id int8 PRIMARY KEY)",
+        "CREATE TABLE own.\"current_user\" (id int8 PRIMARY KEY)",
+        "CREATE TABLE own.new (id int8 PRIMARY KEY)",
+        "CREATE FUNCTION one() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END $$",
+        "CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+        "CREATE TABLE fired (id int8 PRIMARY KEY, whose text)",
+        "CREATE TRIGGER same BEFORE INSERT ON fired FOR EACH ROW EXECUTE FUNCTION same()",
+        "ALTER TABLE fired ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY p ON fired USING (whose = current_user)",
+        &format!("CREATE ROLE {role}"),
+        &format!("GRANT ALL ON fired TO {role}"),
+        "CREATE FUNCTION empties() RETURNS void LANGUAGE plpgsql AS $$ BEGIN DELETE FROM own.\"begin\"; END $$",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    let mut other = stage.wire();
+    say(&mut other, &format!("SET ROLE {role}"));
+    assert_eq!(one(&mut other, "SELECT one()"), "1");
+    for id in 1..4 {
+        let sql = format!("INSERT INTO fired VALUES ({id}, '{role}')");
+        assert_eq!(say(&mut other, &sql)[0], "CommandComplete INSERT 0 1");
+    }
+    assert_eq!(one(&mut other, "SELECT count(*) FROM fired"), "3");
+    assert!(say(&mut other, "SELECT empties()")[0].starts_with("Error 0A000"));
+    say(&mut wire, &format!("DROP OWNED BY {role}"));
+    say(&mut wire, &format!("DROP ROLE {role}"));
+}
+
 // A stranger found it: a role that owns a schema nobody looks into stopped the statements of all others.
 #[test]
 fn a_function_behind_a_cast_is_not_replaced_by_one_that_may_read_tables() {
