@@ -151,6 +151,11 @@ impl Code {
             && self.operators.is_empty()
     }
 
+    /// Whether there is such code behind relations or types that had none before.
+    pub fn is_behind_more_than(&self, before: &Code) -> bool {
+        self.all && !before.all || !self.names.is_subset(&before.names)
+    }
+
     /// Whether a text may run such code, or a parameter of these declared types.
     pub fn is_run_by(&self, sql: &[u8], strings: bool, types: &[u8], defines: bool) -> bool {
         /// Types from here on are those of users.

@@ -1,7 +1,7 @@
 //! Whether a statement runs code that may leave something in its session, and what becomes of its connection then.
 
 use super::state::{Block, Phase, State, Unfollowed};
-use super::{Halt, Session};
+use super::{Attached, Halt, Session};
 use crate::core::code::{Behind, Code};
 use crate::statements::names::Prepared;
 use crate::statements::shapes::Shaped;
@@ -68,6 +68,22 @@ impl Session {
 
     /// Sees to it that what is known of the database's code is new enough.
     pub(super) async fn refresh_code(&mut self) -> Result<(), Halt> {
+        let is_open = self.state.block != Block::None;
+        let before = self.known.code.clone().filter(|_| is_open);
+        self.read_code().await?;
+        let now = self.known.code.as_ref();
+        let is_more = before.zip(now).is_some_and(|(before, now)| {
+            !Arc::ptr_eq(&before, now) && now.is_behind_more_than(&before)
+        });
+        // A deferred trigger that was judged before may be another one by now.
+        let wrote = |s: &Attached| s.inbox.may_write || s.inbox.wrote;
+        if is_more && self.servers.iter().any(wrote) {
+            self.state.run_unseen();
+        }
+        Ok(())
+    }
+
+    async fn read_code(&mut self) -> Result<(), Halt> {
         if self.is_session_mode() || self.knows_code() {
             return Ok(());
         }
@@ -82,6 +98,23 @@ impl Session {
         }
         drop(one);
         Ok(())
+    }
+
+    /// The transaction may end now: deferred triggers run as they are by then.
+    pub(super) async fn mind_commit(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        let commits =
+            |step: &Step| matches!(step.kind, Kind::Commit { .. } | Kind::PrepareTransaction);
+        let epoch = self.epoch();
+        let has_changed = self
+            .known
+            .code
+            .as_ref()
+            .is_some_and(|code| code.epoch != epoch);
+        match has_changed && self.state.block == Block::Open && statement.steps.iter().any(commits)
+        {
+            true => self.refresh_code().await,
+            false => Ok(()),
+        }
     }
 
     /// Whether a statement may run code that leaves something in its session.

@@ -697,6 +697,52 @@ fn what_code_sets_for_a_transaction_reaches_nobody_else() {
         .sql(0, "SELECT 1 FROM pg_replication_origin_drop('unseen')");
 }
 
+// A stranger found it: COMMIT ran another function than the one that was judged.
+#[test]
+fn what_a_deferred_trigger_leaves_reaches_nobody_else() {
+    let served = pooled(3);
+    let body = |leaves: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN {leaves} RETURN NEW; END $$"
+        )
+    };
+    let harmless = body("");
+    let leaves = body("PERFORM set_config('own.leak', 'x', false);");
+    let mut owner = Wire::login(&served);
+    for sql in [
+        &harmless,
+        "CREATE TABLE fired_late (a int)",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON fired_late DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION late()",
+    ] {
+        assert!(
+            say(&mut owner, sql)[0].starts_with("CommandComplete"),
+            "{sql}"
+        );
+    }
+    for is_extended in [false, true] {
+        say(&mut owner, &harmless);
+        let mut client = Wire::login(&served);
+        say(&mut client, "BEGIN");
+        say(&mut client, "INSERT INTO fired_late VALUES (1)");
+        say(&mut owner, &leaves);
+        match is_extended {
+            true => drop(send(&mut client, &extended("COMMIT", &[], &[]))),
+            false => drop(say(&mut client, "COMMIT")),
+        }
+        drop(client);
+        let mut others = [Wire::login(&served), Wire::login(&served)];
+        for wire in &mut others {
+            say(wire, "BEGIN");
+        }
+        for wire in &mut others {
+            let left = "SELECT coalesce(current_setting('own.leak', true), '')";
+            assert_eq!(one(wire, left), "", "{is_extended}");
+        }
+    }
+}
+
 #[test]
 fn a_database_that_begins_with_an_unsafe_encoding_lets_nobody_in() {
     let served = pooled(1);

@@ -78,6 +78,7 @@ impl Session {
             self.see_session().await?;
         }
         self.heed(&statement, RuleStage::Runs).await?;
+        self.mind_commit(&statement).await?;
         self.mind_code(&statement);
         self.leave_databases(&statement).await;
         let executed = self.executed_bind(&bind, &own, &statement).await?;

@@ -53,8 +53,9 @@ impl Session {
         let mut statement = self.told_query(&statement)?.unwrap_or(statement);
         self.heed_named_settings(&statement);
         // A transaction can be ended whatever is known of the definitions.
-        if !ends_transaction(&statement) {
-            self.refresh_model().await?;
+        match ends_transaction(&statement) {
+            false => self.refresh_model().await?,
+            true => self.mind_commit(&statement).await?,
         }
         self.state.names.drop_unnamed();
         self.state.portals.close(b"");
