@@ -38,13 +38,18 @@ named AS (SELECT class, id, name, kind, pg_catalog.lower(pg_catalog.lower(name C
   UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, proname::text, 'function' FROM pg_catalog.pg_proc WHERE oid >= 16384
   UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, oid, typname::text, 'type' FROM pg_catalog.pg_type WHERE oid >= 16384
   UNION ALL SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, oid, oprname::text, 'operator' FROM pg_catalog.pg_operator WHERE oid >= 16384) n),
+odd AS MATERIALIZED (SELECT class, id, pg_catalog.replace(lower, '"', '""') AS written, (pg_catalog.regexp_match(lower, '[\w$]+'))[1] AS first
+  FROM named WHERE kind = 'operator' OR name !~ '^[\w$]+$'),
 words AS MATERIALIZED (SELECT DISTINCT t.oid AS id, n.class, n.id AS of FROM texts t
   CROSS JOIN LATERAL pg_catalog.regexp_split_to_table(t.body, '[^\w$]+') w(word) JOIN named n ON n.lower = w.word
   WHERE EXISTS (SELECT 1 FROM seeds)
   UNION SELECT t.oid, n.class, n.id FROM texts t CROSS JOIN LATERAL pg_catalog.regexp_split_to_table(t.body, '[^\w$]+') w(word)
   JOIN named n ON pg_catalog.octet_length(w.word) > 63 AND pg_catalog.octet_length(n.name) >= 60 AND pg_catalog.starts_with(w.word, n.lower)
   WHERE EXISTS (SELECT 1 FROM seeds) AND EXISTS (SELECT 1 FROM named WHERE pg_catalog.octet_length(name) >= 60)
-  UNION SELECT t.oid, n.class, n.id FROM texts t JOIN named n ON (n.kind = 'operator' OR n.name !~ '^[\w$]+$') AND pg_catalog.strpos(t.body, pg_catalog.replace(n.lower, '"', '""')) > 0 WHERE EXISTS (SELECT 1 FROM seeds)),
+  UNION SELECT t.oid, o.class, o.id FROM texts t CROSS JOIN LATERAL pg_catalog.regexp_split_to_table(t.body, '[^\w$]+') w(word)
+  JOIN odd o ON o.first = w.word AND pg_catalog.strpos(t.body, o.written) > 0
+  WHERE EXISTS (SELECT 1 FROM seeds) AND EXISTS (SELECT 1 FROM odd)
+  UNION SELECT t.oid, o.class, o.id FROM texts t JOIN odd o ON o.first IS NULL AND pg_catalog.strpos(t.body, o.written) > 0 WHERE EXISTS (SELECT 1 FROM seeds)),
 edges AS MATERIALIZED (
   SELECT refclassid AS class, refobjid AS id, classid AS toclass, objid AS toid FROM pg_catalog.pg_depend
     WHERE EXISTS (SELECT 1 FROM seeds) AND objid >= 16384 AND deptype <> 'e' AND (refclassid <> 'pg_catalog.pg_class'::pg_catalog.regclass
