@@ -5,7 +5,7 @@
 //! few, as far as bodies can be read. What operators, casts and rules (CREATE RULE) do is not looked at.
 
 use super::types::{self, may_name, words};
-use super::{Catalog, DefaultKind, Function, Name, Relation};
+use super::{Catalog, DefaultKind, Events, Function, Name, Relation, Trigger};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::lexer::Kind;
 use std::cell::RefCell;
@@ -32,6 +32,8 @@ pub struct Behind {
     reads: BTreeMap<String, BTreeSet<String>>,
     /// Relations whose triggers or constraints do it at every write, likewise.
     writes: BTreeMap<String, BTreeSet<String>>,
+    /// Those whose triggers do it at an UPDATE, and nothing else does, likewise.
+    updates: BTreeMap<String, BTreeSet<String>>,
     /// Columns and their defaults, by relation.
     defaults: BTreeMap<String, Vec<(String, String)>>,
     /// Several relations have this name.
@@ -58,6 +60,33 @@ enum Code {
     Body,
     /// PostgreSQL has printed it, and names each user's function together with its schema.
     Printed,
+}
+
+/// What a statement does to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// It only reads.
+    Nothing,
+    /// It only inserts.
+    NewRows,
+    /// Anything.
+    Rows,
+}
+
+impl Writes {
+    /// What a text does; `writes`: it does not only read.
+    pub fn of(sql: &str, writes: bool) -> Writes {
+        if !writes {
+            return Writes::Nothing;
+        }
+        let lower = sql.to_ascii_lowercase();
+        let inserts = matches!(words(&lower).next(), Some("insert" | "copy"));
+        let changes = |word: &str| matches!(word, "update" | "delete" | "merge");
+        match inserts && !lower.contains("u&\"") && !words(&lower).any(changes) {
+            true => Writes::NewRows,
+            false => Writes::Rows,
+        }
+    }
 }
 
 /// Where a text begins, and its length.
@@ -146,7 +175,8 @@ impl Behind {
 
     fn size(&self) -> usize {
         let names = self.functions.values().chain(self.reads.values());
-        let names = names.chain(self.writes.values()).map(BTreeSet::len);
+        let names = names.chain(self.writes.values());
+        let names = names.chain(self.updates.values()).map(BTreeSet::len);
         names.sum::<usize>() + self.defaults.len()
     }
 
@@ -169,7 +199,8 @@ impl Behind {
             lower == *name && words(&lower).next() == Some(lower.as_str())
         };
         let reads = self.functions.keys().chain(self.reads.keys());
-        let writes = self.writes.keys().chain(self.defaults.keys());
+        let writes = self.writes.keys().chain(self.updates.keys());
+        let writes = writes.chain(self.defaults.keys());
         let all = reads
             .map(|name| (name, true))
             .chain(writes.map(|name| (name, false)));
@@ -199,7 +230,8 @@ impl Behind {
         }
         let words = texts.words(code);
         let named = |word: &String| {
-            let mut sets = [&self.functions, &self.reads, &self.writes].into_iter();
+            let sets = [&self.functions, &self.reads, &self.writes, &self.updates];
+            let mut sets = sets.into_iter();
             sets.any(|set| is_meant(set, word, &words, kind)) || self.defaults.contains_key(word)
         };
         words.iter().any(named) || self.names_quoted(code, false)
@@ -225,13 +257,17 @@ impl Behind {
         if definition.is_some_and(|code| self.mentions(texts, code, Code::Printed)) {
             note(&mut self.writes, &relation.name);
         }
-        let does = relation
-            .triggers
-            .iter()
-            .any(|t| self.has_function(&t.function))
+        let triggers = relation.triggers.iter();
+        let doing = triggers.filter(|trigger| self.has_function(&trigger.function));
+        let only_update = |trigger: &&Trigger| trigger.events == Events::UPDATE;
+        let (at_updates, at_others): (Vec<&Trigger>, Vec<&Trigger>) = doing.partition(only_update);
+        let does = !at_others.is_empty()
             || relation.checks.iter().any(|check| {
                 is_in(&check.expression) || self.mentions(texts, &check.expression, Code::Printed)
             });
+        if !at_updates.is_empty() {
+            note(&mut self.updates, &relation.name);
+        }
         if does {
             note(&mut self.writes, &relation.name);
         }
@@ -244,6 +280,13 @@ impl Behind {
                 .iter()
                 .chain(cascades.map(|key| &key.target));
             above.for_each(|above| note(&mut self.writes, above));
+        }
+        let updates = self.updates.get(name);
+        if updates.is_some_and(|schemas| schemas.contains(&relation.name.schema)) {
+            let cascades = relation.foreign_keys.iter().filter(|key| key.cascades());
+            cascades.for_each(|key| note(&mut self.writes, &key.target));
+            let parent = relation.parent.iter();
+            parent.for_each(|parent| note(&mut self.updates, parent));
         }
         for column in &relation.columns {
             let (DefaultKind::Stable(default)
@@ -274,7 +317,7 @@ impl Behind {
 
     /// What a name in a statement stands for that does it, in words; defaults are not asked. It does not stand for what
     /// is only in the schemas `apart`.
-    pub fn by(&self, named: Named<'_>, writes: bool, apart: &BTreeSet<String>) -> Option<String> {
+    pub fn by(&self, named: Named<'_>, writes: Writes, apart: &BTreeSet<String>) -> Option<String> {
         let Some(name) = named.name else {
             return (!self.is_empty()).then(|| "a name that is not understood".into());
         };
@@ -286,7 +329,9 @@ impl Behind {
             Some(format!("function {name}()"))
         } else if has(&self.reads) {
             Some(format!("view or policies of \"{name}\""))
-        } else if writes && has(&self.writes) {
+        } else if writes != Writes::Nothing && has(&self.writes)
+            || writes == Writes::Rows && has(&self.updates)
+        {
             Some(format!("triggers or constraints of table \"{name}\""))
         } else {
             None
@@ -306,9 +351,10 @@ impl Behind {
             return false;
         }
         let mut does = false;
+        let written = Writes::of(sql, writes);
         names(sql, strings, |named| {
             let fills = || writes && named.name.is_some_and(|name| self.has_defaults(name));
-            does |= self.by(named, writes, apart).is_some() || fills();
+            does |= self.by(named, written, apart).is_some() || fills();
         });
         does
     }

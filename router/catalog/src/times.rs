@@ -3,7 +3,7 @@
 //!
 //! Each shard has a time of its own, so that a statement on several may not use such a thing.
 
-use super::behind::{Behind, HiddenEffect, names};
+use super::behind::{Behind, HiddenEffect, Writes, names};
 use super::types::words;
 use super::{Catalog, Function, Volatility};
 use mothership_sql::time::is_word_of_time;
@@ -77,9 +77,10 @@ impl Times {
             says_default: false,
             inserts: false,
         };
+        let written = Writes::of(sql, writes);
         names(sql, strings, |named| {
             if found.hidden.is_none() {
-                found.hidden = self.0.by(named, writes, apart);
+                found.hidden = self.0.by(named, written, apart);
             }
             let name = named.name.unwrap_or_default();
             found.has_defaults |= self.0.has_defaults(name);
@@ -138,7 +139,18 @@ mod tests {
         });
         let mut recent = Relation::table(name("recent"));
         recent.definition = Some("SELECT * FROM t WHERE at > CURRENT_DATE".into());
-        for relation in [stamped, touched, recent, Relation::table(name("t"))] {
+        let mut changed = Relation::table(name("changed"));
+        changed.triggers.push(crate::Trigger {
+            events: crate::Events::UPDATE,
+            ..touched.triggers[0].clone()
+        });
+        for relation in [
+            stamped,
+            touched,
+            changed,
+            recent,
+            Relation::table(name("t")),
+        ] {
             catalog.relations.insert(relation.name.clone(), relation);
         }
         catalog
@@ -171,6 +183,10 @@ mod tests {
         assert!(hidden("SELECT * FROM \"recent\"", false).is_some());
         assert_eq!(hidden("SELECT * FROM touched", false), None);
         assert!(hidden("UPDATE touched SET a = 1", true).is_some());
+        assert!(hidden("UPDATE changed SET a = 1", true).is_some());
+        assert_eq!(hidden("INSERT INTO changed VALUES (1)", true), None);
+        let upsert = "INSERT INTO changed VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2";
+        assert!(hidden(upsert, true).is_some());
         assert!(
             times
                 .found(

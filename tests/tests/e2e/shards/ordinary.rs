@@ -273,3 +273,35 @@ fn what_each_shard_has_of_its_own_decides_nothing() {
     say(&mut wire, &format!("DROP OWNED BY {role}"));
     say(&mut wire, &format!("DROP ROLE {role}"));
 }
+
+#[test]
+fn a_trigger_that_is_fired_by_updates_hinders_no_insert() {
+    let (stage, one) = both();
+    compare(
+        &stage,
+        &one,
+        &[
+            "CREATE TABLE stamped (id int8 PRIMARY KEY, a int, at timestamptz)",
+            "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN NEW.at := now(); RETURN NEW; END $$",
+            "CREATE TRIGGER stamp BEFORE UPDATE ON stamped FOR EACH ROW EXECUTE FUNCTION stamp()",
+            "INSERT INTO stamped (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5)",
+            "INSERT INTO stamped (id, a) SELECT id + 10, a FROM stamped",
+            "BEGIN",
+            "INSERT INTO stamped (id, a) VALUES (6, 1)",
+            "INSERT INTO stamped (id, a) VALUES (7, 1)",
+            "COMMIT",
+            "SELECT count(*), count(at) FROM stamped",
+            "UPDATE stamped SET a = 7 WHERE id = 1 RETURNING at IS NOT NULL",
+        ],
+    );
+    let mut wire = stage.wire();
+    for sql in [
+        "UPDATE stamped SET a = 8",
+        "INSERT INTO stamped (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4) \
+         ON CONFLICT (id) DO UPDATE SET a = excluded.a",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+}
