@@ -133,9 +133,10 @@ impl Behind {
         }
         // All code is read once; after that it can only name what was found since.
         let texts = Texts::default();
-        let mut found = behind.grow(catalog, effect, &texts, true);
+        let callers = callers(catalog, &texts);
+        let mut found = behind.grow(catalog, effect, (&texts, &callers), true);
         while found {
-            found = behind.grow(catalog, effect, &texts, false);
+            found = behind.grow(catalog, effect, (&texts, &callers), false);
         }
         behind
     }
@@ -145,11 +146,12 @@ impl Behind {
         &mut self,
         catalog: &'c Catalog,
         effect: &impl HiddenEffect,
-        texts: &Texts<'c>,
+        (texts, callers): (&Texts<'c>, &Callers<'c>),
         new: bool,
     ) -> bool {
         let before = self.size();
         self.quoted = self.quoted_names();
+        let mut found = Vec::new();
         let is_in = |code: &str| new && effect.is_in(code);
         for (name, functions) in &catalog.functions {
             let known = self.functions.get(&name.name);
@@ -163,8 +165,17 @@ impl Behind {
                 })
             };
             if functions.iter().any(does) {
-                let schemas = self.functions.entry(name.name.clone()).or_default();
-                schemas.insert(name.schema.clone());
+                note(&mut self.functions, name);
+                found.push(name);
+            }
+        }
+        // Anybody may make thousands of functions of which each calls another one.
+        while let Some(name) = found.pop() {
+            for (caller, function) in callers.get(&*name.name).into_iter().flatten() {
+                if effect.is_known_of(function).unwrap_or(true) && !self.has_function(caller) {
+                    note(&mut self.functions, caller);
+                    found.push(caller);
+                }
             }
         }
         for relation in catalog.relations.values() {
@@ -378,6 +389,25 @@ impl Behind {
         let lower = code.to_ascii_lowercase();
         words(&lower).any(|word| self.functions.contains_key(word)) || self.names_quoted(code, true)
     }
+}
+
+/// The functions whose bodies have the name of a function.
+type Callers<'c> = HashMap<&'c str, Vec<(&'c Name, &'c Function)>>;
+
+fn callers<'c>(catalog: &'c Catalog, texts: &Texts<'c>) -> Callers<'c> {
+    let names = catalog.functions.keys().map(|name| name.name.as_str());
+    let names: BTreeSet<&str> = names.collect();
+    let mut callers = Callers::new();
+    for (name, functions) in &catalog.functions {
+        for function in functions {
+            for word in texts.words(&function.body).iter() {
+                if let Some(called) = names.get(word.as_str()) {
+                    callers.entry(called).or_default().push((name, function));
+                }
+            }
+        }
+    }
+    callers
 }
 
 fn note(set: &mut BTreeMap<String, BTreeSet<String>>, name: &Name) {

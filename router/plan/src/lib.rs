@@ -52,6 +52,7 @@ pub mod shaped;
 pub mod slots;
 pub mod sorted;
 mod spelled;
+mod spread;
 pub mod touches;
 mod unnamed;
 mod utility;

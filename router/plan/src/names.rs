@@ -24,7 +24,6 @@ use mothership_sql::lexer::{Kind, Lexer};
 
 use super::apart::{Apart, Leading, Named, is_plain};
 use super::context::PlanContext;
-use super::defines::changes_all_shards;
 use super::functions::{is_of_one_server, is_opaque};
 use super::left::{Left, left};
 use super::reached::{TableLinks, is_named};
@@ -113,7 +112,7 @@ pub enum Reach {
 }
 
 /// Whether a definition may call what runs SQL that stands in texts.
-fn runs_texts(definition: &str) -> bool {
+pub(super) fn runs_texts(definition: &str) -> bool {
     words(&definition.to_ascii_lowercase()).any(is_opaque)
 }
 
@@ -144,11 +143,13 @@ pub struct Names<'a> {
     touching: HashSet<String>,
     /// The same for names that are not single words.
     touching_odd: Vec<String>,
-    reach: HashMap<String, Reach>,
-    /// The same of each name with its schema.
-    reach_in: HashMap<Name, Reach>,
+    pub(super) reach: HashMap<String, Reach>,
+    /// Functions by their own names: with their schemas there may be thousands.
+    pub(super) named: HashMap<&'a str, Vec<(&'a Name, &'a [Function])>>,
+    /// How far they reach, by their names with their schemas.
+    pub(super) reach_in: HashMap<Name, Reach>,
     /// What unqualified names do not mean.
-    apart: Apart,
+    pub(super) apart: Apart,
     leading: OnceLock<Leading>,
     pub(super) links: TableLinks<'a>,
     /// Relations of which a write may reach what is not at home, by triggers for example.
@@ -199,6 +200,7 @@ impl<'a> Names<'a> {
             touching: HashSet::default(),
             touching_odd: Vec::new(),
             reach: HashMap::new(),
+            named: HashMap::new(),
             reach_in,
             apart,
             leading: OnceLock::new(),
@@ -212,6 +214,10 @@ impl<'a> Names<'a> {
             over_documents: BTreeSet::new(),
             moves_rows: false,
         };
+        for (name, functions) in &catalog.functions {
+            let of_name = names.named.entry(&name.name).or_default();
+            of_name.push((name, functions));
+        }
         let folded = catalog.relations.keys();
         let folded = folded.filter(|name| names.apart.may_mean(name));
         names.relations = folded.map(|name| name.name.to_ascii_lowercase()).collect();
@@ -249,11 +255,11 @@ impl<'a> Names<'a> {
     }
 
     /// What unqualified names do not mean is known from the names that they may mean in any schema.
-    fn touch_if_meant(&mut self, name: &Name) -> bool {
+    pub(super) fn touch_if_meant(&mut self, name: &Name) -> bool {
         self.apart.may_mean(name) && self.touch(&name.name)
     }
 
-    fn touch(&mut self, name: &str) -> bool {
+    pub(super) fn touch(&mut self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         if words(&name).next() == Some(name.as_str()) {
             self.touching.insert(name)
@@ -265,69 +271,6 @@ impl<'a> Names<'a> {
                 self.touching_odd.push(name);
             }
             new
-        }
-    }
-
-    /// Views and functions over declared tables touch them, and so on until nothing is new.
-    fn spread(&mut self) {
-        let functions = self.catalog.functions.values().flatten();
-        let readable = functions.filter(|function| function.is_readable());
-        let defining = readable.filter(|function| {
-            changes_all_shards(&function.body) || self.changes_view(&function.body)
-        });
-        // By their places: code is read for this once.
-        let defining: HashSet<*const Function> = defining.map(std::ptr::from_ref).collect();
-        loop {
-            let mut changed = false;
-            for relation in self.catalog.relations.values() {
-                if let Some(definition) = &relation.definition
-                    && (self.mentions_known(definition) || runs_texts(definition))
-                {
-                    changed |= self.touch_if_meant(&relation.name);
-                }
-                // Who reads a table asks its policies, wherever it lives.
-                let policies = relation.row_security.iter().flatten();
-                if policies
-                    .into_iter()
-                    .any(|policy| self.mentions_known(&policy.expression))
-                {
-                    changed |= self.touch_if_meant(&relation.name);
-                }
-            }
-            for (name, functions) in &self.catalog.functions {
-                if !self.apart.may_mean(name) {
-                    continue;
-                }
-                let reaches = functions.iter().map(|f| {
-                    if let Some(reach) = self.apart.reach_by_own_path(&name.name, f) {
-                        return reach;
-                    }
-                    let defaults = self.code_reach(&f.defaults);
-                    let reach = match defining.contains(&std::ptr::from_ref(f)) {
-                        true => Reach::Anything,
-                        false => self.function_reach(f),
-                    };
-                    defaults.max(reach)
-                });
-                let reach = reaches.max();
-                let reach = reach.unwrap_or(Reach::Nothing);
-                let known = self.reach_in.get(name).copied();
-                if reach > known.unwrap_or(Reach::Nothing) {
-                    self.reach_in.insert(name.clone(), reach);
-                    let of_name = self.reach.entry(name.name.clone()).or_insert(reach);
-                    *of_name = reach.max(*of_name);
-                    changed = true;
-                }
-                if reach == Reach::Anything {
-                    changed |= self.touch(&name.name);
-                }
-            }
-            let far = self.far(&self.far);
-            changed |= far.len() > self.far.len();
-            self.far = far;
-            if !changed {
-                return;
-            }
         }
     }
 
@@ -345,7 +288,7 @@ impl<'a> Names<'a> {
 
     /// Whether code may define a view that all shards have and that names no declared table any longer: it would change
     /// it on one shard.
-    fn changes_view(&self, code: &str) -> bool {
+    pub(super) fn changes_view(&self, code: &str) -> bool {
         let lower = code.to_ascii_lowercase();
         let defines = |word: &str| matches!(word, "view" | "rule" | "grant" | "revoke");
         let is_view = |name: &&Name| {
@@ -361,7 +304,7 @@ impl<'a> Names<'a> {
                 .any(|view| is_named(&lower, &view.name))
     }
 
-    fn function_reach(&self, function: &Function) -> Reach {
+    pub(super) fn function_reach(&self, function: &Function) -> Reach {
         if function.kind == FunctionKind::Aggregate {
             let called = function.body.lines();
             let reaches = called.filter_map(|name| self.reach.get(name).copied());
@@ -521,10 +464,9 @@ impl<'a> Names<'a> {
     ) -> impl Iterator<Item = &'a Function> {
         let functions = &self.catalog.functions;
         let exact = schema.and_then(|schema| functions.get(&Name::new(schema, function)));
-        let all = functions.iter().filter(move |(name, _)| {
-            exact.is_none() && name.name == function && self.apart.may_mean(name)
-        });
-        let all = all.flat_map(|(_, functions)| functions);
+        let all = self.named.get(function).into_iter().flatten();
+        let all = all.filter(move |(name, _)| exact.is_none() && self.apart.may_mean(name));
+        let all = all.flat_map(|(_, functions)| *functions);
         exact.into_iter().flatten().chain(all)
     }
 

@@ -17,6 +17,20 @@ const IS_HERE: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xa
     WHERE gid OPERATOR(pg_catalog.=) $1 AND database OPERATOR(pg_catalog.=) pg_catalog.current_database()";
 
 impl Session {
+    /// Whether the server of the transaction may prepare it. Where there are several shards, the other half of
+    /// `max_prepared_transactions` is for COMMIT over shards: whoever prepares could stop everybody else's.
+    pub(super) async fn has_room_to_prepare(&mut self) -> Result<bool, Halt> {
+        const QUESTION: &str = "SELECT CASE WHEN m.most OPERATOR(pg_catalog.>) 0 AND (SELECT pg_catalog.count(*) \
+            FROM pg_catalog.pg_prepared_xacts) OPERATOR(pg_catalog.*) 2 OPERATOR(pg_catalog.>=) m.most THEN 'full' ELSE '' END \
+            FROM (SELECT pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4) m (most)";
+        if self.topology.postgres < 2 || self.state.block != Block::Open || self.servers.is_empty()
+        {
+            return Ok(true);
+        }
+        let answer = self.ask_row(0, QUESTION).await?;
+        Ok(answer.as_deref() != Some("full"))
+    }
+
     /// Finds the shard that has what COMMIT PREPARED or ROLLBACK PREPARED names, for the dispatch that follows. Where no
     /// shard has it, PostgreSQL says so.
     pub(super) async fn look_for_prepared(
@@ -98,4 +112,12 @@ pub(super) fn over_shards() -> Report {
     )
     .detail("the transaction was rolled back on all of them")
     .hint("COMMIT holds on all shards or on none. Or keep the transaction to one shard.")
+}
+
+/// What PostgreSQL says when no transaction can be prepared any more.
+pub(super) fn no_room() -> Report {
+    let message = "maximum number of prepared transactions reached";
+    Report::error(sqlstate::OUT_OF_MEMORY, message)
+        .detail("Half of max_prepared_transactions is for transactions over several shards.")
+        .hint("Finish prepared transactions, or increase max_prepared_transactions.")
 }

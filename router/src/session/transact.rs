@@ -292,6 +292,12 @@ impl Session {
                     .after_block(&mut self.state, false, Ended::Undone);
                 Err(super::prepared::over_shards().into())
             }
+            Kind::PrepareTransaction if !self.has_room_to_prepare().await? => {
+                self.rollback_all().await;
+                self.transaction
+                    .after_block(&mut self.state, false, Ended::Undone);
+                Err(super::prepared::no_room().into())
+            }
             _ => self.broadcast(kind, sql).await,
         }
     }

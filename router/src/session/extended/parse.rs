@@ -1,5 +1,6 @@
 //! Parse: what is wrong with a statement is said now, and which server gets it often only at its Bind.
 
+use crate::session::allowed::failed_transaction;
 use crate::session::process;
 use crate::session::rules::RuleStage;
 use crate::session::simple::named::duplicate_statement;
@@ -8,7 +9,7 @@ use crate::session::{Halt, Session, malformed};
 use crate::statements::names::{Meaning, Origin, Prepared};
 use crate::statements::step::{Kind, steps};
 use mothership_plan::Temporary;
-use mothership_proto::backend;
+use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frontend::Parse;
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
@@ -21,6 +22,9 @@ impl Session {
         self.flush_held().await?;
         let parse = Parse::read(body).map_err(malformed)?;
         if !parse.name.is_empty() && self.state.names.get(parse.name).is_some() {
+            if self.state.block.status() == TxStatus::Failed {
+                return Err(failed_transaction().into());
+            }
             return Err(duplicate_statement(parse.name).into());
         }
         self.topology.check_text(parse.sql)?;
