@@ -270,7 +270,7 @@ const CONCERNS_NOBODY: [&str; 8] = [
 
 fn concerns_nobody(setting: &[u8]) -> bool {
     let is_one = |name: &&str| setting.eq_ignore_ascii_case(name.as_bytes());
-    setting.contains(&b'.') || CONCERNS_NOBODY.iter().any(|name| is_one(&name))
+    setting.contains(&b'.') || CONCERNS_NOBODY.iter().any(is_one)
 }
 
 /// Whether what a statement does, by the words that it begins with, lasts longer than its transaction, or, in a body,
