@@ -50,6 +50,10 @@ impl Session {
                 no_server && self.state.history.has_savepoint(name)
             }
             (Kind::Savepoint(_), Block::Begun) => no_server,
+            // Whether there is room for it is asked first.
+            (Kind::PrepareTransaction, Block::Open) => {
+                self.servers.len() == 1 && self.topology.postgres > 1
+            }
             (Kind::RollbackTo(name) | Kind::Release(name), Block::Begun) => {
                 no_server && self.state.history.has_savepoint(name)
             }
