@@ -21,7 +21,6 @@ pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::config::{Config, KeyUpdates, KnownTable, MapMistake, TablePattern};
 use crate::directory::Directories;
-use crate::statements::shapes::Plans;
 use error::list;
 use mothership_catalog::NOWHERE;
 use mothership_catalog::behind::Behind;
@@ -149,16 +148,6 @@ enum Part {
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
-
-impl Plans for DatabaseModel {
-    fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
-        DatabaseModel::plan(self, sql, context)
-    }
-
-    fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult {
-        DatabaseModel::plan_shape(self, sql, literals, context)
-    }
-}
 
 impl DatabaseModel {
     /// A model of what the shards have said, in their order; by the home shard's catalog statements are planned.

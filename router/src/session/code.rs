@@ -69,7 +69,7 @@ impl Session {
     /// Sees to it that what is known of the database's code is new enough.
     pub(super) async fn refresh_code(&mut self) -> Result<(), Halt> {
         let is_open = self.state.block != Block::None;
-        let before = self.known.code.clone().filter(|_| is_open);
+        let before = self.known.code.as_ref().filter(|_| is_open).cloned();
         self.read_code().await?;
         let now = self.known.code.as_ref();
         let is_more = before.zip(now).is_some_and(|(before, now)| {

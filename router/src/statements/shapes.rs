@@ -7,6 +7,7 @@
 
 use super::memo::Memo;
 use super::step::{Kind, Step, steps};
+use crate::model::DatabaseModel;
 use foldhash::HashMap;
 use mothership_plan::sample::{Found, Sample};
 use mothership_plan::shaped::PlanResult;
@@ -115,6 +116,16 @@ pub trait Plans {
 
     /// The same and the plan of its shape.
     fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult;
+}
+
+impl Plans for DatabaseModel {
+    fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
+        DatabaseModel::plan(self, sql, context)
+    }
+
+    fn plan_shape(&self, sql: &str, literals: &[Literal], context: &PlanContext) -> PlanResult {
+        DatabaseModel::plan_shape(self, sql, literals, context)
+    }
 }
 
 impl Plans for Planner<'_> {
