@@ -18,7 +18,7 @@ use mothership_catalog::{Catalog, Function, FunctionKind, Name, TypeKind};
 use mothership_shardmap::ShardMap;
 
 use super::context::{PlanContext, Temporary};
-use super::names::{Names, Reach};
+use super::names::{MAX_NAME, Names, Reach};
 
 /// What is in schemas that the search path does not have. Empty where a name may mean what is in any schema.
 #[derive(Debug, Default)]
@@ -82,6 +82,11 @@ impl Apart {
             any: names.all_reach().clone(),
             leading: names.leading().functions.clone(),
         }
+    }
+
+    /// Whether there are such schemas. Declared tables may be in them alone.
+    pub(super) fn is_given(&self) -> bool {
+        !self.schemas.is_empty()
     }
 
     /// Whether an unqualified name may mean this function, domain or relation.
@@ -212,7 +217,8 @@ impl Leading {
             )
         };
         lower.contains("u&\"")
-            || words(lower).any(|word| changes(word) || self.functions.contains(word))
+            || words(lower)
+                .any(|word| word.len() > MAX_NAME || changes(word) || self.functions.contains(word))
     }
 }
 

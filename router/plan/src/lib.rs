@@ -442,7 +442,12 @@ impl<'a> Planner<'a> {
     /// The schemas in which the unqualified names of a statement mean nothing. The planner without them may understand what
     /// this one refuses. Empty if there are none, or the search path is not certain.
     pub fn not_meant(&self, sql: &str, context: &PlanContext) -> BTreeSet<String> {
-        self.names.leading().apart(sql, context)
+        // What a definition binds is called along other paths, too.
+        let analysis = effect::analyse(sql.as_bytes(), context.standard_conforming_strings);
+        match analysis.statement {
+            Statement::Ddl { .. } => BTreeSet::new(),
+            _ => self.names.leading().apart(sql, context),
+        }
     }
 
     /// The same where an UPDATE may lead rows to other shards.

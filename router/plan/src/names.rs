@@ -243,6 +243,7 @@ impl<'a> Names<'a> {
         }
         names.anything_declared = !names.touching.is_empty()
             || !names.touching_odd.is_empty()
+            || names.apart.is_given()
             || map.patterns().next().is_some()
             || !pending.is_empty()
             || matches!(map.declared("mothership", "undeclared"), Declared::Auto);

@@ -147,3 +147,28 @@ fn functions_that_a_statement_may_call_count() {
         assert!(found.starts_with("Refuse"), "{sql}: {found}");
     }
 }
+
+#[test]
+fn tables_are_declared_where_all_of_them_are_in_other_schemas() {
+    let catalog = text::parse(CATALOG).unwrap();
+    let mut builder = ShardMapBuilder::new(1);
+    for shard in ["s0", "s1", "s2"] {
+        builder.shard(shard);
+    }
+    builder.table("alice", "begin", hash(&[("id", KeyType::Int8)]));
+    let map = builder.build().unwrap();
+    let (planner, context) = (Planner::new(&catalog, &map), PlanContext::default());
+    for sql in [
+        "DELETE FROM alice.begin WHERE ctid = '(0,1)'",
+        "SELECT id FROM alice.begin WHERE alice.dig('A') = id",
+    ] {
+        let apart = planner.not_meant(sql, &context);
+        for planner in [&planner, &planner.without(&apart)] {
+            let found = planner.plan(sql, &context).to_string();
+            assert!(found.starts_with("Refuse"), "{sql}: {found}");
+        }
+    }
+    // A definition is judged by all names.
+    let cast = "CREATE CAST (alice.text AS int) WITH FUNCTION calls(alice.text)";
+    assert!(planner.not_meant(cast, &context).is_empty());
+}
