@@ -195,7 +195,11 @@ impl Session {
         }
         let ours = statement.steps.iter().find(|s| must_be_alone(&s.kind));
         let deallocates = |step: &Step| matches!(step.kind, Kind::Deallocate(_));
-        let whole = !statement.steps.iter().any(deallocates);
+        // Whether there is room to prepare is asked first.
+        let asks = self.topology.postgres > 1;
+        let prepares = |step: &Step| asks && step.kind == Kind::PrepareTransaction;
+        let mut steps = statement.steps.iter();
+        let whole = !steps.any(|step| deallocates(step) || prepares(step));
         let (_, before_last) = statement.steps.split_last().unzip();
         let leaves_startup = |step: &Step| self.state.leaves_startup(&step.kind);
         let leaves_before_last = before_last.unwrap_or_default().iter().any(leaves_startup);
