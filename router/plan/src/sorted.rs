@@ -2,8 +2,8 @@
 //!
 //! Each shard gets the statement with the sort keys as extra columns before the client's columns, sorts by these columns
 //! and applies the limit. [`mothership_merge::SortedRows`] merges the results. The router compares only types that
-//! [`order_of`] knows. It gathers the rows of all other queries, and of queries whose Bind values do not allow a sorted
-//! merge (`otherwise`).
+//! [`order_of`] knows. All other queries are gathered, also if the values of a Bind do not allow a sorted merge
+//! ([`SortedMerge::otherwise`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,38 +29,38 @@ use super::slots::{self, Literals};
 use mothership_catalog::Collation;
 use mothership_merge::{Order, Shape, SortKey, order_of};
 
-/// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`).
+/// The most columns of a shard's query. PostgreSQL allows 1664 (`MaxTupleAttributeNumber`); row locks add some.
 const MAX_COLUMNS: usize = 1600;
 
-/// So many rows at most are chosen over several shards while they are locked: each takes a round trip and a savepoint.
+/// The most rows that the router locks one by one over several shards. Each costs a round trip and a savepoint.
 const MAX_LOCKED_ROWS: u64 = 1_000;
 
 /// A query whose rows the shards sort.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SortedMerge {
-    /// The flow of its rows, without what the values of a Bind say of it.
-    flow: ShardQuery,
+    /// The query of the shards, without the values of a Bind.
+    shard_query: ShardQuery,
     /// OFFSET.
     offset: Option<Scalar>,
     /// LIMIT or FETCH FIRST.
     limit: Option<Scalar>,
-    /// Texts are compared, in the server's encoding.
+    /// A sort key is text. The router compares its bytes, so client_encoding and server_encoding must both be UTF8.
     texts: bool,
-    /// How it is answered where this will not do, or why it is not.
+    /// The plan for Bind values that do not allow a sorted merge: a gather, or the refusal.
     pub otherwise: Result<Arc<Gather>, Refusal>,
 }
 
-// A gather is compared by what matters of it.
+// `Gather` implements only PartialEq, so Eq cannot be derived.
 impl Eq for SortedMerge {}
 
-/// What the shards are asked in one run, and what is made of their rows.
+/// The query that the shards get, and how their rows are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardQuery {
     /// The statement.
     pub sql: String,
     /// How many columns the client gets.
     pub columns: usize,
-    /// What is made of the rows.
+    /// How the rows are merged.
     pub shape: Shape,
 }
 
@@ -74,25 +74,30 @@ impl SortedMerge {
         let SetExpr::Select(select) = &*query.body else {
             return None;
         };
+        // The notes on this SELECT, found by its place in the text. A SELECT that was analysed twice has two; then there is no
+        // sorted merge.
         let place = select.select_token.0.span.start;
         let mut walks = analysis.notes.levels.iter();
         let level = walks.find(|level| level.place == place)?;
-        let plain = matches!(&select.group_by, GroupByExpr::Expressions(by, more) if by.is_empty() && more.is_empty());
-        let plain = plain
+        let ungrouped = matches!(&select.group_by, GroupByExpr::Expressions(by, more) if by.is_empty() && more.is_empty());
+        let plain = ungrouped
             && select.having.is_none()
             && select.named_window.is_empty()
             && select.into.is_none()
             && !level.aggregates
             && !level.windows;
-        let calls = analysis.seen.calls.keys().next_back();
-        let steady = calls.is_none_or(|call| *call <= Call::Time);
+        let most_volatile = analysis.seen.calls.keys().next_back();
+        let steady = most_volatile.is_none_or(|call| *call <= Call::Time);
         let catalog = analysis.names.catalog;
         if walks.any(|other| other.place == place)
             || query.with.is_some()
             || !plain
             || !steady
             || !level.apart
+            // Before version 14 some functions return other types.
             || catalog.server_version < 140_000
+            // Operators of users may come before PostgreSQL's own.
+            || analysis.context.search_path.iter().any(|schema| schema == "pg_catalog")
         {
             return None;
         }
@@ -111,7 +116,10 @@ impl SortedMerge {
         };
         let mut keys = Keys::new(&types);
         for entry in order {
-            if let Some(meant) = items.sorted_by(&types, &entry.expr)? {
+            // Like PostgreSQL, ignore an expression that ORDER BY repeats: DISTINCT ON counts the leading keys.
+            if let Some(meant) = items.sorted_by(&types, &entry.expr)?
+                && !keys.found.iter().any(|key| same(&key.expr, &meant))
+            {
                 keys.add(&meant, &entry.options)?;
             }
         }
@@ -140,7 +148,7 @@ impl SortedMerge {
                         on.push(meant);
                     }
                 }
-                // PostgreSQL wants them to come first in ORDER BY.
+                // PostgreSQL requires the DISTINCT ON expressions to be the first ones of ORDER BY.
                 let leading = on.len().min(ordered);
                 let mut first = keys.found[..leading].iter();
                 if !first.all(|key| on.iter().any(|expr| same(expr, &key.expr))) {
@@ -160,10 +168,11 @@ impl SortedMerge {
         let (limit, offset, ties) = limits(query)?;
         let locks = !query.locks.is_empty();
         let limited = limit.is_some() || offset.is_some();
-        // A shard's next row is locked before it is known whether it is wanted: that must not be an error.
-        let fails = |lock: &LockClause| matches!(lock.nonblock, Some(NonBlock::Nowait));
-        let fails = limited && ordered > 0 && query.locks.iter().any(fails);
-        if locks && (ties || fails || select.distinct.is_some()) {
+        // The router locks the next row of each shard before it knows whether it needs it. With NOWAIT that could fail for a
+        // row that the client never gets.
+        let is_nowait = |lock: &LockClause| matches!(lock.nonblock, Some(NonBlock::Nowait));
+        let may_fail = limited && ordered > 0 && query.locks.iter().any(is_nowait);
+        if locks && (ties || may_fail || select.distinct.is_some()) {
             return None;
         }
         let ties = match ties {
@@ -183,19 +192,19 @@ impl SortedMerge {
             return None;
         }
         let mut sql = keys.asked(query, distinct_on)?;
-        // The shards sort by more than the statement, and to them only what agrees in all of it is a tie.
+        // If the shards sort by more keys than ORDER BY, their ties are not those of the statement. Then they get no limit.
         let other_ties = ties.is_some_and(|ties| ties < keys.found.len());
         sql.push_str(&match limit {
             Some(_) if !other_ties => limit_of(query, false)?,
-            // This OFFSET is always 0. It mentions the LIMIT and OFFSET expressions, so that the server still infers the types of their
-            // parameters.
+            // This OFFSET is 0, or NULL, which means 0. It mentions the LIMIT and OFFSET expressions, so that the server still
+            // infers the types of their parameters.
             _ => match zero_expression(limit, offset)? {
                 amounts if amounts.is_empty() => String::new(),
                 amounts => format!(" OFFSET ({amounts})"),
             },
         });
         Some(SortedMerge {
-            flow: ShardQuery {
+            shard_query: ShardQuery {
                 sql,
                 columns: items.list.len(),
                 shape: Shape {
@@ -220,28 +229,28 @@ impl SortedMerge {
             return None;
         }
         let amount = |scalar: &Option<Scalar>| row_count(scalar.as_ref(), params, text);
-        let flow = ShardQuery {
-            sql: slots::filled(&self.flow.sql, &params.literals)?.into_owned(),
-            columns: self.flow.columns,
+        let shard_query = ShardQuery {
+            sql: slots::filled(&self.shard_query.sql, &params.literals)?.into_owned(),
+            columns: self.shard_query.columns,
             shape: Shape {
                 offset: amount(&self.offset)?.unwrap_or(0),
                 limit: amount(&self.limit)?,
-                ..self.flow.shape.clone()
+                ..self.shard_query.shape.clone()
             },
         };
-        may_choose(&flow.shape).then_some(flow)
+        may_lock(&shard_query.shape).then_some(shard_query)
     }
 
-    /// With the literals of a text in its slots.
+    /// The plan with the literals of one query string in its slots.
     pub fn with_literals(&self, literals: &Literals<'_>) -> Option<SortedMerge> {
         let filled = |scalar: &Option<Scalar>| match scalar {
             Some(scalar) => Some(Some(slots::scalar(scalar, literals)?)),
             None => Some(None),
         };
         Some(SortedMerge {
-            flow: ShardQuery {
-                sql: slots::filled(&self.flow.sql, literals)?.into_owned(),
-                ..self.flow.clone()
+            shard_query: ShardQuery {
+                sql: slots::filled(&self.shard_query.sql, literals)?.into_owned(),
+                ..self.shard_query.clone()
             },
             offset: filled(&self.offset)?,
             limit: filled(&self.limit)?,
@@ -262,6 +271,7 @@ impl ShardQuery {
 
     /// The format codes of all columns, sort keys included, for the format codes that the client has asked for.
     pub fn formats(&self, asked: &[i16]) -> Vec<i16> {
+        // Sort keys are always binary (1).
         let keys = std::iter::repeat_n(1, self.shape.keys.len());
         match asked {
             [] => keys.chain(std::iter::repeat_n(0, self.columns)).collect(),
@@ -275,7 +285,7 @@ impl ShardQuery {
 
 impl fmt::Display for SortedMerge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.flow.fmt(f)
+        self.shard_query.fmt(f)
     }
 }
 
@@ -285,28 +295,28 @@ impl fmt::Display for ShardQuery {
     }
 }
 
-/// A value that rows are sorted by.
+/// A sort key.
 pub(super) struct Key {
-    /// What the statement sorts by.
+    /// The expression of the statement.
     expr: Expr,
-    /// The column that the shards are asked for.
+    /// The expression that the shards get.
     pub asked: Expr,
-    /// How its values compare.
+    /// How the router compares the values.
     pub sorts: SortKey,
     options: OrderByOptions,
-    /// They are texts.
+    /// The values are text.
     pub is_text: bool,
 }
 
-/// The values that rows are sorted by.
+/// The sort keys of a query.
 pub(super) struct Keys<'t, 'a, 'n> {
     types: &'t Types<'a, 'n>,
-    /// In their order.
+    /// The keys, the most significant first.
     pub found: Vec<Key>,
 }
 
 impl<'t, 'a, 'n> Keys<'t, 'a, 'n> {
-    /// None yet; they are expressions of this level.
+    /// Without keys. `types` knows the columns of this SELECT.
     pub fn new(types: &'t Types<'a, 'n>) -> Self {
         Keys {
             types,
@@ -467,7 +477,7 @@ fn rows_to_lock(shape: &Shape) -> Option<u64> {
 }
 
 /// Whether so many rows may be chosen one by one, if it comes to that.
-pub(super) fn may_choose(shape: &Shape) -> bool {
+pub(super) fn may_lock(shape: &Shape) -> bool {
     shape.keys.is_empty() || rows_to_lock(shape).is_none_or(|rows| rows <= MAX_LOCKED_ROWS)
 }
 
@@ -475,7 +485,7 @@ fn same(a: &Expr, b: &Expr) -> bool {
     strip(a) == strip(b)
 }
 
-/// LIMIT or FETCH FIRST, OFFSET, and whether ties of the last row follow.
+/// LIMIT or FETCH FIRST, OFFSET, and WITH TIES.
 #[allow(clippy::type_complexity)]
 pub(super) fn limits(query: &Query) -> Option<(Option<&Expr>, Option<&Expr>, bool)> {
     let (limit, offset) = match &query.limit_clause {
@@ -496,14 +506,14 @@ pub(super) fn limits(query: &Query) -> Option<(Option<&Expr>, Option<&Expr>, boo
     })
 }
 
-/// An SQL expression with the value 0 that contains both expressions, to keep the types of their parameters.
+/// An SQL expression that is 0 or NULL and contains both expressions, so that their parameters keep their types.
 fn zero_expression(limit: Option<&Expr>, offset: Option<&Expr>) -> Option<String> {
-    let none = |expr: &Expr| Some(format!("0 * {}::bigint", parens::expr(expr).ok()?));
-    let parts = limit.into_iter().chain(offset).map(none);
+    let zero = |expr: &Expr| Some(format!("0 * {}::bigint", parens::expr(expr).ok()?));
+    let parts = limit.into_iter().chain(offset).map(zero);
     Some(parts.collect::<Option<Vec<String>>>()?.join(" + "))
 }
 
-/// A number of rows; none that is negative.
+/// Decodes an int8 key (big-endian, sign bit flipped). `None` if it is negative.
 fn u64_of(key: &KeyBytes) -> Option<u64> {
     let bytes: [u8; 8] = key.as_bytes().try_into().ok()?;
     let value = (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64;

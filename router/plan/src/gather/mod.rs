@@ -337,7 +337,7 @@ impl Locked {
             ..Shape::default()
         };
         let is_known = self.limit.is_some() == shape.limit.is_some();
-        (is_known && sorted::may_choose(&shape)).then_some(shape)
+        (is_known && sorted::may_lock(&shape)).then_some(shape)
     }
 
     fn with_literals(&self, literals: &Literals<'_>) -> Option<Locked> {
