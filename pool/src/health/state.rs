@@ -1,10 +1,8 @@
 //! Whether one server may be used: a state machine fed by probes and by traffic.
 //!
-//! Pure: time and randomness are passed in. A server serves nothing before its
-//! first good probe. It goes down after some failures in a row, or at once when it
-//! refuses connections, and comes back after some good probes in a row; the more
-//! often it has come and gone lately, the more of them. While it is down it is
-//! asked ever less often, up to a limit.
+//! Pure: time and randomness are passed in. A server serves nothing before its first good probe. It goes down after
+//! some failures in a row, or at once when it refuses connections. It comes up again after some good probes in a row; a
+//! server that flaps needs more of them. While a server is down, the pause between its probes grows up to a limit.
 
 use super::breaker::Limits;
 use crate::open::OpenError;
@@ -14,27 +12,28 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// When a server counts as dead or alive, and how often it is asked.
+/// When a server is down or up, and how often it is probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
-    /// Time between two probes of a healthy server. Also: a failure seen by traffic counts once in so long.
+    /// Time between two probes of a healthy server. Also: of all failed connects of clients, at most one counts in this time.
     pub interval: Duration,
-    /// Time between probes while something is going on: writes are being acknowledged, or the group has no primary. Also the first pause after
-    /// a failure, which doubles each time.
+    /// Time between probes when it matters more: writes are being acknowledged, or the group has no primary. Also the first
+    /// pause after a failure; it doubles with each further failure.
     pub quick_interval: Duration,
     /// The longest pause between probes of a server that is down.
     pub pause_max: Duration,
-    /// An unanswered probe, connecting included, has failed after so long.
+    /// A probe without an answer fails after this time, connecting included.
     pub timeout: Duration,
     /// Failures in a row after which a server is down.
     pub down_after: u32,
     /// Good probes in a row after which it is up again.
     pub up_after: u32,
-    /// A server that goes down again within so long after it came up needs twice as many good probes, up to eight times as many.
+    /// A server flaps if it goes down within this time after it came up. Each flap doubles the number of good probes that it
+    /// needs, up to eight times `up_after`.
     pub flap_window: Duration,
-    /// The name of a server is looked up again after so long, to see whether it means another one now.
+    /// How often the server's name is resolved again, to notice a new address.
     pub resolve_interval: Duration,
-    /// When a server that answers probes gets no traffic, because that fails.
+    /// When a server that answers probes gets no requests, because requests to it fail.
     pub breaker: Limits,
 }
 
@@ -58,7 +57,7 @@ impl Default for Watch {
 /// wrong password, a statement that fails) are none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody listens, or there is no way to the host.
+    /// The connection was refused, or the host cannot be reached.
     Refused,
     /// The server says that it starts, stops or crashed (57P01, 57P02, 57P03).
     NotReady,
@@ -68,13 +67,13 @@ pub enum Failure {
     TimedOut,
     /// The server answers but does not let the probe in, with this SQLSTATE.
     Rejected([u8; 5]),
-    /// TLS was demanded and could not be had, or the answer made no sense.
+    /// TLS is required and not available, or the answer could not be understood.
     Unusable,
 }
 
 impl Failure {
-    /// What a pool's failed attempt to open a connection says about the server: nothing when it answered and refused this
-    /// client only, or when this process or its machine has run out of something.
+    /// What a pool's failed connect says about the server. `None` if the server refused only this client, or if this process or
+    /// machine has run out of something.
     pub fn of_opening(error: &OpenError) -> Option<Failure> {
         match error {
             OpenError::Connect { cause, .. } => Failure::of_connecting(cause),
@@ -92,14 +91,14 @@ impl Failure {
         }
     }
 
-    /// What a system call's error says about the server; nothing if it never got as far as that.
+    /// What the error of a system call says about the server. `None` if the cause is this process or machine.
     pub fn of_connecting(error: &io::Error) -> Option<Failure> {
         use io::ErrorKind as Kind;
         if error.raw_os_error().is_some_and(is_our_own) {
             return None;
         }
         Some(match error.kind() {
-            // No socket file is as good as nobody listening.
+            // A missing socket file means that nobody listens.
             Kind::ConnectionRefused | Kind::NotFound => Failure::Refused,
             Kind::HostUnreachable | Kind::NetworkUnreachable => Failure::Refused,
             Kind::TimedOut => Failure::TimedOut,
@@ -108,18 +107,18 @@ impl Failure {
         })
     }
 
-    /// A server that says why it takes nobody. Other errors are the client's.
+    /// A failure if the SQLSTATE says that the server takes no connections. All other errors concern only the client.
     pub fn of_sqlstate(code: &str) -> Option<Failure> {
         matches!(code, "57P01" | "57P02" | "57P03").then_some(Failure::NotReady)
     }
 
-    /// Whether there is no point in waiting for a second one.
-    fn is_certain(self) -> bool {
+    /// Whether one such failure is enough to take the server down.
+    fn is_conclusive(self) -> bool {
         matches!(self, Failure::Refused | Failure::NotReady)
     }
 }
 
-/// Whether an error of connect(2), or of socket(2) before it, says that we have no descriptors, local ports or memory.
+/// Whether an error of socket(2) or connect(2) means that this machine has no descriptors, ports or memory left.
 fn is_our_own(code: i32) -> bool {
     matches!(
         code,
@@ -145,14 +144,14 @@ impl fmt::Display for Failure {
 /// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not answered yet. `tried` once a probe has failed.
+    /// No probe was answered yet. `tried` is set once a probe has failed.
     Unknown {
         /// The last failure.
         tried: Option<Failure>,
     },
-    /// It serves.
+    /// The server is up.
     Up,
-    /// It does not.
+    /// The server is down.
     Down {
         /// The last failure.
         reason: Failure,
@@ -176,11 +175,11 @@ pub struct ServerHealth {
     since: Instant,
     /// Failures in a row.
     failures: u32,
-    /// When the last failure seen by traffic was counted.
-    counted: Option<Instant>,
+    /// When the last failed connect of a client was counted.
+    failed_connect_at: Option<Instant>,
     /// Good probes in a row.
     good: u32,
-    /// How often it went down shortly after it came up.
+    /// How often it went down shortly after it came up (at most three count).
     flaps: u32,
 }
 
@@ -191,7 +190,7 @@ impl ServerHealth {
             state: State::Unknown { tried: None },
             since: now,
             failures: 0,
-            counted: None,
+            failed_connect_at: None,
             good: 0,
             flaps: 0,
         }
@@ -212,7 +211,7 @@ impl ServerHealth {
         self.state == State::Up
     }
 
-    /// Whether its first probe has ended, well or not.
+    /// Whether a first probe has ended, good or failed.
     pub fn was_asked(&self) -> bool {
         self.state != State::Unknown { tried: None }
     }
@@ -227,7 +226,7 @@ impl ServerHealth {
                 self.flaps = 0;
             }
             State::Up => {}
-            // The first answer of all is enough: nothing speaks against the server.
+            // One good probe is enough for a server that was never up.
             State::Unknown { .. } => self.change(State::Up, now),
             State::Down { .. } if self.good >= needed => self.change(State::Up, now),
             State::Down { .. } => {}
@@ -245,7 +244,7 @@ impl ServerHealth {
                 }
             }
             State::Down { .. } => self.state = State::Down { reason: failure },
-            State::Up if failure.is_certain() || self.failures >= watch.down_after => {
+            State::Up if failure.is_conclusive() || self.failures >= watch.down_after => {
                 if now.duration_since(self.since) < watch.flap_window {
                     self.flaps = self.flaps.saturating_add(1);
                 }
@@ -255,34 +254,34 @@ impl ServerHealth {
         }
     }
 
-    /// A client's connection attempt failed. Many of them at once have one cause, so they count as one in each interval.
+    /// A client's connect failed. At most one counts in each interval, because one cause fails many at once. A conclusive one
+    /// always counts.
     pub fn on_failed_connect(&mut self, failure: Failure, now: Instant, watch: &Watch) {
         let counts = self
-            .counted
+            .failed_connect_at
             .is_none_or(|at| now.duration_since(at) >= watch.interval);
-        // What is not up is judged by probes alone: a failure from before would delay its return.
-        if self.is_up() && (counts || failure.is_certain()) {
-            self.counted = Some(now);
+        // A server that is not up is judged by probes only: a late failure of a connect would keep it down longer.
+        if self.is_up() && (counts || failure.is_conclusive()) {
+            self.failed_connect_at = Some(now);
             self.on_failed_probe(failure, now, watch);
         }
     }
 
-    /// How long to wait before the next probe. `busy` when more than usual depends on it: then also a server that is down
-    /// is asked as often as one that is up.
+    /// The pause before the next probe. With `busy` (writes, or no primary), a server that is down is also probed at least once
+    /// per interval.
     pub fn pause(&self, busy: bool, watch: &Watch, rng: &mut impl Rng) -> Duration {
         let quick = watch.quick_interval.min(watch.interval);
         let pause = match self.failures {
             0 if busy || !self.is_up() => quick,
             0 => watch.interval,
-            // Doubling from the quick interval; 2^20 of it is past any limit.
-            failures => quick
-                .saturating_mul(1 << (failures - 1).min(20))
-                .min(match busy {
-                    true => watch.interval,
-                    false => watch.pause_max.max(quick),
-                }),
+            // The pause doubles from the quick interval.
+            failures => {
+                let max = watch.pause_max.max(quick);
+                let max = if busy { max.min(watch.interval) } else { max };
+                quick.saturating_mul(1 << (failures - 1).min(20)).min(max)
+            }
         };
-        // Servers that failed together are not asked together.
+        // Jitter, so that servers that failed together are not probed together.
         pause.mul_f64(rng.random_range(0.8..1.0))
     }
 
@@ -346,22 +345,22 @@ mod tests {
     }
 
     #[test]
-    fn servers_come_and_go_as_told() {
+    fn servers_go_up_and_down_after_these_events() {
         let cases = [
             ("", "unknown"),
-            // I#1309: nothing before the first good probe, and one is enough.
+            // nothing before the first good probe, and one is enough.
             ("ttttrr", "unknown"),
             ("R", "unknown"),
             ("g", "up"),
             ("tttg", "up"),
-            // Three failures in a row, not two; good probes between start anew.
+            // Three failures in a row take it down, not two. A good probe between them resets the count.
             ("gtt", "up"),
             ("gttgtt", "up"),
             ("gttt", "down"),
-            // I#785: a refused connection counts at once, by probe or by traffic.
+            // a refused connection counts at once, by probe or by traffic.
             ("gr", "down"),
             ("gR", "down"),
-            // A burst of failed connects counts once, a steady trickle counts.
+            // A burst of failed connects counts once; one failed connect per second counts each time.
             ("gTTTTTTTT", "up"),
             ("gT.T.T", "down"),
             ("gT.tt", "down"),
@@ -370,7 +369,7 @@ mod tests {
             ("g_rgg", "up"),
             ("g_rgtg", "down"),
             ("g_rgRg", "up"),
-            // It flaps: two, then four, eight, sixteen, and no more than that.
+            // A flapping server needs 2, then 4, 8 and 16 good probes, and never more.
             ("g_rggrggg", "down"),
             ("g_rggrgggg", "up"),
             ("g_rggrggggrggggggg", "down"),
@@ -380,7 +379,7 @@ mod tests {
                 "g_rggrggggrggggggggrggggggggggggggggrgggggggggggggggg",
                 "up",
             ),
-            // Long calm makes good.
+            // After two minutes up the flaps are forgotten.
             ("g_rggrgggg_grgg", "up"),
         ];
         for (events, expected) in cases {
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_server_is_asked_ever_less_often_and_never_less_than_the_limit() {
+    fn the_pause_of_a_dead_server_doubles_up_to_a_limit() {
         let mut rng = SmallRng::seed_from_u64(7);
         let mut story = Story::new();
         let watch = story.watch.clone();
@@ -435,8 +434,20 @@ mod tests {
             story.tell("r");
             within(pause(&story, false), SECOND * tenths / 10);
         }
-        // On its way back it is asked quickly.
+        // After its first good probe it is probed quickly.
         story.tell("g");
         within(pause(&story, false), SECOND / 10);
+        // A long interval between probes is not waited for.
+        story.tell("rrrrrrrrr");
+        let rare = Watch {
+            interval: SECOND * 30,
+            ..watch.clone()
+        };
+        for busy in [true, false] {
+            let pause = story
+                .health
+                .pause(busy, &rare, &mut SmallRng::seed_from_u64(7));
+            within(pause, rare.pause_max);
+        }
     }
 }

@@ -18,14 +18,15 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The plan, if the statement may run; with the question before it, if that is not certain.
+/// Returns the plan unchanged if the role certainly has the privileges. Otherwise returns a `Plan::Guarded`: the home shard
+/// first runs EXPLAIN. Refuses tables with row security.
 pub fn with_privilege_check(
     names: &Names<'_>,
     sql: &str,
     context: &PlanContext,
     plan: Plan,
 ) -> Plan {
-    // What values are written into is planned again with them.
+    // A Fill is planned again after its values have been written in; the check is done then.
     if names.documents.is_empty()
         || matches!(
             plan,
@@ -35,19 +36,19 @@ pub fn with_privilege_check(
         return plan;
     }
     let lower = sql.to_lowercase();
-    // A name with escapes may be any.
-    let any = lower.contains("u&\"");
+    // An identifier with Unicode escapes (U&"...") may be any name.
+    let any_name = lower.contains("u&\"");
     let tables: Vec<&Name> = names
         .documents
         .keys()
-        .filter(|table| any || may_mention(&lower, &table.name))
+        .filter(|table| any_name || may_mention(&lower, &table.name))
         .collect();
-    let in_view = any
+    let may_read_view = any_name
         || names
             .over_documents
             .iter()
             .any(|view| may_mention(&lower, view));
-    if tables.is_empty() && !in_view {
+    if tables.is_empty() && !may_read_view {
         return plan;
     }
     let Some(question) = check_sql(names, sql, context) else {
@@ -57,14 +58,14 @@ pub fn with_privilege_check(
         let relation = names.catalog.relation(table);
         relation.is_some_and(|relation| relation.row_security.is_some())
     };
-    let may_be_read = |table: &&Name| in_view || tables.contains(table);
+    let may_be_read = |table: &&Name| may_read_view || tables.contains(table);
     let mut read = names.documents.keys().filter(may_be_read);
     if let Some(table) = read.find(has_policies) {
         return Plan::Refuse(Refusal::of_table(Reason::DocumentsRowSecurity, table));
     }
     let rights = &names.catalog.rights;
     let needed = required_privileges(&lower, sql, context);
-    let certain = !in_view
+    let certain = !may_read_view
         && context.temporary != Temporary::Unclear
         && tables
             .iter()
@@ -111,7 +112,8 @@ fn may_mention(lower: &str, name: &str) -> bool {
     may_name(lower, &name.to_lowercase())
 }
 
-/// At least what a statement with these words needs. A condition, RETURNING and ON CONFLICT read.
+/// The privileges that a statement with these words may need: rather too many than too few. A word in a string or a name
+/// counts, too. SELECT is always one of them, because WHERE, RETURNING and ON CONFLICT read rows.
 fn required_privileges(lower: &str, sql: &str, context: &PlanContext) -> TablePrivileges {
     let has = |wanted: &[&str]| words(lower).any(|word| wanted.contains(&word));
     let strings = context.standard_conforming_strings;
@@ -131,7 +133,9 @@ fn required_privileges(lower: &str, sql: &str, context: &PlanContext) -> TablePr
     }
 }
 
-/// The EXPLAIN statement with which the home shard checks the privileges. `None` if the statement neither reads nor writes rows.
+/// The EXPLAIN statement with which the home shard checks the privileges. `None` for statements of other kinds: the planner
+/// refuses those that name a document table (`ddl::documents`), and CREATE TABLE AS checks the views that it reads
+/// (`gather::views`).
 fn check_sql(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Arc<str>> {
     let strings = context.standard_conforming_strings;
     let statement = effect::analyse(sql.as_bytes(), strings).statement;
@@ -144,7 +148,7 @@ fn check_sql(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Arc<
         Statement::Explain { inner, .. } => {
             return check_sql(names, sql.get(inner.start..inner.end)?, context);
         }
-        // Planned when it is executed, with the words before it.
+        // EXECUTE is planned with the whole text of its PREPARE. Check the body.
         Statement::Prepare { body, .. } => {
             return check_sql(names, sql.get(body.start..body.end)?, context);
         }

@@ -1,10 +1,10 @@
-//! Commits over several shards that this router carries out at this moment.
+//! Commits over several shards that this router is carrying out now.
 //!
-//! The shards of such a commit do not commit at the same moment: whoever waited for a lock of it goes on when the lock's
-//! shard has committed, and another shard may still show what was there before. One PostgreSQL shows nothing of a
-//! transaction before all of it ([`ProcArrayEndTransaction` comes before `ResourceOwnerRelease` of locks in
-//! `CommitTransaction`, `xact.c`]). So a transaction that goes on to another shard waits there for the commits that had
-//! begun before. One registry for all cores; asking it costs one atomic read while nothing is under way.
+//! The shards of such a commit do not commit at the same moment. A transaction that waited for one of its locks goes on as
+//! soon as the shard with the lock has committed. On another shard it could then still read the rows from before the
+//! commit. One PostgreSQL never shows half a transaction: in `CommitTransaction` (`xact.c`), `ProcArrayEndTransaction`
+//! comes before `ResourceOwnerRelease` of the locks. So before a transaction uses a further shard, it waits for the commits
+//! there that have already begun. All cores share one registry. While no commit is under way, a check is one atomic read.
 
 use super::doubt::Site;
 use std::collections::{BTreeMap, HashMap};
@@ -13,18 +13,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The registry.
+/// The registry of these commits.
 #[derive(Debug)]
 pub struct Finishing {
+    /// How many shards have a part that is not finished, over all commits.
     count: AtomicUsize,
     sites: Mutex<Sites>,
-    /// Goes up when one leaves.
+    /// Changes whenever a part is finished. Wakes the waiting transactions.
     left: watch::Sender<u64>,
 }
 
-/// The commits at each site by their numbers, and whether each is decided.
+/// The commits at each site, by number. The value says whether the commit is decided.
 #[derive(Debug, Default)]
 struct Sites {
+    /// The number of the newest commit.
     last: u64,
     of: HashMap<Site, BTreeMap<u64, bool>>,
 }
@@ -39,18 +41,18 @@ impl Default for Finishing {
     }
 }
 
-/// A commit that is under way, until this is dropped.
+/// A commit that is under way. Dropping it removes it from the registry.
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct CommitUnderWay {
     all: Arc<Finishing>,
     number: u64,
-    /// By what the session calls the shard.
+    /// The unfinished parts: index of the shard, and its site.
     sites: Vec<(usize, Site)>,
 }
 
 impl Finishing {
-    /// A commit begins that writes at these sites.
-    pub fn begin(self: &Arc<Self>, sites: Vec<(usize, Site)>) -> UnderWay {
+    /// Registers a commit that writes at these sites.
+    pub fn begin(self: &Arc<Self>, sites: Vec<(usize, Site)>) -> CommitUnderWay {
         let mut known = self.lock();
         known.last += 1;
         let number = known.last;
@@ -63,23 +65,23 @@ impl Finishing {
         }
         self.count.fetch_add(sites.len(), Ordering::Release);
         drop(known);
-        UnderWay {
+        CommitUnderWay {
             all: Arc::clone(self),
             number,
             sites,
         }
     }
 
-    /// Whether none is under way anywhere.
+    /// Whether no commit is under way.
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until those have ended at the site that are under way now. One that is not decided is waited for at most
-    /// `undecided`: it has let nothing of it be seen yet, and may itself wait for whoever waits here. Cancel safe.
+    /// Waits for the commits that are under way at the site now: for one that is decided at most `decided`, for any other
+    /// at most `undecided`, because no shard shows anything of it yet and it may itself wait for the caller. Cancel safe.
     ///
     /// # Errors
-    /// One that is decided takes longer than `decided`.
+    /// If a decided commit is not finished within `decided`.
     pub async fn wait(
         &self,
         site: &Site,
@@ -88,10 +90,10 @@ impl Finishing {
     ) -> Result<(), StillFinishing> {
         let mut left = self.left.subscribe();
         let last = self.lock().last;
-        let ended = async |only_decided: bool| {
+        let undecided = undecided.min(decided);
+        let mut ended = async |only_decided: bool| {
             while self.has(site, last, only_decided) && left.changed().await.is_ok() {}
         };
-        let mut ended = ended;
         if tokio::time::timeout(undecided, ended(false)).await.is_ok() {
             return Ok(());
         }
@@ -100,7 +102,7 @@ impl Finishing {
         waited.map_err(|_| StillFinishing)
     }
 
-    /// Whether one of the first `last` is under way at the site, and decided if only those count.
+    /// Whether one of the commits up to number `last` is under way at the site. With `only_decided`, only decided ones count.
     fn has(&self, site: &Site, last: u64, only_decided: bool) -> bool {
         let known = self.lock();
         let Some(there) = known.of.get(site) else {
@@ -111,17 +113,17 @@ impl Finishing {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sites> {
-        // Whoever panicked while holding it left whole entries.
+        // After a panic each entry is still valid, so a poisoned lock may be used.
         self.sites.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A commit that is decided is not finished at a site in time.
+/// A decided commit was not finished at the site in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StillFinishing;
 
-impl UnderWay {
-    /// It is decided: from now on its parts are committed one by one.
+impl CommitUnderWay {
+    /// Notes that the commit is decided, or may be. From now on its parts may be committed one by one.
     pub fn decided(&self) {
         let mut known = self.all.lock();
         for (_, site) in &self.sites {
@@ -135,7 +137,7 @@ impl UnderWay {
         }
     }
 
-    /// Its part on this shard is done.
+    /// Notes that the part on this shard is finished.
     pub fn done(&mut self, shard: usize) {
         if let Some(at) = self.sites.iter().position(|(own, _)| *own == shard) {
             let (_, site) = self.sites.swap_remove(at);
@@ -161,7 +163,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for CommitUnderWay {
     fn drop(&mut self) {
         let sites: Vec<Site> = self.sites.drain(..).map(|(_, site)| site).collect();
         if !sites.is_empty() {
@@ -184,12 +186,12 @@ mod tests {
         }
     }
 
-    fn begun(all: &Arc<Finishing>) -> UnderWay {
+    fn begun(all: &Arc<Finishing>) -> CommitUnderWay {
         all.begin(vec![(0, site("a")), (1, site("b"))])
     }
 
     #[tokio::test]
-    async fn those_are_waited_for_that_began_before() {
+    async fn wait_returns_when_earlier_commits_end() {
         let all = Arc::<Finishing>::default();
         assert!(all.is_empty());
         assert_eq!(all.wait(&site("a"), LONG, LONG).await, Ok(()));
@@ -212,12 +214,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_decided_is_not_waited_for_long() {
+    async fn an_undecided_commit_is_waited_for_only_briefly() {
         let all = Arc::<Finishing>::default();
         let under_way = begun(&all);
         assert_eq!(all.wait(&site("a"), SHORT, SHORT * 2).await, Ok(()));
         under_way.decided();
-        let late = all.wait(&site("a"), SHORT, SHORT * 2).await;
-        assert_eq!(late, Err(StillFinishing));
+        for undecided in [SHORT, LONG] {
+            let late = all.wait(&site("a"), undecided, SHORT * 2);
+            let late = tokio::time::timeout(LONG / 2, late).await;
+            assert_eq!(late, Ok(Err(StillFinishing)));
+        }
     }
 }

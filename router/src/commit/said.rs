@@ -1,20 +1,21 @@
-//! What the first server of a transaction over several shards says of it: how it is isolated, and since when it runs.
+//! What the router asks the first server of a transaction over several shards: the isolation level, and when the transaction
+//! began.
 
-/// What a server says of a transaction.
+/// What the first server reports about the transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
-    /// It is SERIALIZABLE.
+    /// The transaction is SERIALIZABLE.
     pub serializable: bool,
-    /// Its `now()`, in UTC.
+    /// The transaction's `now()`, as text in UTC.
     pub now: String,
 }
 
 impl Said {
-    /// What the server is asked, behind the call that takes the mark.
+    /// The expression that the server evaluates. In the select list it stands before the call that takes the mark.
     pub const QUESTION: &str = "pg_catalog.concat_ws('|', pg_catalog.current_setting('transaction_isolation'), \
         pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.now()), 'YYYY-MM-DD HH24:MI:SS.US'))";
 
-    /// Reads the answer. `None` if it is no answer.
+    /// Parses the answer. `None` if it has another form.
     pub fn read(row: &str) -> Option<Self> {
         let (isolation, now) = row.split_once('|')?;
         Some(Self {
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_says_is_read() {
+    fn the_answer_is_parsed() {
         let said = |serializable| Said {
             serializable,
             now: "2026-11-21 01:02:03.000004".into(),

@@ -1,4 +1,4 @@
-//! The last words to a client that is not served.
+//! Closes a client's connection with a FATAL error.
 
 use super::Shared;
 use mothership_pool::wire::Wire;
@@ -6,7 +6,7 @@ use mothership_proto::report::{Report, sqlstate};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Tells the client why and closes.
+/// Sends the error as FATAL and closes the connection. Counts clients that were refused with 53300.
 pub async fn say_goodbye(shared: &Shared, mut client: Wire, report: Report) {
     if report.code == sqlstate::TOO_MANY_CONNECTIONS {
         shared.shed_clients.fetch_add(1, Ordering::Relaxed);
@@ -15,8 +15,8 @@ pub async fn say_goodbye(shared: &Shared, mut client: Wire, report: Report) {
     Box::pin(finish(client)).await;
 }
 
-/// Closes the connection when what was said is on its way.
+/// Sends what is queued and waits up to a second for the client to close, so that the last message is not lost.
 pub async fn finish(client: Wire) {
-    // The client may not read, or be gone: it has been told, that is all.
+    // A client that is gone or does not read does not matter: the connection is closed anyway.
     let _ = tokio::time::timeout(Duration::from_secs(1), client.finish()).await;
 }

@@ -1,7 +1,7 @@
 //! Histograms of where the time of requests went, by shard, role and kind of plan.
 //!
-//! A histogram is made when its first request ends and then never again: recording
-//! finds it by an index and adds one to a number, for some requests at a time.
+//! A histogram is allocated when the first request of its key ends. Recording finds it by an index and increments a
+//! bucket. Requests are recorded in batches.
 
 use crate::config::Role;
 use hdrhistogram::Histogram;
@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The longest time told apart from longer ones, in microseconds: an hour.
+/// The largest recorded time, in microseconds: one hour. A longer time counts as this one.
 const LONGEST: u64 = 3_600_000_000;
-/// Two digits are exact: 1 % of error, 26 KiB for each histogram.
+/// Two significant digits: an error of at most 1 %, and 26 KiB for each histogram.
 const DIGITS: u8 = 2;
 
 /// Which shards served a request.
@@ -20,19 +20,19 @@ pub enum Place {
     /// None: the router answered itself.
     #[default]
     Router,
-    /// One, by its place in the configuration.
+    /// One shard, by its index in the configuration.
     Shard(u16),
     /// More than one.
     Several,
 }
 
-/// How a request was planned; the words of `Plan`.
+/// How a request was executed, for the label "plan". A request to one shard is "single", whatever its plan was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlanKind {
     /// Answered by the router.
     #[default]
     Local,
-    /// One shard; bytes pass through.
+    /// One shard.
     Single,
     /// Several shards, merged.
     Scatter,
@@ -40,7 +40,7 @@ pub enum PlanKind {
     Split,
     /// Rows gathered on one backend.
     Gather,
-    /// Refused.
+    /// Refused by the planner.
     Refuse,
 }
 
@@ -68,20 +68,20 @@ impl PlanKind {
     }
 }
 
-/// What served a request.
+/// The role of the server that served a request. If several did, a primary wins over a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServedBy {
     /// No server.
     #[default]
     Nobody,
-    /// A primary, or a server that nothing is known about: it takes writes.
+    /// A primary. A server whose declared role is "auto" counts as one.
     Primary,
     /// A replica.
     Replica,
 }
 
 impl ServedBy {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 3] = [Self::Nobody, Self::Primary, Self::Replica];
 
     /// The word in metrics.
@@ -103,12 +103,12 @@ impl From<Role> for ServedBy {
     }
 }
 
-/// Which histograms.
+/// The labels of a histogram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LatencyKey {
-    /// Which shards.
+    /// The shards that served the request.
     pub place: Place,
-    /// What kind of server.
+    /// The role of their servers.
     pub role: ServedBy,
     /// How it was planned.
     pub kind: PlanKind,
@@ -129,13 +129,13 @@ impl LatencyKey {
 /// Where the time of one request went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// For a server connection.
+    /// Time until a server connection was free.
     pub waiting: Duration,
-    /// Until it was known where to send it.
+    /// Time until the router knew where to send the request.
     pub planning: Duration,
-    /// With the servers.
+    /// The rest: time with the servers.
     pub server: Duration,
-    /// From the request to its answer.
+    /// Time from the request to its answer.
     pub total: Duration,
 }
 
@@ -163,7 +163,7 @@ impl Span {
         self.sum = self.sum.saturating_add(micros);
     }
 
-    /// Adds another's.
+    /// Adds the values of another histogram.
     pub fn add(&mut self, other: &Self) {
         self.histogram
             .add(&other.histogram)
@@ -171,17 +171,18 @@ impl Span {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
-    /// How many were recorded.
+    /// The number of recorded times.
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// Their sum.
+    /// The exact sum of the recorded times.
     pub fn sum(&self) -> Duration {
         Duration::from_micros(self.sum)
     }
 
-    /// How many took at most each of `limits`, which ascend.
+    /// For each limit, the number of times up to it. The limits must ascend. Times within the last 1 % below a limit may be
+    /// missing.
     pub fn at_most(&self, limits: &[Duration]) -> Vec<u64> {
         let mut counts = vec![0; limits.len()];
         let mut at = 0;
@@ -198,7 +199,7 @@ impl Span {
         counts
     }
 
-    /// The time that this share of requests did not exceed.
+    /// The quantile: this share (0 to 1) of the times did not exceed it.
     pub fn quantile(&self, share: f64) -> Duration {
         Duration::from_micros(self.histogram.value_at_quantile(share))
     }
@@ -225,7 +226,7 @@ impl Spans {
         self.total.record(spent.total);
     }
 
-    /// Adds another core's.
+    /// Adds the histograms of another core.
     pub fn add(&mut self, other: &Self) {
         self.waiting.add(&other.waiting);
         self.planning.add(&other.planning);
@@ -234,34 +235,34 @@ impl Spans {
     }
 }
 
-/// Requests that ended and are not in their histograms yet. Sorting them in together costs a fraction of doing it one by
-/// one: what it takes is in the processor's cache after the first.
-const FRESH: usize = 64;
+/// Requests are recorded in batches of this size. That is much cheaper than one by one, because the histograms stay in the
+/// processor's cache.
+const BATCH: usize = 64;
 
 /// The histograms of one core.
 #[derive(Default)]
 pub struct Latencies {
     all: RefCell<Vec<Slot>>,
-    fresh: RefCell<Vec<(LatencyKey, Spent)>>,
+    pending: RefCell<Vec<(LatencyKey, Spent)>>,
 }
 
-/// The place of one key; empty until its first request ends.
+/// The histograms of one key. Empty until its first request ends.
 type Slot = Option<Box<(LatencyKey, Spans)>>;
 
 impl Latencies {
-    /// A request was answered.
+    /// Records a request that was answered.
     pub fn record(&self, key: LatencyKey, spent: Spent) {
-        let mut fresh = self.fresh.borrow_mut();
-        fresh.push((key, spent));
-        if fresh.len() >= FRESH {
-            self.sort_in(&mut fresh);
+        let mut pending = self.pending.borrow_mut();
+        pending.push((key, spent));
+        if pending.len() >= BATCH {
+            self.flush(&mut pending);
         }
     }
 
     #[cold]
-    fn sort_in(&self, fresh: &mut Vec<(LatencyKey, Spent)>) {
+    fn flush(&self, pending: &mut Vec<(LatencyKey, Spent)>) {
         let mut all = self.all.borrow_mut();
-        for (key, spent) in fresh.drain(..) {
+        for (key, spent) in pending.drain(..) {
             let index = key.index();
             if index >= all.len() {
                 all.resize_with(index + 1, || None);
@@ -271,9 +272,9 @@ impl Latencies {
         }
     }
 
-    /// A copy of all of them.
+    /// A copy of all histograms, pending requests included.
     pub fn snapshot(&self) -> BTreeMap<LatencyKey, Spans> {
-        self.sort_in(&mut self.fresh.borrow_mut());
+        self.flush(&mut self.pending.borrow_mut());
         let all = self.all.borrow();
         all.iter()
             .flatten()
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(total.sum(), ms(2 * 5_050));
         let counts = total.at_most(&[Duration::from_micros(500), ms(10), ms(50), ms(1_000)]);
         assert_eq!((counts[0], counts[3]), (0, 200));
-        // Two digits are exact, so a limit may cut a neighbour off.
+        // Only two digits are exact, so values next to a limit may fall on its other side.
         assert!((18..=22).contains(&counts[1]), "{counts:?}");
         assert!((96..=104).contains(&counts[2]), "{counts:?}");
         let median = total.quantile(0.5).as_millis();
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_than_the_longest_still_counts() {
+    fn a_time_over_the_maximum_still_counts() {
         let mut span = Span::default();
         span.record(Duration::MAX);
         assert_eq!(span.count(), 1);

@@ -73,7 +73,7 @@ families! {
     HELD Gauge "mothership_held_requests" [] "Requests that wait for their shard to have a primary.";
     HELD_BYTES Gauge "mothership_held_bytes" [] "What these requests hold in memory.";
     PREDECESSOR Gauge "mothership_predecessor_clients" [] "Clients that the process before this one still has, after a takeover.";
-    SHED_CLIENTS Counter "mothership_shed_clients_total" [] "Clients that were refused with 53300 before they were logged in.";
+    SHED_CLIENTS Counter "mothership_shed_clients_total" [] "Clients that were refused with 53300 at login.";
     CONSOLES Gauge "mothership_consoles" [] "Administrators connected.";
     CLIENTS Gauge "mothership_clients" ["database", "user", "state"] "Clients connected: active (a server works for it), waiting (for a server connection) or idle.";
     PINNED Gauge "mothership_pinned_clients" ["database", "user", "reason"] "Clients that keep their server connection, by each reason.";

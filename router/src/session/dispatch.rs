@@ -330,6 +330,9 @@ impl Session {
             literals: statement.literals(),
             ..*params
         };
+        if matches!(&*plan, Plan::Refuse(_)) {
+            self.state.tally.planned(PlanKind::Refuse);
+        }
         let pin = self.pin(statement, at);
         let mut route = self.route(&plan, params, &model, pin.as_ref())?;
         if statement.shaped.is_some() && !route.rows.is_empty() {

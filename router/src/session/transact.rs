@@ -13,7 +13,7 @@ use super::state::{Block, Ended, State};
 use super::touched::WrittenParts;
 use super::{Attached, Halt, Servers, Session};
 use crate::commit::doubt::{Site, unfinished};
-use crate::commit::finishing::{StillFinishing, UnderWay};
+use crate::commit::finishing::{CommitUnderWay, StillFinishing};
 use crate::commit::gid::Backend;
 use crate::commit::parts::{Participant, Terms, Work};
 use crate::commit::steps::{Cause, Commit, End as Outcome, Reply, Step, Via};
@@ -606,7 +606,7 @@ impl Session {
         steps: &[Step],
         commit: &mut Commit,
         errors: &mut HashMap<usize, Vec<u8>>,
-        under_way: &mut Option<UnderWay>,
+        under_way: &mut Option<CommitUnderWay>,
     ) {
         let limit = self.topology.config.transactions.prepare_timeout;
         for step in steps.iter().filter(|step| step.via == Via::Session) {
@@ -759,7 +759,7 @@ impl Session {
     }
 
     /// Says where a commit writes, before it begins; None if that is one shard.
-    fn begin_finishing(&self, wrote: &[(usize, Arc<CommitClock>)]) -> Option<UnderWay> {
+    fn begin_finishing(&self, wrote: &[(usize, Arc<CommitClock>)]) -> Option<CommitUnderWay> {
         if wrote.len() < 2 {
             return None;
         }
