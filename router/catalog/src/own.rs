@@ -1,14 +1,14 @@
 //! Reads a catalog as an open transaction of a client sees it, what it has defined itself included.
 //!
-//! All of [`QUERIES`], put into one: so they have one snapshot at READ COMMITTED too, and their answer is
-//! one value. Names are qualified throughout; what decides how expressions print is set for this query and then as before,
-//! and so is what decides how it is planned: who turns indexes off for his own query must not wait for ours.
-//! To print an expression PostgreSQL locks its table. For that it waits less long than it takes a server to look for
-//! deadlocks.
+//! All of [`QUERIES`], put into one: so they have one snapshot at READ COMMITTED too, and their answer is one value.
+//! [`LARGE`] comes before them: where it has noted too little, more is read. Names are qualified throughout. What decides
+//! how expressions print is set for this query and then as before, and so is what decides how it is planned: who turns
+//! indexes off for his own query must not wait for ours. To print an expression PostgreSQL locks its table. For that it
+//! waits less long than it takes a server to look for deadlocks.
 
 use super::Catalog;
 use super::decode::{Row, Unreadable, decode};
-use super::queries::QUERIES;
+use super::queries::{LARGE, QUERIES};
 use std::sync::OnceLock;
 
 const WHAT: &str = "of a transaction";
@@ -44,7 +44,7 @@ pub fn query() -> &'static str {
         let ways = PLANNED_BY.map(|way| format!("SET LOCAL {way} = on"));
         let ways = ways.join("; ");
         format!(
-            "{BEGIN}; {ways}; SELECT pg_catalog.json_build_array(pg_catalog.current_setting('transaction_isolation'), {})\
+            "{BEGIN}; {ways}; SELECT WHERE ({LARGE}) IS NULL; SELECT pg_catalog.json_build_array(pg_catalog.current_setting('transaction_isolation'), {})\
              ::pg_catalog.text; {END}",
             each.join(", ")
         )

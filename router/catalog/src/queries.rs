@@ -6,9 +6,10 @@
 //!
 //! To print the definition of a view, a check or a policy PostgreSQL locks the tables in it, and so waits for whoever
 //! holds one: any client may, for hours. What waits like that is left out ([`LOCKED`]); `unread` says what becomes of it.
-//! Texts have a bound each, bodies of functions one in sum, and all answers together have one, because everybody who may
-//! make a function or a view decides how long they are: 64 KiB for a body and 4 MiB for all of them, older functions
-//! first, 256 KiB for a view.
+//! Everybody who may make a function or a view decides how long its definition is, so definitions have bounds: 64 KiB for
+//! a function's body and 4 MiB for all bodies; 256 KiB for the text of a view, 4 MiB for what PostgreSQL stores of the
+//! definitions of one relation, and 256 MiB for what it stores of all ([`LARGE`]). What is beyond a bound is not read.
+//! Sums go by owner: of two owners, the one who has less is read first, so that nobody uses up what others need.
 
 /// Begins one snapshot for all queries, and makes `pg_get_viewdef` qualify every name. What is locked after [`LOCKED`]
 /// has looked is not waited for long: all is asked again then.
@@ -42,17 +43,49 @@ pub const LOCKED: &str = "WITH RECURSIVE locked (class, oid) AS ( \
             (WHERE l.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass)::pg_catalog.text, '{}'), true) \
     FROM locked l";
 
-/// Whether [`LOCKED`] has noted a relation, or by the other setting a function.
-macro_rules! unread {
-    ($oid:literal) => {
-        unread!($oid, "mothership.unread")
-    };
+/// Notes which relations have definitions beyond the bounds. All lengths are those of what PostgreSQL stores, which are
+/// some 15 times those of the texts.
+pub const LARGE: &str = "SELECT pg_catalog.set_config('mothership.large', \
+    COALESCE(pg_catalog.array_agg(m.oid)::pg_catalog.text, '{}'), true) FROM ( \
+        SELECT o.oid, o.size, pg_catalog.sum(o.size) FILTER (WHERE o.size OPERATOR(pg_catalog.<=) 4194304) \
+            OVER (ORDER BY o.of_owner, o.oid) AS of_all FROM ( \
+        SELECT c.oid, s.size, pg_catalog.sum(s.size) FILTER (WHERE s.size OPERATOR(pg_catalog.<=) 4194304) \
+            OVER (PARTITION BY c.relowner ORDER BY c.oid) AS of_owner FROM ( \
+        SELECT d.relation, pg_catalog.sum(d.size) AS size FROM ( \
+            SELECT w.ev_class, pg_catalog.octet_length(w.ev_action::pg_catalog.text) FROM pg_catalog.pg_rewrite w \
+                WHERE w.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+            UNION ALL SELECT k.conrelid, pg_catalog.octet_length(k.conbin::pg_catalog.text) FROM pg_catalog.pg_constraint k \
+                WHERE k.conbin IS NOT NULL \
+            UNION ALL SELECT p.polrelid, pg_catalog.octet_length(pg_catalog.concat(p.polqual, p.polwithcheck)) \
+                FROM pg_catalog.pg_policy p \
+            UNION ALL SELECT t.tgrelid, pg_catalog.octet_length(t.tgqual::pg_catalog.text) FROM pg_catalog.pg_trigger t \
+                WHERE t.tgqual IS NOT NULL \
+            UNION ALL SELECT f.adrelid, pg_catalog.octet_length(f.adbin::pg_catalog.text) FROM pg_catalog.pg_attrdef f \
+            ) d (relation, size) GROUP BY d.relation) s \
+        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relation) o) m \
+    WHERE m.size OPERATOR(pg_catalog.>) 4194304 OR m.of_all OPERATOR(pg_catalog.>) 268435456";
+
+/// Whether a list of object ids that is kept in a setting has this one.
+macro_rules! noted {
     ($oid:literal, $setting:literal) => {
         concat!(
             $oid,
             " OPERATOR(pg_catalog.=) ANY (COALESCE(NULLIF(pg_catalog.current_setting('",
             $setting,
             "', true), ''), '{}')::pg_catalog.oid[])"
+        )
+    };
+}
+
+/// Whether [`LOCKED`] or [`LARGE`] has noted a relation.
+macro_rules! unread {
+    ($oid:literal) => {
+        concat!(
+            "(",
+            noted!($oid, "mothership.unread"),
+            " OR ",
+            noted!($oid, "mothership.large"),
+            ")"
         )
     };
 }
@@ -104,11 +137,10 @@ pub const FUNCTIONS: &str = concat!(
     "SELECT n.nspname, p.proname, COALESCE(a.volatility, p.provolatile::pg_catalog.text), \
     p.prokind, p.proisstrict, p.proretset, l.lanname, \
     CASE WHEN a.called IS NOT NULL THEN a.called WHEN ",
-    unread!("p.oid", "mothership.unread_functions"),
+    noted!("p.oid", "mothership.unread_functions"),
     " \
-            OR pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.>) 65536 \
-            OR pg_catalog.sum(CASE WHEN pg_catalog.octet_length(p.prosrc) OPERATOR(pg_catalog.<=) 65536 \
-                THEN pg_catalog.octet_length(p.prosrc) END) OVER (ORDER BY p.oid) OPERATOR(pg_catalog.>) 4194304 THEN NULL \
+            OR p.read IS NULL \
+            OR pg_catalog.sum(p.read) OVER (ORDER BY p.of_owner, p.oid) OPERATOR(pg_catalog.>) 4194304 THEN NULL \
         WHEN p.prosrc OPERATOR(pg_catalog.=) '' \
         AND p.prokind OPERATOR(pg_catalog.=) ANY (ARRAY['f', 'p']::pg_catalog.\"char\"[]) \
         THEN (SELECT CASE WHEN pg_catalog.octet_length(d.body) OPERATOR(pg_catalog.<=) 65536 THEN d.body END \
@@ -119,12 +151,16 @@ pub const FUNCTIONS: &str = concat!(
         AND d.objid OPERATOR(pg_catalog.=) p.oid \
         AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass \
         AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\" LIMIT 1), \
-    CASE WHEN p.pronargdefaults OPERATOR(pg_catalog.>) 0::pg_catalog.int2 \
+    CASE WHEN p.pronargdefaults OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND p.read IS NOT NULL \
         THEN pg_catalog.pg_get_expr(p.proargdefaults, 0::pg_catalog.oid) END, \
     COALESCE((SELECT pg_catalog.substr(c.setting, 13) FROM pg_catalog.unnest(p.proconfig) c (setting) \
         WHERE pg_catalog.substr(c.setting, 1, 12) OPERATOR(pg_catalog.=) 'search_path='), \
         CASE WHEN p.prosecdef THEN '\"$user\"' END) \
-    FROM pg_catalog.pg_proc p \
+    FROM (SELECT r.*, pg_catalog.sum(r.read) OVER (PARTITION BY r.proowner ORDER BY r.oid) AS of_owner \
+        FROM (SELECT f.*, CASE WHEN pg_catalog.octet_length(f.prosrc) OPERATOR(pg_catalog.<=) 65536 \
+            AND COALESCE(pg_catalog.octet_length(f.proargdefaults::pg_catalog.text), 0) OPERATOR(pg_catalog.<=) 1048576 \
+            THEN pg_catalog.octet_length(f.prosrc) END AS read FROM pg_catalog.pg_proc f \
+            WHERE f.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid) r) p \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
     JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
     LEFT JOIN LATERAL (SELECT pg_catalog.max(f.provolatile::pg_catalog.text) AS volatility, \
@@ -217,7 +253,9 @@ pub const RELATIONS: &str = concat!(
 pub const COLUMNS: &str = concat!(
     "SELECT n.nspname, c.relname, a.attname, a.atttypid, \
     pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, l.collname, l.collisdeterministic, a.attnotnull, \
-    COALESCE(CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) ''::pg_catalog.\"char\" \
+    COALESCE(CASE WHEN a.attgenerated OPERATOR(pg_catalog.=) ''::pg_catalog.\"char\" AND NOT ",
+    noted!("a.attrelid", "mothership.large"),
+    " \
             THEN pg_catalog.pg_get_expr(d.adbin, 0::pg_catalog.oid) END, \
         pg_catalog.pg_get_expr(t.typdefaultbin, 0::pg_catalog.oid)), \
     a.attidentity, a.attgenerated, \

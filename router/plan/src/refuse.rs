@@ -148,7 +148,7 @@ reasons! {
     /// A relation whose definition the router does not know.
     Unread = "unread", "55P03",
         "the definition of a relation in this statement cannot be read at the moment",
-        "Try again when nobody holds a lock on it or on a table in it. A view of more than 256 KiB is never read.";
+        "Try again when nobody holds a lock on it or on a table in it. Very long definitions are never read: see the limits of the catalog.";
     /// A sharded table that the shards do not have.
     NotInCatalog = "not-in-catalog", "0A000",
         "a declared table is not in the catalog of the shards",

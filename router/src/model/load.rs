@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt;
 use mothership_catalog::decode::{Row, Unreadable, decode};
-use mothership_catalog::queries::{BEGIN, END, LOCKED, QUERIES};
+use mothership_catalog::queries::{BEGIN, END, LARGE, LOCKED, QUERIES};
 use mothership_catalog::{Catalog, Fingerprint};
 use std::pin::pin;
 use tokio_postgres::error::SqlState;
@@ -40,8 +40,10 @@ pub async fn load(client: &Client, most: usize) -> Result<(Catalog, Fingerprint)
     let server = |what| move |cause| LoadError::Server { what, cause };
     client.batch_execute(BEGIN).await.map_err(server("begin"))?;
     prepare(client).await.map_err(server("prepare"))?;
-    let locked = format!("EXECUTE {}", name_of(LOCKS));
-    client.simple_query(&locked).await.map_err(server(LOCKS))?;
+    for (what, _) in FIRST {
+        let execute = format!("EXECUTE {}", name_of(what));
+        client.simple_query(&execute).await.map_err(server(what))?;
+    }
     let mut answers = Vec::with_capacity(QUERIES.len());
     let mut bytes = 0;
     for (what, _) in QUERIES {
@@ -87,7 +89,7 @@ async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
             _ => None,
         })
         .collect();
-    let all = QUERIES.iter().chain(&[(LOCKS, LOCKED)]);
+    let all = FIRST.iter().chain(&QUERIES);
     let unknown = all.filter_map(|(what, sql)| {
         let name = name_of(what);
         (!known.contains(&name)).then(|| format!("PREPARE {name} AS {sql};"))
@@ -102,8 +104,8 @@ async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
 /// Ahead of what a query asks for it makes the name of its prepared statement.
 const PREFIX: &str = "mothership ";
 
-/// What [`LOCKED`] asks for.
-const LOCKS: &str = "locks";
+/// What is asked first: which definitions the others leave out.
+const FIRST: [(&str, &str); 2] = [("locks", LOCKED), ("lengths", LARGE)];
 
 fn name_of(what: &str) -> String {
     format!("\"{PREFIX}{what}\"")
