@@ -220,7 +220,8 @@ mod tests {
         assert_eq!(all.wait(&site("a"), SHORT, SHORT * 2).await, Ok(()));
         under_way.decided();
         for undecided in [SHORT, LONG] {
-            let late = all.wait(&site("a"), undecided, SHORT * 2);
+            let a = site("a");
+            let late = all.wait(&a, undecided, SHORT * 2);
             let late = tokio::time::timeout(LONG / 2, late).await;
             assert_eq!(late, Ok(Err(StillFinishing)));
         }

@@ -6,8 +6,9 @@
 //! 1. Nothing prepared is finished before its outcome is final. The fence, which makes it final, is asked last. So old
 //!    observations do no harm: they only decide whether to ask.
 //! 2. A decision is forgotten only when nobody can ask for it any more. For a commit: no cluster that took part holds
-//!    anything prepared of it, and this was seen after the decision was seen. For an abort: the backend is gone that
-//!    alone could still commit.
+//!    anything prepared of it. This was seen after the decision was seen, and again after the synchronous standbys of
+//!    these clusters had everything up to then: one of them may be the primary later. For an abort: the backend is gone
+//!    that alone could still commit.
 
 use super::doubt::Site;
 use super::gid::{Backend, Gid, Place, TransactionId};
@@ -63,6 +64,16 @@ pub enum Participants {
     Shards(Vec<String>),
     /// The list is longer than all names that this router knows together, so it names others. It was not read.
     Strange,
+}
+
+impl Participants {
+    /// Whether this shard is one of them.
+    pub fn include(&self, shard: &str) -> bool {
+        match self {
+            Self::Shards(names) => names.iter().any(|name| name == shard),
+            Self::Strange => false,
+        }
+    }
 }
 
 /// How long a decision is kept that names a shard which nobody knows. A shard may be taken out of a configuration and
@@ -142,7 +153,11 @@ pub fn judge(held: &PreparedTransaction, decider: Decider, patience: &Patience) 
     if held.age < limit {
         return Verdict::Wait(LeaveReason::Young);
     }
-    outcome.map_or(Verdict::Fence, Verdict::Finish)
+    match outcome {
+        // The decision may be on no standby yet. The fence waits for that.
+        None | Some(true) => Verdict::Fence,
+        Some(false) => Verdict::Finish(false),
+    }
 }
 
 /// What was seen at all sites (databases on shards). All decisions were read first, and then what is prepared.

@@ -129,6 +129,9 @@ pub struct Recovery<S> {
     doubts: Arc<Doubts>,
     /// Where in each decision table the next sweep begins.
     cursors: HashMap<Site, String>,
+    /// Decisions of which nothing was held any more, and then standbys had that, too. The next sweep forgets those of
+    /// which it sees nothing either.
+    settled: HashSet<(TransactionId, Backend)>,
 }
 
 impl<S: Servers> Recovery<S> {
@@ -139,6 +142,7 @@ impl<S: Servers> Recovery<S> {
             settings,
             doubts,
             cursors: HashMap::new(),
+            settled: HashSet::new(),
         }
     }
 
@@ -193,7 +197,57 @@ impl<S: Servers> Recovery<S> {
                 Err(trouble) => sweep.unreachable.push((site, trouble.to_string())),
             }
         }
+        self.settled = self.settle(&look).await;
         sweep
+    }
+
+    /// The decisions that may be forgotten once the next sweep, too, sees nothing prepared of them: the standbys of all that
+    /// took part have everything that was committed before now.
+    async fn settle(&self, look: &Look) -> HashSet<(TransactionId, Backend)> {
+        let patience = &self.settings.patience;
+        let all = look
+            .seen
+            .keys()
+            .flat_map(|site| look.forgettable(site, patience));
+        let new = all.filter(|decision| decision.committed && !self.is_settled(decision));
+        let new: Vec<&Decision> = new.collect();
+        // A server's log is one for all its databases.
+        let mut sites: BTreeMap<&str, &Site> = BTreeMap::new();
+        for site in look
+            .seen
+            .keys()
+            .filter(|site| !self.servers.has_documents(site))
+        {
+            let is_named = |decision: &&Decision| decision.participants.include(&site.shard);
+            if new.iter().any(is_named) {
+                sites.entry(&site.shard).or_insert(site);
+            }
+        }
+        let wait = text::replicated(self.settings.timeout.as_millis());
+        let asks = sites
+            .values()
+            .map(async |site| (*site, self.ask(site, &[&wait]).await));
+        let mut late: HashSet<&str> = HashSet::new();
+        for (site, answer) in join_all(asks).await {
+            if let Err(trouble) = answer {
+                tracing::warn!(shard = site.shard, error = %trouble,
+                    "decisions are kept: it is not known whether standbys have the commits");
+                late.insert(&site.shard);
+            }
+        }
+        let is_replicated = |decision: &&&Decision| {
+            !late
+                .iter()
+                .any(|shard| decision.participants.include(shard))
+        };
+        let settled = new.iter().filter(is_replicated);
+        settled
+            .map(|decision| (decision.id, decision.backend))
+            .collect()
+    }
+
+    fn is_settled(&self, decision: &Decision) -> bool {
+        self.settled.contains(&(decision.id, decision.backend))
     }
 
     /// All decisions first, then all that is prepared: what is prepared then is a
@@ -529,7 +583,10 @@ impl<S: Servers> Recovery<S> {
     /// Deletes the decisions that nobody can ask for any more.
     async fn forget(&self, look: &Look, site: &Site) -> (Site, Result<u64, Trouble>) {
         let patience = &self.settings.patience;
-        let rows: Vec<&Decision> = look.forgettable(site, patience).collect();
+        let rows = look.forgettable(site, patience);
+        let rows: Vec<&Decision> = rows
+            .filter(|decision| !decision.committed || self.is_settled(decision))
+            .collect();
         let mut count = 0;
         for chunk in rows.chunks(CHUNK) {
             if self.servers.has_documents(site) {

@@ -60,17 +60,28 @@ pub(super) fn finish(gid: &Gid, commit: bool) -> String {
 
 /// Makes the outcome final, whatever it is: `commit` or `abort`. One message is one
 /// transaction, so that a client of ours that is dropped leaves none open. It waits
-/// so many milliseconds for a decider that is just committing.
+/// so many milliseconds for a decider that is just committing. Its answer comes when synchronous standbys have the
+/// decision, too: see [`replicated`].
 pub(super) fn fence(schema: &Name, id: TransactionId, backend: Backend, wait: u128) -> String {
     match backend {
         Backend::Process { pid, started, .. } => format!(
-            "{}; {}; SELECT {}.fence('{id}', {pid}, {started})",
+            "{}; {}; SELECT WHERE {WRITES_LOG} IS NULL; SELECT {}.fence('{id}', {pid}, {started})",
             transaction(wait),
             guard(schema),
             quote::identifier(schema.as_str()),
         ),
         Backend::Session { session, .. } => Question::Fence { id, session }.sql(schema),
     }
+}
+
+/// Writes a record to the server's log and nothing else. Without any record a commit waits for no standby.
+const WRITES_LOG: &str = "pg_catalog.pg_logical_emit_message(true, 'mothership', '')";
+
+/// Is answered when the synchronous standbys have everything that was committed on the server before. A commit that is
+/// seen there may be on no standby yet: its own wait was cancelled, its client asked for none, or the server was
+/// restarted (PostgreSQL manual, "Synchronous Replication"). No limit of the server's ends this wait.
+pub(super) fn replicated(wait: u128) -> String {
+    format!("{}; SELECT WHERE {WRITES_LOG} IS NULL", transaction(wait))
 }
 
 /// What every message of the control role begins with that writes.

@@ -78,8 +78,8 @@ fn each_situation_has_its_verdict() {
         (0, seen(Some(true), true), young),
         (0, seen(Some(false), true), young),
         (0, seen(None, false), young),
-        // Decided: it does not matter who lives.
-        (1, seen(Some(true), true), Verdict::Finish(true)),
+        // Decided: it does not matter who lives. A commit may be on no standby yet.
+        (1, seen(Some(true), true), Verdict::Fence),
         (1, seen(Some(false), true), Verdict::Finish(false)),
         // Undecided, and the decider lives: its router may be preparing other shards.
         (11, seen(None, true), young),
