@@ -1,6 +1,7 @@
 //! What a standby has, and what is only said to be committed.
 
 use super::stage::{SOON, Stage};
+use mothership_tests::fleet::Shard;
 use mothership_tests::message;
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Wire, poll_until};
@@ -108,6 +109,102 @@ fn a_commit_whose_wait_for_a_standby_was_cancelled_is_of_unknown_outcome() {
     assert!(whole, "a transaction is prepared still");
     let count = wire.rows("SELECT count(*) FROM items");
     assert!(count == [["14"]] || count == [["24"]], "{count:?}");
+}
+
+/// Whether commits on this shard wait for a standby that there is not.
+fn wait_for_nobody(shard: &Shard, wait: bool) {
+    let set = match wait {
+        true => "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
+        false => "ALTER SYSTEM RESET synchronous_standby_names",
+    };
+    for sql in [set, "SELECT pg_reload_conf()"] {
+        shard.primary.sql("postgres", sql).unwrap();
+    }
+    let names = || {
+        shard
+            .primary
+            .sql("postgres", "SHOW synchronous_standby_names")
+    };
+    assert!(poll_until(SOON, || (names().unwrap() == "nobody") == wait));
+}
+
+/// Sends COMMIT, cancels the first wait for a standby on this shard, and says with which error COMMIT is answered.
+fn commit_cancelled(wire: &mut Wire, shard: &Shard) -> Option<String> {
+    wire.send(&message::query("COMMIT"));
+    let cancel =
+        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let is_cancelled = || shard.primary.sql("postgres", cancel).unwrap() == "1";
+    assert!(
+        poll_until(SOON, is_cancelled),
+        "nothing waits for a standby"
+    );
+    let frames = wire.until_ready();
+    let error = frames.iter().find(|frame| frame.kind == b'E');
+    error.map(|error| error.sqlstate())
+}
+
+fn asked(shard: &Shard, sql: &str) -> String {
+    shard.primary.sql("postgres", sql).unwrap()
+}
+
+const PREPARED: &str = "SELECT count(*) FROM pg_prepared_xacts";
+const DECIDED: &str = "SELECT count(*) FROM mothership.decision WHERE committed";
+
+/// The decision is committed and on no standby: a failover could lose it, and with it one part of the transaction.
+#[test]
+fn a_decision_that_no_standby_has_commits_nothing_and_is_of_unknown_outcome() {
+    let stage = Stage::with(2, 0, "[transactions]\nprepare_timeout = \"3s\"");
+    let [decider, other] = &stage.fleet.shards[..] else {
+        panic!("two shards");
+    };
+    for shard in [decider, other] {
+        asked(shard, "CREATE TABLE items (id int8 PRIMARY KEY)");
+    }
+    let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+    wire.query("BEGIN");
+    let frames = wire.query("INSERT INTO items VALUES (1), (2), (3), (4), (5), (6), (7), (8)");
+    assert!(frames.iter().all(|frame| frame.kind != b'E'), "{frames:?}");
+    wait_for_nobody(decider, true);
+    let told = commit_cancelled(&mut wire, decider);
+    assert_eq!(told.as_deref(), Some("08007"));
+    assert_eq!(
+        (asked(decider, DECIDED), asked(other, PREPARED)),
+        ("1".into(), "1".into())
+    );
+
+    wait_for_nobody(decider, false);
+    let finished = poll_until(SOON, || asked(other, PREPARED) == "0");
+    assert!(finished, "a transaction is prepared still");
+    assert_eq!(wire.rows("SELECT count(*) FROM items"), [["8"]]);
+}
+
+/// A standby that has the part still prepared may become the primary, and needs the decision then.
+#[test]
+fn a_decision_is_kept_until_standbys_have_what_was_committed_by_it() {
+    let stage = Stage::new(2, 0);
+    let [decider, other] = &stage.fleet.shards[..] else {
+        panic!("two shards");
+    };
+    for shard in [decider, other] {
+        asked(shard, "CREATE TABLE items (id int8 PRIMARY KEY)");
+    }
+    let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+    // PREPARE TRANSACTION waits whatever the client says, so the standby goes when it is prepared.
+    wire.query("SET synchronous_commit = local");
+    let frames = wire.query("INSERT INTO items VALUES (1), (2), (3), (4), (5), (6), (7), (8)");
+    assert!(frames.iter().all(|frame| frame.kind != b'E'), "{frames:?}");
+    wait_for_nobody(other, true);
+    assert_eq!(
+        (asked(decider, DECIDED), asked(other, PREPARED)),
+        ("1".into(), "0".into())
+    );
+    let is_kept = || stage.router.log().contains("decisions are kept");
+    assert!(poll_until(3 * SOON, is_kept), "nobody looked for standbys");
+    assert_eq!(asked(decider, DECIDED), "1");
+
+    wait_for_nobody(other, false);
+    let forgotten = poll_until(3 * SOON, || asked(decider, DECIDED) == "0");
+    assert!(forgotten, "the decision is kept for ever");
 }
 
 /// What a failover loses of a transaction over several shards, it loses in part.
