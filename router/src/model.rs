@@ -438,6 +438,11 @@ impl DatabaseModel {
         }
     }
 
+    /// Whether a text has more than so many bytes, together with the definitions of the views that it may name.
+    pub fn is_longer_with_views(&self, sql: &str, most: usize) -> bool {
+        self.planner().is_longer_with_views(sql, most)
+    }
+
     /// The schemas whose functions a statement does not mean.
     pub fn apart(&self, sql: &str, context: &PlanContext) -> BTreeSet<String> {
         let mut apart = self.planner().not_meant(sql, context);

@@ -38,6 +38,7 @@ pub mod gather;
 mod grammar;
 mod keep;
 mod left;
+mod lengths;
 mod misread;
 mod names;
 mod parse;
@@ -470,19 +471,30 @@ impl<'a> Planner<'a> {
 
     /// Plans one statement.
     pub fn plan(&self, sql: &str, context: &PlanContext) -> Plan {
-        // Chains of operators become trees as deep as they are long, and even dropping such a tree
-        // walks it. Short texts cannot be that deep; for others the pages are only taken when touched.
-        let decided = if sql.len() <= SHORT {
-            self.decide(sql, context)
-        } else {
-            stacker::grow(STACK, || self.decide(sql, context))
-        };
+        let decided = self.with_stack_for(sql, || self.decide(sql, context));
         match decided {
             Ok(plan) if self.is_misread_for_documents(sql, context, &plan) => {
                 Plan::Refuse(Refusal::new(Reason::NotUnderstood))
             }
             Ok(plan) => rights::with_privilege_check(&self.names, sql, context, plan),
             Err(refusal) => Plan::Refuse(refusal),
+        }
+    }
+
+    /// Whether a text has more than so many bytes, together with the definitions of the views that it may name: planning
+    /// takes as long as all of them are.
+    pub fn is_longer_with_views(&self, sql: &str, most: usize) -> bool {
+        self.names.is_longer_with_views(sql, most)
+    }
+
+    /// Runs `decide` with a stack that is large enough for the tree of this text.
+    ///
+    /// Chains of operators become trees as deep as they are long, and even dropping such a tree walks it. A short text
+    /// cannot be that deep. For others the pages are only taken when touched.
+    fn with_stack_for<T>(&self, sql: &str, decide: impl FnOnce() -> T) -> T {
+        match self.is_longer_with_views(sql, SHORT) {
+            true => stacker::grow(STACK, decide),
+            false => decide(),
         }
     }
 

@@ -26,6 +26,7 @@ use super::apart::{Apart, Leading, Named, is_plain};
 use super::context::PlanContext;
 use super::functions::{is_of_one_server, is_opaque};
 use super::left::{Left, left};
+use super::lengths::ViewLengths;
 use super::reached::{TableLinks, is_named};
 use super::refuse::Reason;
 use super::touches::Provable;
@@ -159,6 +160,8 @@ pub struct Names<'a> {
     anything_declared: bool,
     /// The names of all relations, folded to lower case.
     relations: HashSet<String>,
+    /// What the definitions of views add to the texts that name them.
+    views: ViewLengths,
     /// What of it reaches tables without any name in a statement.
     unnamed: ImplicitCalls,
     /// Tables whose rows are documents.
@@ -209,6 +212,7 @@ impl<'a> Names<'a> {
             parts: Provable::default(),
             anything_declared: false,
             relations: HashSet::default(),
+            views: ViewLengths::of(catalog),
             unnamed: ImplicitCalls::default(),
             documents: HashMap::new(),
             over_documents: BTreeSet::new(),
@@ -253,6 +257,11 @@ impl<'a> Names<'a> {
             names.parts = Provable::new(catalog, &names.places);
         }
         names
+    }
+
+    /// Whether a text has more than so many bytes, together with the definitions of the views that it may name.
+    pub fn is_longer_with_views(&self, sql: &str, most: usize) -> bool {
+        self.views.exceed(sql, most)
     }
 
     /// What unqualified names do not mean is known from the names that they may mean in any schema.

@@ -530,27 +530,120 @@ pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|_| Refusal::new(Reason::NotUnderstood))?;
+    let tokens = without_signs(tokens);
     let mut nesting = 0usize;
-    let mut operators = 0usize;
     for token in &tokens {
         match &token.token {
             Token::LParen | Token::LBracket => nesting += 1,
             Token::RParen | Token::RBracket => nesting = nesting.saturating_sub(1),
-            Token::Whitespace(_)
+            _ => {}
+        }
+        if nesting > 4 * MAX_NESTING {
+            return refuse(Reason::TooComplex);
+        }
+    }
+    match Size::of(&tokens).is_affordable() {
+        true => Ok(tokens),
+        false => refuse(Reason::TooComplex),
+    }
+}
+
+/// Takes the signs off operators that the tokenizer has read too long: in `a>-1` it takes `>-` for one. In PostgreSQL a
+/// name of several characters ends in + or - only if it has one of [`MAY_END_IN_SIGN`] (manual, "Lexical Structure").
+fn without_signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_signed = |token: &TokenWithSpan| signs(token) > 0;
+    if !tokens.iter().any(is_signed) {
+        return tokens;
+    }
+    let mut out = Vec::with_capacity(tokens.len() + 1);
+    for token in tokens {
+        let (signs, Token::CustomBinaryOperator(name)) = (signs(&token), &token.token) else {
+            out.push(token);
+            continue;
+        };
+        let (name, signs) = name.split_at(name.len() - signs);
+        let mut span = token.span;
+        let parts = std::iter::once(name).chain(signs.split_inclusive(['+', '-']));
+        for part in parts {
+            // Operators are of ASCII.
+            span.end.column = span.start.column + part.len() as u64;
+            let token = operator(part);
+            out.push(TokenWithSpan { token, span });
+            span.start = span.end;
+        }
+    }
+    out
+}
+
+/// What an operator's name may have that ends in a sign.
+const MAY_END_IN_SIGN: [char; 10] = ['~', '!', '@', '#', '%', '^', '&', '|', '`', '?'];
+
+/// How many signs an operator has at its end that are not part of its name.
+fn signs(token: &TokenWithSpan) -> usize {
+    match &token.token {
+        Token::CustomBinaryOperator(name) if !name.contains(MAY_END_IN_SIGN) => {
+            let bare = name.trim_end_matches(['+', '-']);
+            // One character of signs alone is the operator.
+            name.len() - bare.len().max(1)
+        }
+        _ => 0,
+    }
+}
+
+/// The token of an operator that stands alone.
+fn operator(name: &str) -> Token {
+    let dialect = Grammar::default();
+    let alone = Tokenizer::new(&dialect, name).tokenize();
+    match alone.as_deref() {
+        Ok([token]) => token.clone(),
+        _ => Token::CustomBinaryOperator(name.to_owned()),
+    }
+}
+
+/// How large a tree its tokens make.
+#[derive(Clone, Copy, Default)]
+pub struct Size {
+    tokens: usize,
+    operators: usize,
+}
+
+impl Size {
+    /// Counts them.
+    pub fn of(tokens: &[TokenWithSpan]) -> Size {
+        let is_operator = |token: &TokenWithSpan| match &token.token {
+            Token::LParen
+            | Token::LBracket
+            | Token::RParen
+            | Token::RBracket
+            | Token::Whitespace(_)
             | Token::Comma
             | Token::Number(..)
             | Token::SingleQuotedString(_)
             | Token::Placeholder(_)
             | Token::SemiColon
-            | Token::Period => {}
-            Token::Word(word) => operators += usize::from(is_operator_word(&word.value)),
-            _ => operators += 1,
-        }
-        if nesting > 4 * MAX_NESTING || operators > MAX_OPERATORS {
-            return refuse(Reason::TooComplex);
+            | Token::Period => false,
+            Token::Word(word) => is_operator_word(&word.value),
+            _ => true,
+        };
+        let white = |token: &&TokenWithSpan| matches!(token.token, Token::Whitespace(_));
+        Size {
+            tokens: tokens.len() - tokens.iter().filter(white).count(),
+            operators: tokens.iter().filter(|token| is_operator(token)).count(),
         }
     }
-    Ok(tokens)
+
+    /// Of a statement that another becomes part of.
+    pub fn and(self, other: Size) -> Size {
+        Size {
+            tokens: self.tokens + other.tokens,
+            operators: self.operators + other.operators,
+        }
+    }
+
+    /// Whether such a tree may be made. [`is_affordable`] has counted the tokens of each text in its own way.
+    pub fn is_affordable(self) -> bool {
+        self.tokens <= 2 * MAX_TOKENS && self.operators <= MAX_OPERATORS
+    }
 }
 
 /// Whether a text has no more tokens and terms than may be parsed. Counts without keeping anything: what it says no to

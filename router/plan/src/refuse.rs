@@ -418,6 +418,10 @@ reasons! {
     TimeHidden = "time-over-shards", "0A000",
         "a statement or transaction over several shards asks for the time where it cannot be made the same on all",
         "Call now() or CURRENT_TIMESTAMP in the statement itself, give the value as a parameter, or keep the transaction to one shard.";
+    /// A definition with a string that PostgreSQL reads as the time and keeps as a constant.
+    TimeConstant = "time-constant", "0A000",
+        "this definition has the time of its own moment as a constant, which would be another one on each shard",
+        "Call now() or CURRENT_TIMESTAMP, or write the time out.";
     /// The view of prepared transactions, of which each shard has its own.
     PreparedOverShards = "prepared-over-shards", "0A000",
         "pg_prepared_xacts would show the prepared transactions of one shard only",

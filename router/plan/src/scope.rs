@@ -29,6 +29,7 @@ use super::context::PlanContext;
 use super::functions::Call;
 use super::gather::Notes;
 use super::names::{Keyed, Names, folded, same_family};
+use super::parse::Size;
 use super::refuse::{Reason, Refusal, refuse};
 use super::slots::{Looked, Text};
 
@@ -173,6 +174,8 @@ pub struct Analysis<'n> {
     pub placeholders: Vec<(Location, u16)>,
     /// How many view definitions the walk is inside of: 0 in the client's own text.
     pub in_view: u32,
+    /// How large the definitions are together that the walk has gone through, each time that it did.
+    pub views: Size,
     /// How many queries the walk is inside of.
     pub depth: u32,
     /// The depth of the query whose rows are the rows of the statement. 0 if the rows of the statement are those of a
@@ -221,6 +224,7 @@ impl<'n> Analysis<'n> {
             typed_uses: BTreeMap::new(),
             placeholders: Vec::new(),
             in_view: 0,
+            views: Size::default(),
             depth: 0,
             rows_depth: 1,
             sharded_below: BTreeSet::new(),

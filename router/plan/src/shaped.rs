@@ -6,8 +6,8 @@
 //! tokens that could be read differently in that query string. [`Planner::is_valid_for`] repeats the questions that planning
 //! asked about the whole query string. `statements::shapes` caches the plans.
 
+use super::Plan;
 use super::slots::{self, Literals, Looked, SlotKind, Text};
-use super::{Plan, SHORT, STACK};
 use super::{PlanContext, Planner, Reason, misread, read, write};
 use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::shape::{Literal, Shape};
@@ -165,12 +165,7 @@ impl Planner<'_> {
             // Others have no value places, and are rare.
             _ => Err(super::Refusal::new(Reason::NotUnderstood)),
         };
-        let decided = if blank.len() <= SHORT {
-            decide()
-        } else {
-            stacker::grow(STACK, decide)
-        };
-        let plan = match decided {
+        let plan = match self.with_stack_for(blank, decide) {
             Ok(plan) => plan,
             // Why the parser does not understand a statement may depend on its string literals, so this is no result for the shape.
             Err(refusal) if refusal.reason == Reason::NotUnderstood => return None,

@@ -125,12 +125,12 @@ impl Session {
         };
         let sql = step.span.of(&statement.sql);
         let most = self.topology.config.limits.parsed_statement.bytes();
-        if sql.len() <= LARGE || sql.len() > most {
-            return;
-        }
         let (Some(model), Ok(sql)) = (self.known.model.clone(), std::str::from_utf8(sql)) else {
             return;
         };
+        if sql.len() > most || !model.is_longer_with_views(sql, LARGE) {
+            return;
+        }
         let context = self.context();
         let is_known =
             |(n, known): &(usize, Planned)| *n == at && known.is_for(model.version, &context);

@@ -9,6 +9,7 @@ mod actions;
 mod alter;
 mod chosen;
 mod column;
+mod constants;
 mod constraint;
 mod create;
 pub(super) mod documents;
@@ -58,6 +59,12 @@ pub fn plan(
     if matches!(verb, Verb::Create | Verb::Alter) && matches!(object, Object::Table | Object::Index)
     {
         same_names(names, sql, &plan, context)?;
+    }
+    if let Plan::Ddl(ddl) = &plan
+        && ddl.place != DdlPlace::Home
+        && constants::of_time(names, sql, (verb, object), context)
+    {
+        return refuse(Reason::TimeConstant);
     }
     Ok(plan)
 }

@@ -17,7 +17,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use crate::names::folded;
 use crate::parens;
-use crate::parse::{self, Parsed};
+use crate::parse::{self, Parsed, Size};
 use crate::refuse::{Reason, Refusal};
 use crate::scope::Analysis;
 use crate::visit::{Change, change};
@@ -154,6 +154,7 @@ fn expand(
         qualified: views.values().map(|view| &view.relation.name).collect(),
         views: views.clone(),
         next: LINES * (depth + 1),
+        size: Size::of(&parsed.tokens),
         tokens: parsed.tokens.clone(),
         forms: parsed.opened_forms,
         failed: false,
@@ -254,6 +255,8 @@ struct Expanding<'r> {
     /// Their names, which have no schema any more where columns are named by them.
     qualified: Vec<&'r Name>,
     next: u64,
+    /// Of the statement with the definitions that are part of it.
+    size: Size,
     tokens: Vec<TokenWithSpan>,
     /// Settings change what definitions mean, as [`Forms::AsSet`] says.
     forms: bool,
@@ -283,6 +286,11 @@ impl Change for Expanding<'_> {
             self.failed = true;
             return ControlFlow::Break(());
         };
+        self.size = self.size.and(Size::of(&tokens));
+        if !self.size.is_affordable() {
+            self.failed = true;
+            return ControlFlow::Break(());
+        }
         match Forms::of(&tokens) {
             Forms::Exact => {}
             Forms::AsSet => self.forms = true,

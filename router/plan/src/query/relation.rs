@@ -12,14 +12,18 @@ use crate::expr::ExprContext;
 use crate::functions::Call;
 use crate::gather::notes::{Computed, View};
 use crate::names::{Place, Resolved};
-use crate::parse;
+use crate::parse::{self, Size};
 use crate::reached::leads_off;
-use crate::refuse::{Reason, Refusal};
+use crate::refuse::{Reason, Refusal, refuse};
 use crate::scope::{Analysis, ColumnInfo, Instance, Link, Locks, Source, StatementFindings};
+use crate::{SHORT, STACK};
 use mothership_catalog::{Persistence, Relation, RelationKind};
 
 use super::with::Ctes;
 use super::{Local, Open, Output};
+
+/// The stack that a text of [`SHORT`] needs at most.
+const FOR_SHORT: usize = 1 << 20;
 
 impl<'n> Analysis<'n> {
     /// The instance of a table, view or CTE; the output of a view or CTE as well, and which view it is.
@@ -162,15 +166,25 @@ impl<'n> Analysis<'n> {
         };
         let first = self.instances.len();
         let around = std::mem::take(&mut self.seen);
-        let output = match parse::view(definition) {
+        let walk = || match parse::view_at(definition, 0) {
             None => Err(unknown()),
-            Some(parsed) => {
+            Some((parsed, tokens)) => {
+                self.views = self.views.and(Size::of(&tokens));
+                if !self.views.is_affordable() {
+                    return refuse(Reason::TooComplex);
+                }
+                drop(tokens);
                 // A view's names are qualified by pg_get_viewdef; its columns may have been renamed.
                 self.in_view += 1;
                 let output = self.query(&parsed, None, &Ctes::default());
                 self.in_view -= 1;
                 output
             }
+        };
+        // Views within views: each may need as much of the stack as a statement.
+        let output = match definition.len() <= SHORT {
+            true => stacker::maybe_grow(FOR_SHORT, STACK, walk),
+            false => stacker::grow(STACK, walk),
         };
         let seen = std::mem::replace(&mut self.seen, around);
         let computed = match &output {

@@ -546,6 +546,72 @@ fn depth_and_length_are_refused_and_never_overflow_the_stack() {
         .unwrap();
 }
 
+/// A short statement may name a view whose definition makes a deep tree, and that view may name another.
+#[test]
+fn definitions_of_views_never_overflow_the_stack() {
+    let terms = |n: usize| " OR (t.id = 5)".repeat(n);
+    let mut views = format!(
+        "{}\nview public.deep (id) as SELECT t.id FROM public.t WHERE ((t.id = 4){})",
+        include_str!("catalog.txt"),
+        terms(900)
+    );
+    let mut within = "deep".to_owned();
+    for (prefix, count) in [("w", 900), ("x", 70)] {
+        for at in 0..30 {
+            let name = format!("{prefix}{at}");
+            views.push_str(&format!(
+                "\nview public.{name} (id) as SELECT t.id FROM public.t \
+                 WHERE ((EXISTS (SELECT 1 FROM public.{within})){})",
+                terms(count)
+            ));
+            within = name;
+        }
+        within = "t".to_owned();
+    }
+    let doubled = |at: usize| match at {
+        0 => "t".to_owned(),
+        at => format!("d{}", at - 1),
+    };
+    for at in 0..30 {
+        views.push_str(&format!(
+            "\nview public.d{at} (id) as SELECT DISTINCT a.id FROM (public.{0} a JOIN public.{0} b ON ((a.id = b.id)))",
+            doubled(at)
+        ));
+    }
+    std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || {
+            let (catalog, map) = (text::parse(&views).unwrap(), map());
+            let planner = Planner::new(&catalog, &map);
+            let plan = |sql: &str| planner.plan(sql, &PlanContext::default());
+            assert!(matches!(
+                plan("SELECT count(*) FROM deep"),
+                Plan::Scatter(_)
+            ));
+            let views = ["deep", "w29", "x7", "x29", "d3", "d29"];
+            for view in views {
+                for sql in [
+                    format!("SELECT * FROM {view}"),
+                    format!("SELECT count(*) FROM {view} a JOIN {view} b USING (id)"),
+                    format!("INSERT INTO u (id) SELECT id FROM {view}"),
+                    format!("UPDATE t SET a = 1 WHERE id IN (SELECT id FROM {view})"),
+                    format!("WITH d AS (DELETE FROM t RETURNING id) SELECT * FROM {view}"),
+                ] {
+                    plan(&sql);
+                }
+            }
+            for view in ["w29", "d29"] {
+                let plan = plan(&format!("SELECT * FROM {view}"));
+                let is_too_complex =
+                    matches!(&plan, Plan::Refuse(why) if why.reason == Reason::TooComplex);
+                assert!(is_too_complex, "{view}: {plan:.200}");
+            }
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
 #[test]
 fn nothing_declared_means_everything_at_home() {
     let mut builder = ShardMapBuilder::new(1);
