@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 
 /// Why the process could not start.
@@ -481,9 +482,20 @@ async fn recover_by(shared: &Arc<Shared>, topology: &Topology) {
             look(&control, shared, &found).await;
         }
     };
+    let mut emptied = shared.emptied.subscribe();
+    let leave = async {
+        loop {
+            match emptied.recv().await {
+                Ok(database) => control.leave_database(&database),
+                Err(RecvError::Lagged(_)) => control.forget(),
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    };
     tokio::select! {
         () = recovery.run(|| sites(shared, &found.borrow()), told) => {}
         () = go_on => {}
+        () = leave => {}
     }
 }
 

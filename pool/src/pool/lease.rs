@@ -52,6 +52,7 @@ impl<N: Send + 'static> Lease<N> {
             || connection.cancel.is_pending()
             || unwanted
             || stale
+            || pool.paused.get()
             || now >= connection.expires
         {
             connection.doubt();

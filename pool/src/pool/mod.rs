@@ -203,11 +203,11 @@ impl<N: Default + Send + 'static> Pool<N> {
                 match tokio::time::timeout(limit.min(rest), place.turn(elsewhere)).await {
                     Ok(turn) => break turn,
                     // It may be opened again.
-                    Err(_) if rest < limit && !self.paused.get() => {
+                    Err(_) if rest < limit && !self.is_paused_for(priority) => {
                         limit = wait.saturating_sub(begun.elapsed());
                     }
                     // An administrator made it wait: that is not the pool's delay.
-                    Err(_) if self.paused.get() => limit = wait,
+                    Err(_) if self.is_paused_for(priority) => limit = wait,
                     Err(_) => return Err(self.timed_out(begun.elapsed(), priority)),
                 }
             };
@@ -270,7 +270,7 @@ impl<N: Default + Send + 'static> Pool<N> {
 
     /// What the head of the queue can have now.
     fn try_turn(self: &Rc<Self>, priority: Priority, elsewhere: bool) -> Option<Turn<N>> {
-        if self.paused.get() {
+        if self.is_paused_for(priority) {
             return None;
         }
         if let Some(lease) = self.take_idle_for(priority) {
@@ -532,7 +532,13 @@ impl<N: Default + Send + 'static> Pool<N> {
         standings.iter().filter(|s| self.is_stale(s.opened)).count() as u32
     }
 
-    /// No connection is lent from now on; who asks waits.
+    /// Whether a request has to wait for [`Pool::resume`]. A transaction that is open goes on to its end.
+    fn is_paused_for(&self, priority: Priority) -> bool {
+        self.paused.get() && priority != Priority::Join
+    }
+
+    /// From now on no connection is lent, but to transactions that are open, and each is closed when it is given back. Who
+    /// else asks waits.
     pub fn pause(&self) {
         self.paused.set(true);
     }

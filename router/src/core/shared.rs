@@ -93,6 +93,8 @@ pub struct Shared {
     pub sequences: Sequences,
     /// What recovery found when it looked last.
     pub swept: watch::Sender<Sweep>,
+    /// Databases that somebody wants to be empty: recovery, too, closes its connections to them.
+    pub emptied: tokio::sync::broadcast::Sender<Arc<str>>,
     /// Counts reloads.
     pub reloads: watch::Sender<u64>,
     /// To whoever supervises the process.
@@ -217,6 +219,7 @@ impl Shared {
             welcomes: Arc::default(),
             sequences: Sequences::default(),
             swept: watch::Sender::default(),
+            emptied: tokio::sync::broadcast::Sender::new(16),
             reloads: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),

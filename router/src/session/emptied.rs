@@ -26,6 +26,8 @@ impl Session {
                 continue;
             }
             let name: Arc<str> = name.into();
+            // None where there is no recovery.
+            let _ = self.core.shared.emptied.send(Arc::clone(&name));
             let leave = move |core: &Rc<Core>| core.leave_database(&name);
             self.core.shared.ask(leave).await;
         }

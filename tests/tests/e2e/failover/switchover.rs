@@ -241,3 +241,60 @@ fn a_promotion_that_is_told_is_seen_at_once() {
     let frames = wire.query("CREATE TABLE t (a int)");
     assert!(frames.iter().all(|f| f.kind != b'E'), "{frames:?}");
 }
+
+/// PAUSE waits for the transactions that are open, so they must be able to end.
+#[test]
+fn a_transaction_joins_another_shard_while_its_database_is_paused() {
+    let stage = Stage::new(2, 0);
+    for shard in &stage.fleet.shards {
+        let create = "CREATE TABLE items (id int8 PRIMARY KEY)";
+        shard.primary.sql("postgres", create).unwrap();
+    }
+    let fine = |frames: &[mothership_tests::frame::Frame]| {
+        assert!(frames.iter().all(|frame| frame.kind != b'E'), "{frames:?}");
+    };
+    let mut open = Wire::login(&stage.endpoint(USER, PASSWORD));
+    fine(&open.query("BEGIN; INSERT INTO items VALUES (1)"));
+    std::thread::scope(|scope| {
+        let pause = scope.spawn(|| order(&stage, "PAUSE postgres"));
+        let mut other = Wire::login(&stage.endpoint(USER, PASSWORD));
+        let is_paused = || {
+            other.send(&message::query("SELECT 1"));
+            let waits = poll_until(Duration::from_secs(1), || stage.waiting() > 0);
+            waits || {
+                other.until_ready();
+                false
+            }
+        };
+        assert!(poll_until(SOON, is_paused));
+        fine(&open.query("INSERT INTO items SELECT g FROM generate_series(2, 20) g"));
+        fine(&open.query("COMMIT"));
+        pause.join().unwrap().unwrap();
+        order(&stage, "RESUME postgres").unwrap();
+        other.until_ready();
+        assert_eq!(other.rows("SELECT count(*) FROM items"), [["20"]]);
+    });
+}
+
+/// Recovery looks into all databases, and must not keep one from being dropped.
+#[test]
+fn a_database_that_recovery_has_looked_into_can_be_dropped() {
+    let stage = Stage::new(2, 0);
+    let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+    let fine = |frames: &[mothership_tests::frame::Frame]| {
+        assert!(frames.iter().all(|frame| frame.kind != b'E'), "{frames:?}");
+    };
+    fine(&wire.query("CREATE DATABASE swept"));
+    let mut within = stage.endpoint(USER, PASSWORD);
+    within.database = "swept".to_owned();
+    let mut guest = Wire::login(&within);
+    fine(&guest.query("CREATE TABLE items (id int8 PRIMARY KEY)"));
+    fine(&guest.query("INSERT INTO items SELECT g FROM generate_series(1, 20) g"));
+    let server = &stage.fleet.shards[1].primary;
+    let sweep = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = 'swept' AND application_name = 'mothership' AND query LIKE '%pg_prepared_xacts%'";
+    let is_swept = || server.sql("postgres", sweep).unwrap() != "0";
+    assert!(poll_until(SOON, is_swept), "recovery has not looked");
+    drop(guest);
+    fine(&wire.query("DROP DATABASE swept"));
+}
