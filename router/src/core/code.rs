@@ -156,8 +156,15 @@ impl Code {
         self.all && !before.all || !self.names.is_subset(&before.names)
     }
 
-    /// Whether a text may run such code, or a parameter of these declared types.
-    pub fn is_run_by(&self, sql: &[u8], strings: bool, types: &[u8], defines: bool) -> bool {
+    /// Whether a text may run such code, or a parameter of these declared types. The text may change definitions, and may
+    /// only name functions and not call any.
+    pub fn is_run_by(
+        &self,
+        sql: &[u8],
+        strings: bool,
+        types: &[u8],
+        (defines, calls): (bool, bool),
+    ) -> bool {
         /// Types from here on are those of users.
         const FIRST_OF_USERS: u32 = 16_384;
         if self.is_clean() {
@@ -173,7 +180,7 @@ impl Code {
         if types.chunks(4).any(of_users) || (self.foreign && !sql.is_ascii()) {
             return true;
         }
-        self.is_named_by(sql, strings, &[])
+        self.is_named_by(sql, (strings, calls), &[])
     }
 
     /// The same of a text of a known shape without declared types, which defines nothing.
@@ -185,16 +192,16 @@ impl Code {
             return true;
         }
         let sql = shaped.span.of(sql);
-        let of_shape = || self.is_named_by(sql, strings, &shaped.literals);
+        let of_shape = || self.is_named_by(sql, (strings, true), &shaped.literals);
         let texts = shaped.literals.iter();
         let mut texts = texts.filter(|literal| !literal.kind.is_number());
         let by = (self.number, strings);
         shaped.entry.names_code.get(by, of_shape)
-            || texts.any(|literal| self.is_named_by(literal.span.of(sql), strings, &[]))
+            || texts.any(|literal| self.is_named_by(literal.span.of(sql), (strings, true), &[]))
     }
 
     /// Whether a text names such code, other than in these literals.
-    fn is_named_by(&self, sql: &[u8], strings: bool, but: &[Literal]) -> bool {
+    fn is_named_by(&self, sql: &[u8], (strings, calls): (bool, bool), but: &[Literal]) -> bool {
         let mut but = but.iter().map(|literal| literal.span.start).peekable();
         let mut tokens = Lexer::new(sql, strings).peekable();
         let (mut behind_dot, mut begins) = (false, true);
@@ -213,7 +220,7 @@ impl Code {
                     let name = name.as_ref().and_then(|name| name.as_str());
                     name.is_none_or(|name| {
                         self.names.contains(name)
-                            || called && self.functions.contains(name)
+                            || called && calls && self.functions.contains(name)
                             || called && BY_NUMBER.contains(&name)
                             || first && maintains(name)
                     })
@@ -404,7 +411,10 @@ mod tests {
             "SELECT 1; analyze verbose",
             "REINDEX SCHEMA app",
         ] {
-            assert!(code.is_run_by(sql.as_bytes(), true, &[], false), "{sql}");
+            assert!(
+                code.is_run_by(sql.as_bytes(), true, &[], (false, true)),
+                "{sql}"
+            );
         }
         for sql in [
             "SELECT f FROM t",
@@ -413,15 +423,18 @@ mod tests {
             "EXPLAIN ANALYZE SELECT 1",
             "SELECT vacuum FROM t",
         ] {
-            assert!(!code.is_run_by(sql.as_bytes(), true, &[], false), "{sql}");
+            assert!(
+                !code.is_run_by(sql.as_bytes(), true, &[], (false, true)),
+                "{sql}"
+            );
         }
         let of_users = 20_000u32.to_be_bytes();
-        assert!(code.is_run_by(b"SELECT $1", true, &of_users, false));
+        assert!(code.is_run_by(b"SELECT $1", true, &of_users, (false, true)));
         let none = Code::default();
-        assert!(none.is_clean() && !none.is_run_by(b"SELECT f(1)", true, &of_users, true));
+        assert!(none.is_clean() && !none.is_run_by(b"SELECT f(1)", true, &of_users, (true, true)));
         let triggers = Code::of([own("definitions", "")].into_iter());
-        assert!(triggers.is_run_by(b"CREATE TABLE t ()", true, &[], true));
-        assert!(!triggers.is_run_by(b"SELECT 1", true, &[], false));
+        assert!(triggers.is_run_by(b"CREATE TABLE t ()", true, &[], (true, true)));
+        assert!(!triggers.is_run_by(b"SELECT 1", true, &[], (false, true)));
     }
 
     #[test]
@@ -449,7 +462,7 @@ mod tests {
             let known = code.is_run_by_shape(&shaped, sql.as_bytes(), true);
             assert_eq!(known, runs, "{sql}");
             assert_eq!(
-                code.is_run_by(sql.as_bytes(), true, &[], false),
+                code.is_run_by(sql.as_bytes(), true, &[], (false, true)),
                 runs,
                 "{sql}"
             );

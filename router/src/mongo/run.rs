@@ -8,9 +8,7 @@ use mongodb::options::{
 };
 use mongodb::{ClientSession, Database, SessionCursor};
 use mothership_documents::field::{Field, field};
-use mothership_documents::told::failing_row;
 use mothership_documents::translate::{Change, Command, Conflict, Output, Upserted};
-use mothership_documents::value::Forms;
 use mothership_documents::{Collection, Fault};
 use mothership_proto::report::Report;
 use std::borrow::Cow;
@@ -75,12 +73,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// The driver's, or the fault that the command is to be told.
-    pub async fn command(
-        self,
-        command: &Command,
-        returning: &[Output],
-        forms: &Forms,
-    ) -> Result<Answer, Failure> {
+    pub async fn command(self, command: &Command, returning: &[Output]) -> Result<Answer, Failure> {
         let returns = !returning.is_empty();
         match command {
             Command::Empty => Ok(Answer::Rows(Vec::new())),
@@ -145,9 +138,8 @@ impl Run<'_> {
             Command::Fail {
                 collection,
                 filter,
-                change,
                 fault,
-            } => self.fail(collection, (filter, change), fault, forms).await,
+            } => self.fail(collection, filter, fault).await,
         }
     }
 
@@ -156,11 +148,6 @@ impl Run<'_> {
         let concern = self.concern.clone();
         let options = CollectionOptions::builder().write_concern(concern).build();
         self.database.collection_with_options(name, options)
-    }
-
-    fn declared(&self, name: &str) -> Option<&Collection> {
-        let found = self.collections.iter().find(|one| one.collection == name);
-        found.map(|found| &**found)
     }
 
     async fn find(self, command: &Command) -> Result<Answer, Failure> {
@@ -320,34 +307,20 @@ impl Run<'_> {
         Ok(Answer::Rows(rows))
     }
 
-    /// Tells the fault if a document matches.
+    /// Tells the fault if a document matches. PostgreSQL adds the row, as far as the client may read it; here that is not
+    /// known.
     async fn fail(
         self,
         collection: &str,
-        (filter, change): (&Document, &[Document]),
+        filter: &Document,
         fault: &Fault,
-        forms: &Forms,
     ) -> Result<Answer, Failure> {
-        // With a second one it is not certain which of them PostgreSQL would have come to first.
-        let mut pipeline = vec![doc! { "$match": filter }, doc! { "$limit": 2 }];
-        pipeline.extend_from_slice(change);
         let of = self.of(collection);
-        let rows = of.aggregate(pipeline).collation(bytes());
-        let mut cursor = rows.session(&mut *self.session).await?;
-        let mut rows = Vec::new();
-        while let Some(row) = cursor.next(self.session).await {
-            rows.push(row?);
+        let found = of.find_one(filter.clone()).collation(bytes());
+        match found.session(&mut *self.session).await? {
+            None => Ok(Answer::Done("UPDATE 0".to_owned())),
+            Some(_) => Err(fault.clone().into()),
         }
-        let detail = match (rows.as_slice(), self.declared(collection)) {
-            ([], _) => return Ok(Answer::Done("UPDATE 0".to_owned())),
-            ([row], Some(declared)) => failing_row(declared, &raw(row)?, forms),
-            _ => None,
-        };
-        let fault = match detail {
-            Some(detail) => fault.clone().detail(detail),
-            None => fault.clone(),
-        };
-        Err(fault.into())
     }
 }
 

@@ -301,7 +301,7 @@ impl Worker {
             if several {
                 self.begin(Some(command)).await?;
             }
-            let done = self.once((command, returning), forms, limit).await;
+            let done = self.once((command, returning), limit).await;
             let done = match done {
                 // A value that cannot be written makes the statement fail, and then it must have done nothing.
                 Ok(answer) if several => match shown(&answer, returning, forms) {
@@ -377,7 +377,6 @@ impl Worker {
     async fn once(
         &mut self,
         (command, returning): (&Command, &[Output]),
-        forms: &Forms,
         limit: Option<Instant>,
     ) -> Result<Answer, Failure> {
         match self.session().await {
@@ -394,7 +393,7 @@ impl Worker {
             time: limit.map(left),
             concern,
         };
-        run.command(command, returning, forms).await
+        run.command(command, returning).await
     }
 }
 

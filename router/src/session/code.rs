@@ -143,7 +143,11 @@ impl Session {
                 Some(shaped) if types.is_empty() && !defines => {
                     code.is_run_by_shape(shaped, sql, strings)
                 }
-                _ => code.is_run_by(sql, strings, types, defines),
+                _ => {
+                    let mut steps = statement.steps.iter();
+                    let calls = !steps.all(|step| step.creates_function);
+                    code.is_run_by(sql, strings, types, (defines, calls))
+                }
             }
         };
         let is_run_by = |statement: &Prepared| {

@@ -97,8 +97,6 @@ pub enum Command {
         collection: String,
         /// Which documents.
         filter: Document,
-        /// The stages that make of a document what it would become.
-        change: Vec<Document>,
         /// What is wrong then.
         fault: Fault,
     },
@@ -247,12 +245,10 @@ impl Command {
             Command::Fail {
                 collection,
                 filter,
-                change,
                 fault,
             } => {
                 shown.insert("update", collection);
                 shown.insert("filter", filter);
-                shown.insert("change", change.clone());
                 shown.insert("fault", fault.message.as_str());
             }
         }

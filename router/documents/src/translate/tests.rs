@@ -705,7 +705,7 @@ fn updates_and_deletes_change_the_same_rows() {
     bound(
         "UPDATE t SET n = $1 WHERE i > 5",
         &["NULL"],
-        r#"{"update":"t","filter":{"i":{"$gt":5}},"change":[{"$set":{"n":null}}],"fault":"null value in column \"n\" of relation \"t\" violates not-null constraint"}"#,
+        r#"{"update":"t","filter":{"i":{"$gt":5}},"fault":"null value in column \"n\" of relation \"t\" violates not-null constraint"}"#,
     );
     check(
         "UPDATE t SET (i, n) = (1, 2)",

@@ -158,6 +158,11 @@ pub(super) fn documents(
             Some(values) => Ok(values.get_mut(number).and_then(Option::take)),
             None => Assigned::Default.value(column, bound),
         })
+        // The row may have values that are stored, and that the client may not read.
+        .map_err(|fault| Fault {
+            detail: None,
+            ..fault
+        })
     };
     assigned::documents((0..count).map(row))
 }

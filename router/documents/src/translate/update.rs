@@ -300,20 +300,17 @@ impl Update {
             return Ok(Command::Empty);
         }
         let filter = filter.document();
-        let nulls = self.collection.nulls;
         let columns = &self.collection.columns;
         let moves = self.set.iter().any(|(column, _)| is_id(&columns[*column]));
-        let change = match (rest, &fault) {
+        let change = match rest {
             // Documents are found and counted, and stay as they are.
             _ if self.set.is_empty() => Change::Pipeline(vec![doc! { "$set": { "_id": "$_id" } }]),
-            (None, Some(_)) => Change::Pipeline(stages(named(values, &self.collection), nulls)),
-            (rest, _) => change(&self.collection, values, rest.map(|rest| (rest, fields))),
+            rest => change(&self.collection, values, rest.map(|rest| (rest, fields))),
         };
         Ok(match (fault, change) {
-            (Some(fault), Change::Pipeline(change)) => Command::Fail {
+            (Some(fault), _) => Command::Fail {
                 collection,
                 filter,
-                change,
                 fault,
             },
             (_, change) if moves => Command::Move {

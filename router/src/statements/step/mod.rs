@@ -72,6 +72,8 @@ pub struct Step {
     pub explains: Option<Span>,
     /// What the code that it defines may leave in a session.
     pub makes_code: CodeEffects,
+    /// It creates a function or procedure, and calls none that its text names.
+    pub creates_function: bool,
     /// Afterwards names may have code behind them that had none, even if it touches nothing that has.
     pub changes_code: bool,
     /// Whose defaults it changes.
@@ -260,6 +262,13 @@ fn step(sql: &[u8], span: Span, scs: bool) -> Step {
             }
         ),
         makes_code,
+        creates_function: matches!(
+            statement,
+            Statement::Ddl {
+                verb: Verb::Create,
+                object: Object::Routine
+            }
+        ),
         changes_code: effects.opaque || changes_code(&statement, makes_code),
         alters: alters(&statement, text, scs),
         clouds: clouds(&effects.set_config),
@@ -357,6 +366,7 @@ fn explain_route(span: Span, inner: Span) -> Step {
         names_rows: false,
         explains: None,
         makes_code: CodeEffects::Nothing,
+        creates_function: false,
         changes_code: false,
         alters: Alters::Nothing,
         clouds: false,
