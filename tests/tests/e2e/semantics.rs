@@ -12,9 +12,7 @@ mod page;
 #[path = "semantics/scene.rs"]
 mod scene;
 
-use crate::documents::Anything;
 use cases::{Expected, Request, Row};
-use mothership::config::Config;
 use mothership_plan::Reason;
 use mothership_tests::Frame;
 use scene::{Scene, ask, comparable};
@@ -82,24 +80,6 @@ fn no_row_is_left_out_and_every_test_that_is_named_exists() {
         }
     }
 }
-
-/// The only row that nothing can be asked of.
-#[test]
-fn no_table_is_declared_on_mongodb() {
-    let declared = |kind: &str| {
-        let text = format!("{SHARD}[[table]]\nname = \"t\"\nkind = \"{kind}\"\n");
-        Config::parse(Path::new("mothership.toml"), &text, &Anything)
-    };
-    assert!(
-        declared("reference").is_ok(),
-        "{:?}",
-        declared("reference").err()
-    );
-    assert!(declared("mongodb").is_err());
-}
-
-const SHARD: &str = "[[shard]]\nname = \"one\"\n[[shard.server]]\naddress = \"127.0.0.1:5432\"\n\
-    [[database]]\nname = \"app\"\n";
 
 fn read_sources(folder: &Path, out: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
