@@ -1,5 +1,6 @@
-//! What breaks and heals, and who sees to it that a shard has a primary: a failover manager that promotes the replica
-//! with the most log when all replicas of the dead primary can be asked, or lets the primary start again.
+//! Faults and their end, the failover manager, and replication. When a primary is gone for some time and all replicas can
+//! be asked, the manager promotes the replica with the longest log. A primary that comes back before that stays the
+//! primary.
 
 use crate::server::Server;
 use crate::world::{Event, FAULT, FAULTS, SERVERS, World};
@@ -8,15 +9,15 @@ use rand::RngExt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It stops, with or without a word.
+    /// The server stops. Its connections end with or without an error.
     Crash,
-    /// The router does not reach it.
+    /// The router cannot reach the server. Other servers can.
     Unreached,
-    /// Nobody does.
+    /// Nobody can reach the server.
     Isolated,
-    /// A replica replays nothing.
+    /// The server, if it is a replica, replays nothing.
     Paused,
-    /// It resets what clients send.
+    /// The server resets most client connections when they send something. It still answers probes.
     Resets,
 }
 
@@ -53,7 +54,7 @@ impl World {
             Fault::Resets => of.resets = true,
         }
         let delay = match fault {
-            // It is back before anybody has asked.
+            // A quick restart: the server is back before the next probe.
             Fault::Crash if self.rng.random_bool(0.5) => self.rng.random_range(1..60),
             _ => self.rng.random_range(200..FAULT),
         };
@@ -74,7 +75,7 @@ impl World {
         }
     }
 
-    /// All connections to it end; the router hears of it if it is reached.
+    /// The server stops and all its connections end. The router hears of it once it can reach the server.
     fn crash(&mut self, shard: usize, server: usize) {
         self.counts.crashes += 1;
         let of = &mut self.shards[shard].servers[server];
@@ -96,7 +97,7 @@ impl World {
         let all = self.connections.iter();
         let all = all.filter(|(_, c)| (c.shard, c.server) == (shard, server));
         let all: Vec<u64> = all.map(|(number, _)| *number).collect();
-        // The word that a connection ends may be lost and come again later.
+        // The news that a connection has ended may come late.
         let late = match self.rng.random_range(0..4) {
             0 => self.rng.random_range(20..200),
             _ => 0,
@@ -113,7 +114,7 @@ impl World {
         let newest = self.newest(shard);
         let of = &mut self.shards[shard].servers[server];
         of.alive = true;
-        // A primary that was replaced does not know that.
+        // A primary that was replaced meanwhile does not know it, and answers as a primary.
         let replaced = of.is_primary && of.timeline < newest;
         of.ready = !of.is_primary || replaced;
     }
@@ -123,7 +124,8 @@ impl World {
         servers.map(|s| s.timeline).max().unwrap_or(0)
     }
 
-    /// Somebody sees to it that the shard has a primary, and that old ones become replicas.
+    /// One turn of the failover manager: it promotes a replica of a primary that is gone, and turns replaced primaries into
+    /// replicas.
     pub fn agent(&mut self, shard: usize) {
         let pause = self.rng.random_range(30..120);
         self.after(pause, Event::Agent(shard));
@@ -133,7 +135,7 @@ impl World {
         let gone = !of[primary].alive || of[primary].isolated;
         let followers: Vec<usize> = (0..SERVERS).filter(|s| !of[*s].is_primary).collect();
         let all_there = followers.iter().all(|s| of[*s].alive && !of[*s].isolated);
-        // What it has from the primary before it may be nowhere else yet.
+        // The primary's log from before its own promotion must be on another server first, or a promotion could lose it.
         let all_there = all_there && of[primary].synced >= of[primary].inherited;
         match (gone, self.shards[shard].gone) {
             (true, None) => {
@@ -155,7 +157,7 @@ impl World {
         }
     }
 
-    /// The one with the most log becomes the primary. The old one may live on, cut off.
+    /// Promotes the replica with the longest log. The old primary may still run, cut off.
     fn promote(&mut self, shard: usize, followers: &[usize], newest: u32) {
         let of = &mut self.shards[shard];
         let length = |s: &usize| of.servers[*s].log.len();
@@ -174,7 +176,7 @@ impl World {
         server.synced = 0;
         server.inherited = server.log.len();
         server.paused = false;
-        // Alone it has nobody to wait for; it cannot commit either.
+        // It answers when another server has its whole log (see `synced`).
         server.ready = false;
         self.counts.promotions += 1;
         self.say(|_| format!("{shard}.{best} is promoted to timeline {}", newest + 1));
@@ -207,7 +209,7 @@ impl World {
         servers.get_disjoint_mut([a, b]).expect("they are two")
     }
 
-    /// A replica receives and replays a little.
+    /// A replica receives and replays a part of the log.
     pub fn replicate(&mut self, shard: usize, server: usize) {
         let pause = self.rng.random_range(2..25);
         self.after(pause, Event::Replicate(shard, server));
@@ -225,7 +227,7 @@ impl World {
         let connected = source.alive && source.is_primary && !source.isolated && !replica.isolated;
         if connected {
             if !replica.is_within(source) {
-                // It has what the new primary has not: it is rewound.
+                // It has records that the new primary does not have: rewind it.
                 let common = replica.common(source);
                 replica.stop();
                 replica.alive = true;

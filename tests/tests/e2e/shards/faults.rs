@@ -1,5 +1,5 @@
-//! What breaks: a server connection in the middle, the router between the two
-//! halves of a commit, pools that are too small for everybody.
+//! Failures: a server connection that is lost in the middle, a router that is killed between PREPARE and COMMIT PREPARED,
+//! pools with too few connections.
 
 use super::stage::{LIMIT, Stage, extended, keys_of, lines, one, one_each, say, send, within};
 use mothership_tests::{Wire, connect, poll_until};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
-/// Ends the connections of clients to one shard.
+/// Terminates all backends of a shard that have a transaction open, and waits until they are gone.
 fn cut(stage: &Stage, shard: usize) {
     let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL \
@@ -20,7 +20,7 @@ fn cut(stage: &Stage, shard: usize) {
 }
 
 #[test]
-fn a_lost_connection_loses_the_transaction_and_nothing_else() {
+fn a_lost_connection_aborts_the_transaction_and_the_session_goes_on() {
     let stage = Stage::new();
     let [a, b, c] = one_each();
     let mut wire = stage.wire();
@@ -73,7 +73,7 @@ fn a_lost_connection_loses_the_transaction_and_nothing_else() {
 }
 
 #[test]
-fn what_a_server_says_last_to_a_question_of_the_routers_own_is_told_the_client() {
+fn a_backend_that_ends_during_a_router_query_is_one_error_to_the_client() {
     let stage = Stage::new();
     let [a, b, _] = one_each();
     for is_extended in [false, true] {
@@ -86,7 +86,7 @@ fn what_a_server_says_last_to_a_question_of_the_routers_own_is_told_the_client()
         let open = "SELECT pid FROM pg_stat_activity \
             WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle in transaction'";
         let backend: i32 = stage.shards.sql(0, open).parse().unwrap();
-        // SAFETY: kill touches no memory. The process is a backend of a server of ours.
+        // SAFETY: kill touches no memory. The process is a backend of our test server.
         let signal = |signal| assert_eq!(unsafe { libc::kill(backend, signal) }, 0);
         signal(libc::SIGSTOP);
         let sql = format!("INSERT INTO items (id, v) VALUES ({b}, 1)");
@@ -94,7 +94,8 @@ fn what_a_server_says_last_to_a_question_of_the_routers_own_is_told_the_client()
             true => extended(&sql, &[], &[]).iter().for_each(|m| wire.send(m)),
             false => wire.send(&mothership_tests::message::query(&sql)),
         }
-        // The first server is told that it is one of several now, and says nothing.
+        // The transaction now works on two shards, so the router sends the mark to the first server. That server is
+        // stopped and does not answer.
         assert!(wire.try_frame(Duration::from_millis(300)).is_err());
         let end = format!("SELECT pg_terminate_backend({backend})");
         assert_eq!(stage.shards.sql(0, &end), "t");
@@ -113,7 +114,7 @@ fn what_a_server_says_last_to_a_question_of_the_routers_own_is_told_the_client()
 fn a_shard_that_is_cut_in_the_middle_of_a_statement_fails_it() {
     let stage = Stage::new();
     stage.fill(1..=20);
-    // The row of one shard waits for this lock.
+    // The UPDATE waits for this row lock on the last shard.
     let key = keys_of(2, 1)[0];
     let holder = &mut Wire::login(&stage.shards.endpoint(2));
     holder.query("BEGIN");
@@ -150,7 +151,7 @@ fn a_shard_that_is_lost_at_sync_is_told_of_and_sync_is_answered() {
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
         WHERE NOT l.granted AND a.datname = current_database()";
     for (block, status) in [(true, 'E'), (false, 'I')] {
-        // The row on the second shard waits for this lock; Sync has come when its server is lost.
+        // The UPDATE on the second shard waits for this row lock. Its backend is terminated after Sync has been sent.
         let holder = &mut Wire::login(&stage.shards.endpoint(1));
         holder.query("BEGIN");
         holder.query(&b);
@@ -193,8 +194,8 @@ fn a_parse_without_a_server_fails_and_its_sync_is_answered() {
 const ACCOUNTS: i64 = 60;
 const BALANCE: i64 = 1000;
 
-/// Transfers of one client until the router is gone: the number of each that was
-/// acknowledged. `all` counts those of all clients.
+/// One client makes transfers until the router is gone. Returns the ids of the acknowledged ones. `all` counts those of all
+/// clients.
 async fn transfer(database: Client, client: i64, all: &AtomicUsize) -> Vec<i64> {
     let mut acknowledged = Vec::new();
     for number in 0_i64.. {
@@ -202,7 +203,7 @@ async fn transfer(database: Client, client: i64, all: &AtomicUsize) -> Vec<i64> 
             break;
         }
         let id = 1_000_000 + client * 10_000 + number;
-        // The lower number first: no server sees a deadlock over several of them.
+        // Always lock the lower account first, so that transfers cannot deadlock over several shards.
         let low = (client * 7 + number * 13) % (ACCOUNTS - 10) + 1;
         let high = low + 1 + number % 9;
         let sql = format!(
@@ -246,7 +247,7 @@ async fn a_killed_router_leaves_no_transfer_half_done() {
             clients.push(transfer(database, round * 10 + client, &all));
         }
         let kill = async {
-            // In the middle of the work, and not always at the same moment of it.
+            // Kill it in the middle of the work, at a random moment.
             let enough = rand::random_range(10..40);
             let begin = Instant::now();
             while all.load(Ordering::Relaxed) < enough {
@@ -292,8 +293,8 @@ async fn a_killed_router_leaves_no_transfer_half_done() {
     assert_eq!(sum, (ACCOUNTS * BALANCE).to_string());
 }
 
-/// Transactions of these clients at once over three shards each, visited in the order that
-/// `order` gives a client: how many were committed and how many were told to be repeated.
+/// Each client runs one transaction over three shards, in the order that `order` gives it. Returns how many committed and
+/// how many failed with 40P01.
 async fn crowd(
     stage: &Stage,
     numbers: Range<i64>,
@@ -326,7 +327,7 @@ async fn crowd(
     let results = futures_util::future::join_all(clients).await;
     let committed = results.iter().filter(|result| result.is_ok()).count();
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
-        // Told to repeat it, as after a deadlock; never anything else.
+        // The only allowed error is 40P01 (deadlock): the client may repeat the transaction.
         let code = error.code().map(|code| code.code().to_owned());
         assert_eq!(code.as_deref(), Some("40P01"), "{error:?}");
     }
@@ -336,10 +337,10 @@ async fn crowd(
 #[tokio::test]
 async fn pools_of_two_serve_many_clients_over_several_shards() {
     let stage = Stage::with("[pool]\nmax = 2\njoin_timeout = \"250ms\"\n");
-    // In one order nobody waits for somebody who waits.
+    // If all use the shards in one order, no two can wait for each other.
     let same = crowd(&stage, 0..32, |_| [0, 1, 2]).await;
     assert_eq!(stage.ids("items").len(), same.0 * 3);
-    // In any order some wait for each other, until one of them gives way.
+    // In different orders some wait for each other, until one fails.
     let orders = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]];
     let any = crowd(&stage, 100..112, |number| orders[number as usize % 4]).await;
     println!("(committed, to be repeated): {same:?} in one order, {any:?} in any");

@@ -1,17 +1,21 @@
-//! Tables that are made of queries over several shards: their rows are gathered on the home shard.
+//! CREATE TABLE AS and SELECT INTO of queries over several shards. The rows are gathered, and the table is created on the
+//! home shard.
 
 use super::gathered::{STATEMENTS, compare};
 use super::stage::{Stage, extended, one, say, send};
 
-/// The columns of a table as they were made.
+/// Query for the columns of the table "made": name, type and collation.
 const COLUMNS: &str = "SELECT attname, format_type(atttypid, atttypmod), \
     (SELECT collname FROM pg_collation c WHERE c.oid = attcollation) \
     FROM pg_attribute WHERE attrelid = 'made'::regclass AND attnum > 0 ORDER BY attnum";
 
-fn made(wire: &mut mothership_tests::Wire, create: Vec<String>) -> Vec<String> {
+/// The answer to the CREATE, then the columns and rows of the table "made", then the answer to its DROP. Of a failed CREATE
+/// only the error.
+fn created_and_read(wire: &mut mothership_tests::Wire, create: Vec<String>) -> Vec<String> {
     let mut said = create;
     if said.iter().any(|line| line.starts_with("Error")) {
-        // What cannot be computed is found while it is gathered or while it is stored.
+        // The router may find the error at another message than PostgreSQL: while it gathers the rows, or while it stores
+        // them. So only the error is compared.
         said.retain(|line| line.starts_with("Error"));
         return said;
     }
@@ -25,21 +29,21 @@ fn made(wire: &mut mothership_tests::Wire, create: Vec<String>) -> Vec<String> {
 fn a_table_made_of_a_query_has_its_columns_and_rows() {
     compare(STATEMENTS, |wire, sql| {
         let create = say(wire, &format!("CREATE TABLE made AS {sql}"));
-        made(wire, create)
+        created_and_read(wire, create)
     });
 }
 
 #[test]
-fn in_the_extended_protocol_too() {
+fn a_table_made_of_a_query_in_the_extended_protocol_has_its_columns_and_rows() {
     compare(STATEMENTS, |wire, sql| {
         let sql = format!("CREATE TABLE made AS {sql}");
         let create = send(wire, &extended(&sql, &[], &[]));
-        made(wire, create)
+        created_and_read(wire, create)
     });
 }
 
 #[test]
-fn every_form_of_it_is_known() {
+fn every_form_of_create_table_as_and_select_into_works() {
     let statements = [
         "CREATE TABLE made (a, \"B\") WITH (fillfactor = 70) AS SELECT id, name FROM people ORDER BY id WITH NO DATA",
         "CREATE UNLOGGED TABLE IF NOT EXISTS public.made AS (SELECT name, count(*) FROM people GROUP BY name ORDER BY 1) WITH DATA;",
@@ -54,16 +58,16 @@ fn every_form_of_it_is_known() {
     ];
     compare(&statements, |wire, sql| {
         let create = say(wire, sql);
-        made(wire, create)
+        created_and_read(wire, create)
     });
     compare(&statements[..8], |wire, sql| {
         let create = send(wire, &extended(sql, &[], &[]));
-        made(wire, create)
+        created_and_read(wire, create)
     });
 }
 
 #[test]
-fn a_table_that_is_there_is_left_as_it_is() {
+fn an_existing_table_is_not_changed() {
     let texts = "CREATE TABLE made AS SELECT id FROM people ORDER BY id LIMIT 3|CREATE TABLE IF NOT EXISTS made AS SELECT age FROM people|\
         CREATE TABLE made AS SELECT age FROM people|SELECT * FROM made|DROP TABLE made";
     compare(&[texts], |wire, texts| {
@@ -94,7 +98,7 @@ fn it_is_made_in_the_transaction_or_not_at_all() {
         "CREATE TABLE made AS SELECT count(*) AS n FROM items; SELECT n FROM made; DROP TABLE made";
     let said = say(&mut wire, text);
     assert!(said.contains(&"DataRow 20".to_owned()), "{said:?}");
-    // A temporary table is the session's, and is gone with it.
+    // A temporary table belongs to the session.
     let temporary = "CREATE TEMP TABLE made_too AS SELECT id FROM items WHERE v > 10 ORDER BY id";
     assert_eq!(say(&mut wire, temporary)[0], "CommandComplete SELECT 15");
     assert_eq!(one(&mut wire, "SELECT count(*) FROM made_too"), "15");
@@ -102,6 +106,7 @@ fn it_is_made_in_the_transaction_or_not_at_all() {
     let into = "SELECT note, count(*) AS n INTO TEMP made_three FROM items GROUP BY note";
     assert_eq!(say(&mut wire, into)[0], "CommandComplete SELECT 20");
     assert_eq!(one(&mut wire, "SELECT sum(n) FROM made_three"), "20");
+    // A materialized view, declared tables as the target (accounts, kinds), and EXECUTE as the query are refused.
     for refused in [
         "CREATE MATERIALIZED VIEW seen AS SELECT count(*) FROM items",
         "CREATE TABLE accounts AS SELECT id, v AS balance FROM items",
