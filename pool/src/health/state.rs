@@ -348,7 +348,7 @@ mod tests {
     fn servers_go_up_and_down_after_these_events() {
         let cases = [
             ("", "unknown"),
-            // nothing before the first good probe, and one is enough.
+            // Nothing before the first good probe, and one is enough.
             ("ttttrr", "unknown"),
             ("R", "unknown"),
             ("g", "up"),
@@ -357,7 +357,7 @@ mod tests {
             ("gtt", "up"),
             ("gttgtt", "up"),
             ("gttt", "down"),
-            // a refused connection counts at once, by probe or by traffic.
+            // A refused connection counts at once, by probe or by traffic.
             ("gr", "down"),
             ("gR", "down"),
             // A burst of failed connects counts once; one failed connect per second counts each time.

@@ -65,8 +65,10 @@ struct Text<'s> {
 
 impl Text<'_> {
     fn word(&self, at: usize) -> String {
-        let token = self.tokens.get(at).filter(|token| token.kind == Kind::Word);
+        let is_name = |token: &&Token| matches!(token.kind, Kind::Word | Kind::QuotedIdent);
+        let token = self.tokens.get(at).filter(is_name);
         let word = token.map(|token| self.sql[token.start..token.end].to_ascii_lowercase());
+        let word = word.map(|word| word.trim_matches('"').to_owned());
         word.unwrap_or_default()
     }
 
@@ -78,9 +80,24 @@ impl Text<'_> {
         while kind(behind) == Some(Kind::RParen) {
             behind += 1;
         }
-        at > 0 && is(at - 1)
-            || kind(behind) == Some(Kind::TypeCast) && is(behind + 1)
-            || self.word(at + 1) == "as" && is(at + 2)
+        // A type's name may have a schema before it, and a precision behind it.
+        let is_type = |at: usize| match kind(at + 1) {
+            Some(Kind::Dot) => is(at + 2),
+            _ => is(at),
+        };
+        let before = match at.checked_sub(1) {
+            Some(last) if kind(last) == Some(Kind::RParen) => {
+                let opens = |at: &usize| kind(*at) == Some(Kind::LParen);
+                (0..last)
+                    .rev()
+                    .find(opens)
+                    .and_then(|open| open.checked_sub(1))
+            }
+            last => last,
+        };
+        before.is_some_and(is)
+            || kind(behind) == Some(Kind::TypeCast) && is_type(behind + 1)
+            || self.word(at + 1) == "as" && is_type(at + 2)
     }
 
     /// The word DEFAULT before a string, with nothing but parentheses between.
