@@ -18,7 +18,7 @@ key_type = ["int8"]
 /// Two rows of each tenant on every shard, shown by a policy that asks for a setting of the application's own.
 fn tenants() -> (Stage, String) {
     let stage = Stage::with(DECLARED);
-    let role = format!("tenant_{}_{:p}", std::process::id(), &stage);
+    let role = format!("tenant_{}", stage.shards.endpoint(0).database);
     let mut wire = stage.wire();
     let set = |kind: &str, name: &str, local: bool| {
         format!(

@@ -527,7 +527,7 @@ fn a_portal_of_one_shard_survives_statements_on_others() {
 #[test]
 fn settings_of_a_transaction_that_is_undone_after_prepare_reach_nobody() {
     let stage = Stage::on_one_core_with("[pool]\nmax = 3\n");
-    let role = format!("undone_{}_{:p}", std::process::id(), &stage);
+    let role = format!("undone_{}", stage.shards.endpoint(0).database);
     say(&mut stage.wire(), &format!("CREATE ROLE {role}"));
     say(&mut stage.wire(), &format!("GRANT ALL ON items TO {role}"));
     stage.fill(1..=12);
