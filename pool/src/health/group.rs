@@ -32,6 +32,9 @@ pub struct Fence {
     pub system: u64,
     /// The highest timeline seen on any server of the group.
     pub timeline: u32,
+    /// Two servers were primaries on that timeline at the same time, as after two promotions by hand. The number of
+    /// the timeline then no longer says whose history a replica follows, and its position says nothing.
+    pub forked: bool,
 }
 
 /// When a replica serves no reads, and when a lone primary is believed.
@@ -148,6 +151,8 @@ pub enum Role {
     Replica,
     /// It says that it is a primary and is not taken for it.
     Claimant,
+    /// It replays a history that is not the primary's, or may not be: it serves nothing until it is rebuilt.
+    Diverged,
     /// It belongs to another database system.
     Foreign,
 }
@@ -159,6 +164,7 @@ impl fmt::Display for Role {
             Role::Primary => "primary",
             Role::Replica => "replica",
             Role::Claimant => "claimant",
+            Role::Diverged => "diverged",
             Role::Foreign => "foreign",
         })
     }
@@ -181,7 +187,8 @@ pub struct Fresh {
 pub struct ServerView {
     /// Its role.
     pub role: Role,
-    /// A replica that is up, of this system and not too far behind. What it has seen is another question.
+    /// A replica that is up, of this system, in the primary's history as far as anybody can tell, and not too far
+    /// behind. What it has seen is another question.
     pub fit: bool,
     /// What it has certainly seen, if anything.
     pub fresh: Option<Fresh>,
@@ -217,6 +224,8 @@ struct Member {
     moved: bool,
     /// Serves no reads because it was too far behind.
     lagging: bool,
+    /// Serves no reads because it has replayed what the primary never wrote.
+    diverged: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -225,6 +234,7 @@ struct LastReport {
     /// The last acknowledged write, read before the question was sent.
     moment: WriteNumber,
     asked: Instant,
+    answered: Instant,
 }
 
 /// A primary with its replicas.
@@ -277,6 +287,7 @@ impl Group {
                 current: false,
                 moved: false,
                 lagging: false,
+                diverged: false,
             }
         });
         let mut group = Group {
@@ -307,16 +318,22 @@ impl Group {
             return;
         };
         member.health.on_good(now, &self.watch);
+        // It was rebuilt, rewound or started again: what it has is judged anew.
+        member.diverged &= member
+            .told
+            .is_some_and(|before| follows(&before.report, &report));
         member.told = Some(LastReport {
             report,
             moment,
             asked,
+            answered: now,
         });
         member.current = true;
         member.moved = false;
         self.decide();
         if self.primary == Ok(server) {
             self.note_position(server);
+            self.mark_diverged(server);
         }
         self.judge_lag(server, now);
     }
@@ -434,7 +451,7 @@ impl Group {
     /// What may be done with a server.
     pub fn view(&self, server: usize, now: Instant) -> Option<ServerView> {
         let member = self.members.get(server)?;
-        let role = self.role(server, member);
+        let role = self.role(server);
         let fit =
             role == Role::Replica && member.health.is_up() && !member.lagging && !member.moved;
         let lag = self.lag(member, now);
@@ -449,7 +466,11 @@ impl Group {
         })
     }
 
-    fn role(&self, server: usize, member: &Member) -> Role {
+    /// What a server is; a group that has no such server knows nothing of it.
+    pub fn role(&self, server: usize) -> Role {
+        let Some(member) = self.members.get(server) else {
+            return Role::Unknown;
+        };
         if self.primary == Ok(server) {
             return Role::Primary;
         }
@@ -462,6 +483,7 @@ impl Group {
         match told.report.says {
             _ if self.fence.is_some_and(|f| f.system != told.report.system) => Role::Foreign,
             ReportedRole::Primary { .. } => Role::Claimant,
+            _ if member.diverged || self.fence.is_some_and(|f| f.forked) => Role::Diverged,
             ReportedRole::Replica { .. } => Role::Replica,
         }
     }
@@ -512,6 +534,27 @@ impl Group {
         Some(Lag { time, bytes })
     }
 
+    /// Drops replicas that have replayed more than the primary had written when it was asked later. A replica is sent
+    /// what is on the primary's disk, so these follow another history that has the same timeline.
+    fn mark_diverged(&mut self, primary: usize) {
+        let Some(told) = self.members[primary].told else {
+            return;
+        };
+        let ReportedRole::Primary { written, .. } = told.report.says else {
+            return;
+        };
+        for server in 0..self.members.len() {
+            let Some(replica) = self.members[server].told else {
+                continue;
+            };
+            let replayed = self.on_our_timeline(&replica.report);
+            let beyond = replayed.is_some_and(|replayed| replayed > written);
+            if beyond && replica.answered <= told.asked {
+                self.members[server].diverged = true;
+            }
+        }
+    }
+
     /// Drops a replica that is too far behind and takes it back when it is well within the limit.
     fn judge_lag(&mut self, server: usize, now: Instant) {
         let Some(lag) = self.members.get(server).and_then(|m| self.lag(m, now)) else {
@@ -537,7 +580,15 @@ impl Group {
     fn decide(&mut self) {
         self.primary = self.elect();
         if let Some(fence) = &mut self.fence {
-            fence.timeline = newest(&self.members, fence.system).max(fence.timeline);
+            let newest = newest(&self.members, fence.system);
+            if newest > fence.timeline {
+                *fence = Fence {
+                    timeline: newest,
+                    forked: false,
+                    ..*fence
+                };
+            }
+            fence.forked |= primaries_on(&self.members, fence) > 1;
         }
         let elected = self.primary.ok().and_then(|server| {
             let told = self.members[server].told?;
@@ -550,7 +601,11 @@ impl Group {
         });
         let term = match (elected, self.primary) {
             (Some((server, timeline, system)), _) => {
-                self.fence.get_or_insert(Fence { system, timeline });
+                self.fence.get_or_insert(Fence {
+                    system,
+                    timeline,
+                    forked: false,
+                });
                 Some((server, timeline))
             }
             // It is silent. Nobody else writes as far as we know, so what replicas have seen is still so.
@@ -560,7 +615,9 @@ impl Group {
         if term != self.term {
             self.term = term;
             self.positions.clear();
-            self.members.iter_mut().for_each(|m| m.lagging = false);
+            for member in &mut self.members {
+                (member.lagging, member.diverged) = (false, false);
+            }
             if let Some((server, _)) = term {
                 // What it said before it was elected holds too.
                 self.note_position(server);
@@ -719,6 +776,37 @@ struct Claim {
     declared: bool,
     system: u64,
     timeline: u32,
+}
+
+/// How many servers are primaries now in the history that `fence` names.
+fn primaries_on(members: &[Member], fence: &Fence) -> usize {
+    let living = members.iter().filter(|m| m.current && m.health.is_up());
+    let primaries = living.filter(|m| {
+        m.told.is_some_and(|told| match told.report.says {
+            ReportedRole::Primary { timeline, .. } => {
+                told.report.system == fence.system && timeline == fence.timeline
+            }
+            ReportedRole::Replica { .. } => false,
+        })
+    });
+    primaries.count()
+}
+
+/// Whether a replica has gone on from `before` to `after`: the same history, and not less of it.
+fn follows(before: &Report, after: &Report) -> bool {
+    match (before.says, after.says) {
+        (
+            ReportedRole::Replica {
+                replayed: had,
+                timeline: on,
+                ..
+            },
+            ReportedRole::Replica {
+                replayed, timeline, ..
+            },
+        ) => before.system == after.system && timeline == on && replayed >= had,
+        _ => false,
+    }
 }
 
 /// The highest timeline that any server of the system ever spoke of, also one that is down now: a replica that follows

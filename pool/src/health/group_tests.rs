@@ -215,7 +215,8 @@ fn the_higher_timeline_wins_and_the_old_primary_never_comes_back() {
         story.group.fence(),
         Some(Fence {
             system: 1,
-            timeline: 3
+            timeline: 3,
+            forked: false,
         })
     );
 }
@@ -236,6 +237,7 @@ fn a_fence_that_was_handed_over_holds() {
     let fence = Some(Fence {
         system: 1,
         timeline: 2,
+        forked: false,
     });
     let mut story = Story::with(&[Primary, Auto], Rules::default(), fence);
     assert_eq!(story.primary(0, 1, 10), Err(NoPrimary::Replaced(0)));
@@ -254,6 +256,59 @@ fn two_primaries_on_one_timeline_are_none_unless_one_is_declared() {
     let mut story = Story::new(&[Replica, Auto]);
     let _ = story.primary(0, 9, 10);
     assert_eq!(story.primary(1, 9, 10), Ok(1));
+}
+
+#[test]
+fn replicas_of_a_forked_timeline_serve_nothing_until_there_is_a_newer_one() {
+    let mut story = Story::new(&[Primary, Auto, Auto]);
+    let _ = story.replica(1, 2, 10);
+    let _ = story.replica(2, 2, 10);
+    assert_eq!(story.primary(0, 2, 10), Ok(0));
+    assert!(story.fit(1) && story.fit(2));
+    // Both were promoted by hand from timeline 1.
+    assert_eq!(story.primary(1, 2, 12), Ok(0));
+    assert_eq!((story.role(2), story.fit(2)), (Role::Diverged, false));
+    assert_eq!(story.seen(2), None);
+    // That the other one is gone does not say whom the third one follows.
+    let _ = story.refused(1);
+    let _ = story.replica(2, 2, 10);
+    assert_eq!(story.primary(0, 2, 12), Ok(0));
+    assert!(!story.fit(2));
+    let fence = story.group.fence();
+    let mut heir = Story::with(&[Primary, Auto, Auto], Rules::default(), fence);
+    let _ = heir.replica(2, 2, 12);
+    let _ = heir.primary(0, 2, 12);
+    assert!(!heir.fit(2));
+    // After a further promotion the number says it again.
+    let _ = story.replica(2, 3, 13);
+    assert_eq!(story.primary(0, 3, 13), Ok(0));
+    assert!(story.fit(2));
+}
+
+#[test]
+fn a_replica_that_has_replayed_what_the_primary_never_wrote_serves_nothing() {
+    let mut story = Story::new(&[Auto, Auto]);
+    let mut tell = |server: Result<u64, u64>| {
+        story.now += SECOND;
+        let _ = match server {
+            Ok(written) => story.primary(0, 1, written),
+            Err(replayed) => story.replica(1, 1, replayed),
+        };
+        story.fit(1)
+    };
+    tell(Ok(10));
+    assert!(tell(Err(10)));
+    // The primary may have written that since it was asked.
+    assert!(tell(Err(20)));
+    assert!(tell(Ok(20)));
+    assert!(tell(Err(30)));
+    assert!(!tell(Ok(25)));
+    // It stays so when the primary's own position has passed that one.
+    assert!(!tell(Ok(40)));
+    assert!(!tell(Err(30)));
+    // It was rebuilt.
+    assert!(tell(Err(28)));
+    assert!(tell(Ok(40)));
 }
 
 #[test]

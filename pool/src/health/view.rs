@@ -7,7 +7,7 @@
 
 use super::breaker::BreakerState;
 use super::clock::{CommitClock, WriteNumber};
-use super::group::{Fence, Group, MemberSpec, NoPrimary, Rules, ServerView};
+use super::group::{Fence, Group, MemberSpec, NoPrimary, Role, Rules, ServerView};
 use super::hold::{Gate, Hold};
 use super::need::{Among, Choice, Freshness, Need, NoServer, Read, Reads, WhyNot, bit};
 use super::report::Report;
@@ -738,6 +738,13 @@ impl GroupState {
                     tracing::warn!(group = %self.name, server = %address, "breaker of a server is open: what clients send to it fails");
                 }
             }
+            if after.2 == Role::Diverged && before.2 != Role::Diverged {
+                tracing::warn!(
+                    group = %self.name,
+                    server = %address,
+                    "replica may follow another history than the primary's and serves no reads: rebuild it"
+                );
+            }
             let (before, after) = (&before.0, &after.0);
             match after {
                 _ if before == after => {}
@@ -794,11 +801,14 @@ impl GroupState {
     }
 }
 
-/// A server's state and its breaker's.
-type Stand = (State, BreakerState);
+/// A server's state, its breaker's, and its role.
+type Stand = (State, BreakerState, Role);
 
 fn states(group: &Group, count: usize) -> (Result<usize, NoPrimary>, Vec<Stand>) {
-    let of = |server| Some((group.health(server)?.state(), group.breaker(server)?));
+    let of = |server| {
+        let state = group.health(server)?.state();
+        Some((state, group.breaker(server)?, group.role(server)))
+    };
     let states = (0..count).filter_map(of);
     (group.primary(), states.collect())
 }

@@ -8,13 +8,14 @@ use mothership_pool::health::{
     Among, CommitClock, Declared, Failure, Freshness, GroupSpec, Health, Need, NoPrimary, Prober,
     Read, Reads, Role, Scope, ServerSpec, Settings, State, Watch, WhyNot,
 };
-use mothership_tests::cluster::Cluster;
+use mothership_tests::cluster::{Cluster, Mode};
 use mothership_tests::fleet::Shard;
 use mothership_tests::proxy::{Effect, End, Proxy, Side, Trap};
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Fleet, Folder, Router, Wire, binaries, connect, poll_until, spec};
 use std::collections::HashMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -328,6 +329,42 @@ fn a_promotion_is_noticed_and_the_old_primary_gets_no_write_any_more() {
     }
     let fence = watched.health().fence(0).unwrap();
     assert_eq!(fence.timeline, 2);
+}
+
+/// The primary's disk is put back to an earlier state. Its timeline, and its system's name, stay what they were.
+#[test]
+fn a_replica_of_what_the_primary_has_lost_serves_no_reads() {
+    let mut watched = Watched::new();
+    watched.write("CREATE TABLE t AS SELECT 0 AS a");
+    let data = watched.primary().data();
+    let kept = data.with_extension("kept");
+    let primary = |watched: &mut Watched, act: &dyn Fn(&Path, &Path)| {
+        watched.fleet.shards[0].primary.stop(Mode::Fast).unwrap();
+        act(&data, &kept);
+        watched.fleet.shards[0].primary.start().unwrap();
+        after("primary", || watched.writer() == Ok(PRIMARY));
+    };
+    primary(&mut watched, &|data, kept| {
+        let copy = Command::new("cp").arg("-a").arg(data).arg(kept).status();
+        assert!(copy.unwrap().success());
+    });
+    watched.write("INSERT INTO t SELECT generate_series(1, 100000)");
+    after("replica", || watched.chosen(REPLICA));
+    primary(&mut watched, &|data, kept| {
+        std::fs::remove_dir_all(data).unwrap();
+        std::fs::rename(kept, data).unwrap();
+    });
+    after("replica told apart", || {
+        watched.role(REPLICA) == Role::Diverged
+    });
+    // Nothing brings it back, not even that the primary has written more than it had lost.
+    for _ in 0..2 {
+        watched.write("INSERT INTO t SELECT generate_series(1, 100000)");
+    }
+    let until = Instant::now() + INTERVAL * 3;
+    while Instant::now() < until {
+        assert_eq!(watched.choose(), Ok(PRIMARY));
+    }
 }
 
 /// Readers ask the server that is chosen for the number that a writer was told last, while the replica is always a little late.
