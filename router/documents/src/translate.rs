@@ -48,7 +48,7 @@ pub(super) use order::RANK;
 pub use command::{Change, Command, Conflict, FieldChange, Upserted};
 pub use load::{Batch, Load, Loading, Misfit};
 pub use prefilter::marked;
-pub use update::NO_INT2;
+pub use update::{NO_INT2, NO_ROOM};
 pub use values::{Call, Value, values};
 
 /// A statement that is one command, before its parameters' values are known.

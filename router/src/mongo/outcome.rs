@@ -3,7 +3,7 @@
 use mongodb::bson::Bson;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mothership_documents::told::{changed_key, existing_key};
-use mothership_documents::translate::{Command, NO_INT2};
+use mothership_documents::translate::{Command, NO_INT2, NO_ROOM};
 use mothership_documents::value::Forms;
 use mothership_documents::{Collection, Fault, Unique};
 use mothership_proto::report::{Report, sqlstate};
@@ -222,8 +222,8 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
             "a column at \"_id\" cannot be changed",
         ),
         121 => Report::error("23514", "document failed the collection's validation"),
-        28 => Report::error("22000", "a document has no room for a column's field")
-            .detail("it has another value than a document on the way to that field"),
+        28 => no_room(),
+        241 if message.contains(NO_ROOM) => no_room(),
         241 if message.contains("Failed to parse") || message.contains("Unsupported conversion") => {
             Report::error("42804", "a document has a value of another type than its column")
         }
@@ -241,6 +241,11 @@ pub(super) fn of_code(code: i32, message: &str, collection: Option<&Collection>)
         }
     };
     Stop::Report(report)
+}
+
+fn no_room() -> Report {
+    Report::error("22000", "a document has no room for a column's field")
+        .detail("it has another value than a document on the way to that field")
 }
 
 /// The type that a sum does not fit, by the number at the end of what MongoDB says of it.

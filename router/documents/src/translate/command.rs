@@ -299,7 +299,7 @@ impl Change {
             (_, None) => FieldChange::Nothing,
             (Change::Operators(_), Some(value)) => FieldChange::Constant(value),
             (Change::Pipeline(_), Some(Bson::Document(expression))) => {
-                let constant = expression.get("$literal");
+                let constant = constant(expression);
                 constant.map_or(FieldChange::Other, FieldChange::Constant)
             }
             (Change::Pipeline(_), Some(_)) => FieldChange::Other,
@@ -311,6 +311,14 @@ impl Change {
             Change::Operators(operators) => Bson::Document(operators.clone()),
             Change::Pipeline(stages) => stages.clone().into(),
         }
+    }
+}
+
+/// The constant that an expression is, also where it fails without a document on the way to its field.
+fn constant(expression: &Document) -> Option<&Bson> {
+    match expression.get_array("$cond").map(Vec::as_slice) {
+        Ok([_, value, _]) => constant(value.as_document()?),
+        _ => expression.get("$literal"),
     }
 }
 

@@ -748,7 +748,7 @@ fn updates_and_deletes_change_the_same_rows() {
     );
     check(
         "UPDATE people SET age = age + 1, city = 'x' WHERE name = 'x' RETURNING *",
-        r#"{"update":"people","filter":{"name":"x"},"change":[{"$set":{"age":{"$ifNull":[{"$toInt":{"$cond":[{"$and":[{"$or":[{"$lt":[{"$add":[{"$toLong":"$age"},1]},-32768]},{"$gt":[{"$add":[{"$toLong":"$age"},1]},32767]}]},{"$gte":[{"$add":[{"$toLong":"$age"},1]},-2147483648]},{"$lte":[{"$add":[{"$toLong":"$age"},1]},2147483647]}]},{"$numberDecimal":"1099511627776"},{"$add":[{"$toLong":"$age"},1]}]}},"$$REMOVE"]},"home.city":{"$literal":"x"}}}],"multi":false}"#,
+        r#"{"update":"people","filter":{"name":"x"},"change":[{"$set":{"age":{"$ifNull":[{"$toInt":{"$cond":[{"$and":[{"$or":[{"$lt":[{"$add":[{"$toLong":"$age"},1]},-32768]},{"$gt":[{"$add":[{"$toLong":"$age"},1]},32767]}]},{"$gte":[{"$add":[{"$toLong":"$age"},1]},-2147483648]},{"$lte":[{"$add":[{"$toLong":"$age"},1]},2147483647]}]},{"$numberDecimal":"1099511627776"},{"$add":[{"$toLong":"$age"},1]}]}},"$$REMOVE"]},"home.city":{"$cond":[{"$in":[{"$type":"$home"},["object","missing","null","undefined"]]},{"$literal":"x"},{"$toInt":{"$concat":["mothership: no document on the way to a field",": ",{"$type":"$home"}]}}]}}}],"multi":false}"#,
     );
     bound(
         "DELETE FROM t WHERE id = $1",

@@ -40,6 +40,10 @@ enum New {
 /// decimal, because MongoDB says of no other type which number it was.
 pub const NO_INT2: i64 = 1 << 40;
 
+/// What MongoDB's error of a conversion says where a document has another value than a document on the way to a column's
+/// field, and the router computes what the column becomes.
+pub const NO_ROOM: &str = "mothership: no document on the way to a field";
+
 /// The sum of a column and an integer, or their difference.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sum {
@@ -235,7 +239,7 @@ impl Sum {
 
     fn expression(self, amount: i128, column: &Column, collection: &Collection) -> Document {
         let from = &collection.columns[self.from];
-        let field = format!("${}", from.field());
+        let field = field_of(from);
         let is_wide = from.kind == Kind::Int8;
         // In a wider type, where it is exact: MongoDB would go on in doubles.
         let exact = match i32::try_from(amount) {
@@ -262,6 +266,19 @@ impl Sum {
         match collection.nulls {
             Nulls::Store => sum,
             Nulls::Omit => doc! { "$ifNull": [sum, "$$REMOVE"] },
+        }
+    }
+}
+
+/// The value of a column in a document. Inside of an array MongoDB would take the fields of all elements, where the column
+/// reads NULL.
+fn field_of(column: &Column) -> Bson {
+    let field = column.field();
+    match field.rsplit_once('.') {
+        None => format!("${field}").into(),
+        Some((way, _)) => {
+            let is_document = doc! { "$eq": [{ "$type": format!("${way}") }, "object"] };
+            doc! { "$cond": [is_document, format!("${field}"), Bson::Null] }.into()
         }
     }
 }
@@ -414,7 +431,23 @@ fn named(values: Vec<(usize, Computed)>, collection: &Collection) -> Vec<(String
 fn stages(values: Vec<(String, Computed)>, nulls: Nulls) -> Vec<Document> {
     let values = values.into_iter();
     let set: Document = values
-        .map(|(field, value)| (field, value.expression(nulls)))
+        .map(|(field, value)| {
+            let value = in_its_place(&field, value.expression(nulls));
+            (field, value)
+        })
         .collect();
     vec![doc! { "$set": set }]
+}
+
+/// A new value of a field. The operator `$set` refuses to set a field inside of what is no document. The stage `$set` puts a
+/// document in the place of such a value, which would be lost, so it gets an error of a conversion there.
+fn in_its_place(field: &str, value: Bson) -> Bson {
+    let ways = field.match_indices('.').map(|(end, _)| &field[..end]);
+    ways.fold(value, |value, way| {
+        let kind = doc! { "$type": format!("${way}") };
+        let has_room = doc! { "$in": [&kind, ["object", "missing", "null", "undefined"]] };
+        // What is the same for all documents MongoDB would compute, and fail, before it looks at any.
+        let fails = doc! { "$toInt": { "$concat": [NO_ROOM, ": ", kind] } };
+        doc! { "$cond": [has_room, value, fails] }.into()
+    })
 }
