@@ -338,11 +338,12 @@ impl<'a> Names<'a> {
         };
         let names_any = || self.code_mentions(&body) || words(&body).any(any_relation);
         let of_one_server = words(&body).any(is_of_one_server) || notifies(&function.body);
-        // An immutable function must not read tables; PostgreSQL folds it on that promise, and does not check it.
+        // An immutable function must not read tables; PostgreSQL folds it on that promise, and does not check it. What it
+        // calls may write all the same.
         let reads = || names_relations(&function.body) && names_any();
         if function.volatility == Volatility::Immutable
             && !(of_one_server || function.is_dynamic() || reads())
-            && self.code_reach(&function.body) < Reach::Anything
+            && self.code_reach(&function.body) == Reach::Nothing
         {
             return Reach::Nothing;
         }

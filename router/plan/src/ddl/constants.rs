@@ -1,9 +1,9 @@
 //! Constants that PostgreSQL makes of the time when something is defined: `DEFAULT 'now'`, a view's `timestamptz 'now'`.
 //! Each shard would make another one, and keep it.
 
+use super::times::Columns;
 use crate::PlanContext;
 use crate::names::Names;
-use mothership_catalog::Relation;
 use mothership_sql::effect::{Object, Verb};
 use mothership_sql::lexer::{Kind, Lexer, Token};
 use mothership_sql::name;
@@ -23,7 +23,23 @@ const OF_TEXT: [&str; 9] = [
 ];
 
 /// Types, and words at the end of their names, that read such a word as a time.
-const OF_TIME: [&str; 6] = ["timestamp", "timestamptz", "date", "time", "timetz", "zone"];
+pub(super) const OF_TIME: [&str; 6] =
+    ["timestamp", "timestamptz", "date", "time", "timetz", "zone"];
+
+/// What may stand between a column and what it is compared with.
+const PASSED: [&str; 8] = [
+    "not",
+    "in",
+    "any",
+    "all",
+    "some",
+    "array",
+    "between",
+    "symmetric",
+];
+
+/// A definition with more of them that are no texts is refused unread.
+const MOST: usize = 64;
 
 /// Whether a definition has a string that is a time of this moment and becomes a constant.
 pub(super) fn of_time(
@@ -46,25 +62,37 @@ pub(super) fn of_time(
                 .is_none_or(|constant| is_moving(&constant.value))
     };
     let moving = (0..text.tokens.len()).filter(|at| is_moving(&text.tokens[*at]));
-    let mut moving = moving.filter(|at| !text.is_cast(*at, &OF_TEXT));
-    moving.any(|at| {
-        let is_compared = matches!(
-            object,
-            Object::View | Object::MaterializedView | Object::Index
-        ) || matches!(object, Object::Policy | Object::Other);
-        text.is_cast(at, &OF_TIME)
-            || text.is_default(at) && !text.fills_text(at, names)
-            || is_compared && text.names_times(names)
-    })
+    let moving = moving.filter(|at| !text.is_cast(*at, &OF_TEXT));
+    let moving: Vec<usize> = moving.take(MOST + 1).collect();
+    if moving.is_empty() {
+        return false;
+    }
+    let columns = Columns::of(&text, names);
+    let is_compared = |at: usize| match object {
+        Object::View | Object::MaterializedView | Object::Index => columns.has_times(),
+        Object::Policy | Object::Other => columns.has_times(),
+        Object::Routine => text.has("atomic") && columns.has_times(),
+        Object::Table => text.is_bound(at) && columns.has_times() || text.meets_time(at, &columns),
+        Object::Type => text.meets_time(at, &columns),
+        _ => false,
+    };
+    moving.len() > MOST
+        || moving.iter().any(|at| {
+            text.is_cast(*at, &OF_TIME)
+                || text.is_default(*at) && !text.fills_text(*at, &columns)
+                || is_compared(*at)
+        })
 }
 
-struct Text<'s> {
-    sql: &'s str,
-    tokens: Vec<Token>,
+/// A definition.
+pub(super) struct Text<'s> {
+    pub sql: &'s str,
+    pub tokens: Vec<Token>,
 }
 
 impl Text<'_> {
-    fn word(&self, at: usize) -> String {
+    /// The name or keyword at a place, in lower case; nothing where there is none.
+    pub fn word(&self, at: usize) -> String {
         let is_name = |token: &&Token| matches!(token.kind, Kind::Word | Kind::QuotedIdent);
         let token = self.tokens.get(at).filter(is_name);
         let word = token.map(|token| self.sql[token.start..token.end].to_ascii_lowercase());
@@ -90,6 +118,7 @@ impl Text<'_> {
                 let opens = |at: &usize| kind(*at) == Some(Kind::LParen);
                 (0..last)
                     .rev()
+                    .take(2)
                     .find(opens)
                     .and_then(|open| open.checked_sub(1))
             }
@@ -112,7 +141,7 @@ impl Text<'_> {
     }
 
     /// Whether what the default fills is a text.
-    fn fills_text(&self, at: usize, names: &Names<'_>) -> bool {
+    fn fills_text(&self, at: usize, columns: &Columns) -> bool {
         let Some(default) = self.default_of(at) else {
             return false;
         };
@@ -131,41 +160,34 @@ impl Text<'_> {
         let is_set = default
             .checked_sub(2)
             .filter(|_| self.word(default - 1) == "set");
-        declared || is_set.is_some_and(|column| self.is_of_text(column, names))
+        declared || is_set.is_some_and(|column| columns.is_of_text(&self.word(column)))
     }
 
-    /// Whether all columns of this name are texts, in the tables that the statement may mean.
-    fn is_of_text(&self, at: usize, names: &Names<'_>) -> bool {
-        let token = &self.tokens[at];
-        let column = self.sql[token.start..token.end]
-            .trim_matches('"')
-            .to_owned();
-        let columns = self.relations(names).filter_map(|relation| {
-            let mut columns = relation.columns.iter();
-            columns.find(|own| own.name.eq_ignore_ascii_case(&column))
-        });
-        let mut types = columns.map(|column| names.catalog.base_type(column.type_oid));
-        types.all(|oid| [18, 19, 25, 114, 1042, 1043, 3802].contains(&oid))
+    fn has(&self, word: &str) -> bool {
+        (0..self.tokens.len()).any(|at| self.word(at) == word)
     }
 
-    fn relations<'n>(&self, names: &'n Names<'_>) -> impl Iterator<Item = &'n Relation> {
-        let lower = self.sql.to_lowercase();
-        let relations = names.catalog.relations.values();
-        relations.filter(move |relation| {
-            mothership_catalog::types::may_name(&lower, &relation.name.name.to_lowercase())
-        })
+    /// Whether a string is a bound of a partition.
+    fn is_bound(&self, at: usize) -> bool {
+        (1..at).any(|at| self.word(at - 1) == "for" && self.word(at) == "values")
     }
 
-    /// Whether the statement names a table with times.
-    fn names_times(&self, names: &Names<'_>) -> bool {
-        /// date, time, timestamp, timestamptz, timetz, their arrays, and ranges of them.
-        const TIMES: [u32; 16] = [
-            1082, 1083, 1114, 1184, 1266, 1182, 1183, 1115, 1185, 1270, 3908, 3910, 3912, 4533,
-            4534, 4535,
-        ];
-        self.relations(names).any(|relation| {
-            let mut columns = relation.columns.iter();
-            columns.any(|column| TIMES.contains(&names.catalog.base_type(column.type_oid)))
+    /// Whether a string in a CHECK or a generated column may be compared with a time, or added to one.
+    fn meets_time(&self, at: usize, columns: &Columns) -> bool {
+        let Some(expression) = columns.expression_around(at) else {
+            return false;
+        };
+        let is_passed = |at: &usize| match self.tokens[*at].kind {
+            Kind::LParen | Kind::LBracket | Kind::Comma | Kind::Operator => true,
+            kind => kind.is_string() || PASSED.contains(&&*self.word(*at)),
+        };
+        // What it is compared with, where that is a column by itself, or some time in the whole expression.
+        let mut left = expression.clone().rev().filter(|left| *left < at);
+        let left = left.find(|left| !is_passed(left));
+        let column = left.and_then(|left| columns.is_of_time(&self.word(left)));
+        column.unwrap_or_else(|| {
+            let mut words = expression.clone().map(|at| self.word(at));
+            words.any(|word| OF_TIME.contains(&&*word) || columns.is_of_time(&word) == Some(true))
         })
     }
 }

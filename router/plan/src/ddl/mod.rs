@@ -17,6 +17,7 @@ mod fills;
 mod index;
 mod stem;
 mod taken;
+mod times;
 mod words;
 
 pub use constraint::unenforced;
