@@ -201,6 +201,41 @@ impl<S: Servers> Recovery<S> {
         sweep
     }
 
+    /// Notes as doubts what committed transactions have left prepared on the sites `first`, which this process reads for
+    /// the first time: their clients may have been told of the commit before it began. What nobody has decided was told to
+    /// nobody, and is recovery's. `all` are the sites that may have decided.
+    ///
+    /// # Errors
+    /// The site of `first` that could not be asked, and why.
+    pub async fn note_left_behind(
+        &mut self,
+        all: &[Site],
+        first: &[Site],
+    ) -> Result<(), (Site, String)> {
+        let mut sweep = Sweep::default();
+        let look = self.look(all, &mut sweep).await;
+        let deciders = self.deciders(&look, &sweep).await;
+        for (site, held) in look.held().filter(|(site, _)| first.contains(site)) {
+            match deciders.get(&(held.gid.id, held.gid.backend)) {
+                Some(
+                    Decider::Seen {
+                        outcome: Some(true),
+                        ..
+                    }
+                    | Decider::Unreachable,
+                ) => {
+                    self.doubts.note(site.clone(), &held.gid);
+                }
+                Some(Decider::Seen { .. } | Decider::Unknown) | None => {}
+            }
+        }
+        let mut unreachable = sweep.unreachable.into_iter();
+        match unreachable.find(|(site, _)| first.contains(site)) {
+            Some(first) => Err(first),
+            None => Ok(()),
+        }
+    }
+
     /// The decisions that may be forgotten once the next sweep, too, sees nothing prepared of them: the standbys of all that
     /// took part have everything that was committed before now.
     async fn settle(&self, look: &Look) -> HashSet<(TransactionId, Backend)> {

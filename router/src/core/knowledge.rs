@@ -8,9 +8,12 @@
 //! (`model/away.rs`). The router then asks it again and again, and no session waits for that.
 
 use super::Core;
+use super::primaries::Primaries;
 use crate::commit::doubt::Site;
+use crate::commit::recover::{Recovery, Settings};
 use crate::log::Chain;
 use crate::model::{Ask, DatabaseModel, How, ModelError, catalog_of, read};
+use crate::topology::Topology;
 use futures_util::future::join_all;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -102,7 +105,17 @@ impl Core {
         let model = Arc::new(model);
         let shards = 0..topology.postgres;
         let seen = shards.filter(|shard| model.why_away(*shard).is_none());
-        self.shared.see(seen.map(site));
+        let seen: Vec<Site> = seen.map(site).collect();
+        let first: Vec<Site> = seen
+            .iter()
+            .filter(|site| !self.shared.has_seen(site))
+            .cloned()
+            .collect();
+        if how.installs && !first.is_empty() {
+            let all: Vec<Site> = (0..topology.shards.len()).map(site).collect();
+            self.note_left_behind(&topology, &all, &first).await?;
+        }
+        self.shared.see(seen.into_iter());
         let most = topology.config.catalog.refresh_interval;
         let lacks = |before: &Arc<DatabaseModel>| {
             model.lacks_more_than(before) && before.age(epoch, most, Instant::now()) != Age::Over
@@ -136,6 +149,25 @@ impl Core {
             None => self.shared.set_model(database, Arc::clone(&model)),
         }
         Ok(model)
+    }
+
+    /// Makes statements on these shards wait for what an earlier router has committed there and not finished.
+    async fn note_left_behind(
+        &self,
+        topology: &Topology,
+        all: &[Site],
+        first: &[Site],
+    ) -> Result<(), Arc<ModelError>> {
+        let config = &topology.config;
+        let settings = Settings::new(&config.transactions, &config.control);
+        let doubts = Arc::clone(&self.shared.doubts);
+        let servers = Primaries::new(&self.control, &self.shared);
+        let mut recovery = Recovery::new(servers, settings, doubts);
+        let noted = recovery.note_left_behind(all, first).await;
+        noted.map_err(|(site, why)| {
+            let shard = site.shard;
+            Arc::new(ModelError::LeftBehind { shard, why })
+        })
     }
 
     /// Starts to read a new model in place of the model `due`, and does not wait for it. Does nothing if this core is

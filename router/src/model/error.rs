@@ -83,6 +83,14 @@ pub enum ModelError {
         /// How long was waited.
         limit: Duration,
     },
+    /// What an earlier router has left there is not known.
+    #[error("the prepared transactions of shard {shard} cannot be read: {why}")]
+    LeftBehind {
+        /// Which.
+        shard: String,
+        /// Why not.
+        why: String,
+    },
     /// It may lack what was committed.
     #[error("shard {shard} holds a prepared transaction whose outcome only shard {decider} knows")]
     Undecided {
@@ -141,6 +149,7 @@ impl ModelError {
             | Self::Schema { .. }
             | Self::Documents { .. }
             | Self::TimedOut { .. }
+            | Self::LeftBehind { .. }
             | Self::Undecided { .. } => true,
             Self::TooMany { .. } | Self::WithoutHome { .. } | Self::Directory(_) | Self::Map(_) => {
                 false

@@ -2,7 +2,7 @@
 
 use super::stage::{LIMIT, Stage, one, one_each, say};
 use mothership_tests::message;
-use mothership_tests::proxy::{Effect, Proxy, Side, Trap};
+use mothership_tests::proxy::{Effect, End, Proxy, Side, Trap};
 use mothership_tests::{Router, Wire, poll_until};
 
 /// On the shards: an UPDATE of items waits at its COMMIT for whoever holds this lock. By its own name the router would refuse
@@ -149,4 +149,48 @@ fn who_has_seen_a_commit_on_one_shard_sees_it_on_the_next() {
         first.until_ready();
         say(&mut second, "COMMIT");
     }
+}
+
+#[test]
+fn a_router_that_starts_shows_the_commits_that_an_earlier_one_has_told_of() {
+    let mut stage = Stage::new();
+    let [a, b, _] = one_each();
+    stage.fill([a, b]);
+    stage.shards.sql_all("UPDATE items SET v = 0");
+    let address = format!("address = \"127.0.0.1:{}\"", stage.shards.endpoint(0).port);
+    let way = Proxy::to(stage.shards.endpoint(0).port);
+    let own = format!("address = \"localhost:{}\"", way.port());
+    let config = stage.config().replace(&address, &own);
+    let config = format!("{config}\n[transactions]\nrecovery_interval = \"60s\"\n");
+    let mut first = Router::start(&config);
+    // Its recovery would finish the transaction.
+    stage.router.kill9();
+    let mut wire = stage.wire_of(&first);
+    for sql in ["BEGIN", &update(a), &update(b)] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    way.set(Trap::before_text(
+        Side::Client,
+        None,
+        "COMMIT PREPARED",
+        Effect::Freeze,
+    ));
+    wire.send(&message::query("COMMIT"));
+    assert!(way.springs_within(LIMIT), "nothing was prepared");
+    // No other connection may bring the news.
+    way.refuse();
+    way.cut(End::Reset);
+    let told = super::stage::lines(&wire.until_ready());
+    assert_eq!(told[0], "CommandComplete COMMIT");
+    first.kill9();
+    let prepared = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
+    let left = stage.shards.sql_all(prepared);
+    assert!(left.iter().any(|count| count.trim() == "1"), "{left:?}");
+    let second = stage.another_router();
+    let mut wire = stage.wire_of(&second);
+    for id in [a, b] {
+        assert_eq!(one(&mut wire, &read(id)), "1");
+    }
+    stage.assert_nothing_prepared();
 }
