@@ -466,7 +466,7 @@ async fn recover_by(shared: &Arc<Shared>, topology: &Topology) {
     let control = Control::default();
     let settings = Settings::new(transactions, &topology.config.control);
     let recovery = Recovery::new(
-        Primaries::new(&control, shared),
+        Primaries::sparing(&control, shared),
         settings,
         Arc::clone(&shared.doubts),
     );

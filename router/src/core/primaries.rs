@@ -9,12 +9,26 @@ use crate::control::{Control, Lent};
 pub struct Primaries<'a> {
     control: &'a Control,
     shared: &'a Shared,
+    /// Whether databases that are to be empty are left alone.
+    spares: bool,
 }
 
 impl<'a> Primaries<'a> {
     /// By these connections, as the configuration in force says.
     pub fn new(control: &'a Control, shared: &'a Shared) -> Self {
-        Self { control, shared }
+        Self {
+            control,
+            shared,
+            spares: false,
+        }
+    }
+
+    /// The same for recovery, which can look later: it is in no database that somebody is about to drop.
+    pub fn sparing(control: &'a Control, shared: &'a Shared) -> Self {
+        Self {
+            spares: true,
+            ..Self::new(control, shared)
+        }
     }
 }
 
@@ -22,6 +36,11 @@ impl Servers for Primaries<'_> {
     type Lent = Lent;
 
     async fn lend(&self, site: &Site) -> Result<Self::Lent, Unreachable> {
+        let is_waited_for = || self.shared.doubts.has(site);
+        if self.spares && self.shared.is_left_alone(&site.database) && !is_waited_for() {
+            let why = format!("database \"{}\" is to be empty", site.database);
+            return Err(Unreachable(why));
+        }
         let topology = self.shared.topology();
         let shard = topology
             .shards

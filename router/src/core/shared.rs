@@ -27,10 +27,14 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// How many connections the cores' pools of one key may have, and how many requests may wait for them.
 type Bounds = (Arc<Limit>, Arc<Line>);
+
+/// How long recovery stays out of a database that somebody drops or renames.
+const LEFT_ALONE: Duration = Duration::from_secs(20);
 
 /// What all cores share.
 pub struct Shared {
@@ -95,6 +99,8 @@ pub struct Shared {
     pub swept: watch::Sender<Sweep>,
     /// Databases that somebody wants to be empty: recovery, too, closes its connections to them.
     pub emptied: tokio::sync::broadcast::Sender<Arc<str>>,
+    /// The same, and when that was.
+    left_alone: Mutex<HashMap<Arc<str>, Instant>>,
     /// Counts reloads.
     pub reloads: watch::Sender<u64>,
     /// To whoever supervises the process.
@@ -220,6 +226,7 @@ impl Shared {
             sequences: Sequences::default(),
             swept: watch::Sender::default(),
             emptied: tokio::sync::broadcast::Sender::new(16),
+            left_alone: Mutex::default(),
             reloads: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),
@@ -237,6 +244,29 @@ impl Shared {
             started: std::time::SystemTime::now(),
             next_session: AtomicU64::new(1),
         })
+    }
+
+    /// Has recovery leave a database, and stay out of it for as long as it takes to drop or rename it on all shards.
+    pub fn leave_alone(&self, database: &Arc<str>) {
+        let mut left = self
+            .left_alone
+            .lock()
+            .expect("nobody panics while holding it");
+        left.retain(|_, since| since.elapsed() < LEFT_ALONE);
+        left.insert(Arc::clone(database), Instant::now());
+        drop(left);
+        // None where there is no recovery.
+        let _ = self.emptied.send(Arc::clone(database));
+    }
+
+    /// Whether recovery stays out of a database.
+    pub fn is_left_alone(&self, database: &str) -> bool {
+        let left = self
+            .left_alone
+            .lock()
+            .expect("nobody panics while holding it");
+        let since = left.get(database);
+        since.is_some_and(|since| since.elapsed() < LEFT_ALONE)
     }
 
     /// The configuration in force.

@@ -26,8 +26,7 @@ impl Session {
                 continue;
             }
             let name: Arc<str> = name.into();
-            // None where there is no recovery.
-            let _ = self.core.shared.emptied.send(Arc::clone(&name));
+            self.core.shared.leave_alone(&name);
             let leave = move |core: &Rc<Core>| core.leave_database(&name);
             self.core.shared.ask(leave).await;
         }

@@ -284,17 +284,23 @@ fn a_database_that_recovery_has_looked_into_can_be_dropped() {
     let fine = |frames: &[mothership_tests::frame::Frame]| {
         assert!(frames.iter().all(|frame| frame.kind != b'E'), "{frames:?}");
     };
-    fine(&wire.query("CREATE DATABASE swept"));
-    let mut within = stage.endpoint(USER, PASSWORD);
-    within.database = "swept".to_owned();
-    let mut guest = Wire::login(&within);
-    fine(&guest.query("CREATE TABLE items (id int8 PRIMARY KEY)"));
-    fine(&guest.query("INSERT INTO items SELECT g FROM generate_series(1, 20) g"));
-    let server = &stage.fleet.shards[1].primary;
-    let sweep = "SELECT count(*) FROM pg_stat_activity \
-        WHERE datname = 'swept' AND application_name = 'mothership' AND query LIKE '%pg_prepared_xacts%'";
-    let is_swept = || server.sql("postgres", sweep).unwrap() != "0";
-    assert!(poll_until(SOON, is_swept), "recovery has not looked");
-    drop(guest);
-    fine(&wire.query("DROP DATABASE swept"));
+    // A sweep may begin at any time while it is dropped.
+    for round in 0..4 {
+        let name = format!("swept_{round}");
+        fine(&wire.query(&format!("CREATE DATABASE {name}")));
+        let mut within = stage.endpoint(USER, PASSWORD);
+        within.database = name.clone();
+        let mut guest = Wire::login(&within);
+        fine(&guest.query("CREATE TABLE items (id int8 PRIMARY KEY)"));
+        fine(&guest.query("INSERT INTO items SELECT g FROM generate_series(1, 20) g"));
+        let server = &stage.fleet.shards[1].primary;
+        let sweep = format!(
+            "SELECT count(*) FROM pg_stat_activity \
+            WHERE datname = '{name}' AND application_name = 'mothership' AND query LIKE '%pg_prepared_xacts%'"
+        );
+        let is_swept = || server.sql("postgres", &sweep).unwrap() != "0";
+        assert!(poll_until(SOON, is_swept), "recovery has not looked");
+        drop(guest);
+        fine(&wire.query(&format!("DROP DATABASE {name}")));
+    }
 }
