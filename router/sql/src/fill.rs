@@ -138,6 +138,69 @@ pub fn filled(
     Some((text, added))
 }
 
+/// The text of an INSERT with these values in place of DEFAULT in every row, and the changes that were made. `columns` are
+/// those that the rows give values to, in their order; DEFAULT of one that has no value here stays. `None` if the statement
+/// is not an INSERT with a list of rows, or says DEFAULT elsewhere.
+pub fn without_defaults(
+    sql: &str,
+    strings: bool,
+    columns: &[String],
+    values: &[(String, String)],
+) -> Option<(String, Vec<Change>)> {
+    let target = Target::of(sql, strings)?;
+    let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
+    if cursor.eat("overriding") {
+        cursor.bump();
+        cursor.eat("value");
+    }
+    if !cursor.eat("values") {
+        return None;
+    }
+    let (mut text, mut changes, mut from) = (String::with_capacity(sql.len()), Vec::new(), 0);
+    loop {
+        let mut inside = cursor.clone();
+        let group = cursor.group()?;
+        inside.bump();
+        let (mut depth, mut field, mut begins) = (0usize, 0, true);
+        while let Some(token) = inside.bump() {
+            let is_end = token.kind == Kind::RParen && token.start >= group.end;
+            if begins && inside.is(token, "default") {
+                if !(inside.sees_kind(Kind::Comma) || inside.sees_kind(Kind::RParen)) {
+                    return None;
+                }
+                let column = columns.get(field)?;
+                if let Some((_, value)) = values.iter().find(|(name, _)| name == column) {
+                    let at = target.rest + token.start..target.rest + token.end;
+                    text.push_str(&sql[from..at.start]);
+                    text.push_str(value);
+                    from = at.end;
+                    changes.push(Change::new(at, value));
+                }
+            } else if inside.is(token, "default") {
+                return None;
+            }
+            begins = depth == 0 && token.kind == Kind::Comma;
+            field += usize::from(begins);
+            match token.kind {
+                Kind::LParen | Kind::LBracket => depth += 1,
+                _ if is_end => break,
+                Kind::RParen | Kind::RBracket => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        if !cursor.eat_kind(Kind::Comma) {
+            break;
+        }
+    }
+    while let Some(token) = cursor.bump() {
+        if cursor.is(token, "default") {
+            return None;
+        }
+    }
+    text.push_str(&sql[from..]);
+    Some((text, changes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +235,37 @@ mod tests {
             "UPDATE t SET a = 1",
         ] {
             assert_eq!(filled(other, true, &more), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn defaults_of_some_columns_are_written_out() {
+        let columns = ["id", "at", "n"].map(str::to_owned);
+        let values = [("at".to_owned(), "(X)".to_owned())];
+        let cases = [
+            (
+                "INSERT INTO t (id, at, n) VALUES (1, DEFAULT, f(2, 3)), (DEFAULT, default , DEFAULT) RETURNING at;",
+                "INSERT INTO t (id, at, n) VALUES (1, (X), f(2, 3)), (DEFAULT, (X) , DEFAULT) RETURNING at;",
+            ),
+            (
+                "INSERT INTO t VALUES (1, 'DEFAULT', ARRAY[1, 2])",
+                "INSERT INTO t VALUES (1, 'DEFAULT', ARRAY[1, 2])",
+            ),
+        ];
+        for (sql, expected) in cases {
+            let (written, changes) = without_defaults(sql, true, &columns, &values).unwrap();
+            assert_eq!(written, expected);
+            assert!(shows(&sketched(sql, &changes), &written), "{changes:?}");
+        }
+        for other in [
+            "INSERT INTO t DEFAULT VALUES",
+            "INSERT INTO t VALUES (1, DEFAULT) ON CONFLICT (id) DO UPDATE SET at = DEFAULT",
+            "INSERT INTO t VALUES (1, 2, 3, DEFAULT)",
+            "INSERT INTO t VALUES (1, DEFAULT + 1)",
+            "UPDATE t SET at = DEFAULT",
+        ] {
+            let written = without_defaults(other, true, &columns, &values);
+            assert_eq!(written, None, "{other}");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::statements::step::{Kind, Step};
 use mothership_catalog::NOWHERE;
 use mothership_plan::{Bound, Params, Plan, PlanContext, Reason, Refusal, TimedDefault};
 use mothership_proto::report::{Report, sqlstate};
-use mothership_sql::fill::{Target, filled, width};
+use mothership_sql::fill::{Target, filled, width, without_defaults};
 use mothership_sql::places::Change;
 use mothership_sql::time::{Moments, Unclear, Uses, is_moving};
 use std::borrow::Cow;
@@ -337,12 +337,9 @@ fn with_moments(
     if !(writes && found.has_defaults) {
         return Ok(fixed);
     }
-    if found.says_default {
-        return Err("DEFAULT of a column that is filled with the time".into());
-    }
     let text = fixed.as_ref().map_or(sql, |(text, _)| text);
     let Some(target) = Target::of(text, strings) else {
-        return match found.inserts {
+        return match found.inserts || found.says_default {
             true => Err("a column that is filled with the time".into()),
             // An UPDATE fills nothing.
             false => Ok(fixed),
@@ -360,6 +357,33 @@ fn with_moments(
     let Some(defaults) = times.defaults(&target.name) else {
         return Err(format!("default of a column of table \"{}\"", target.name));
     };
+    let about = |column: &str| {
+        format!(
+            "default of column \"{column}\" of table \"{}\"",
+            target.name
+        )
+    };
+    let written_out = |(column, default): &(String, String)| {
+        let uses = Uses::of(default, true).ok().filter(|uses| !uses.is_empty());
+        let uses = uses.filter(|_| !times.asks(default));
+        let uses = uses.ok_or_else(|| about(column))?;
+        Ok((column.clone(), uses.fixed(default, moments)))
+    };
+    let is_whole = target.columns.is_none() && is_whole(text, strings, model, &target.name);
+    let mut edits = Edits::of(sql, fixed);
+    if found.says_default {
+        let said = || "DEFAULT of a column that is filled with the time".to_owned();
+        let columns = match &target.columns {
+            Some(columns) => columns.clone(),
+            None => columns_of(model, &target.name).ok_or_else(said)?,
+        };
+        let given = defaults.iter().filter(|(name, _)| columns.contains(name));
+        let values: Result<Vec<_>, String> = given.map(written_out).collect();
+        let values = values?;
+        edits
+            .put(|text| without_defaults(text, strings, &columns, &values))
+            .ok_or_else(said)?;
+    }
     let listed = |column: &str| match &target.columns {
         Some(columns) => columns.iter().any(|listed| listed == column),
         None => false,
@@ -368,33 +392,61 @@ fn with_moments(
         .iter()
         .filter(|(column, _)| !listed(column))
         .collect();
-    let about = |column: &str| {
-        format!(
-            "default of column \"{column}\" of table \"{}\"",
-            target.name
-        )
-    };
     let Some((first, _)) = omitted.first() else {
-        return Ok(fixed);
+        return Ok(edits.done());
     };
-    let mut more = Vec::new();
-    for (column, default) in &omitted {
-        let uses = Uses::of(default, true).ok().filter(|uses| !uses.is_empty());
-        let uses = uses.filter(|_| !times.asks(default));
-        let uses = uses.ok_or_else(|| about(column))?;
-        more.push((column.clone(), uses.fixed(default, moments)));
+    if is_whole {
+        return Ok(edits.done());
     }
-    if target.columns.is_none() && is_whole(text, strings, model, &target.name) {
-        return Ok(fixed);
+    let more: Result<Vec<_>, String> = omitted.into_iter().map(written_out).collect();
+    let more = more?;
+    edits
+        .put(|text| filled(text, strings, &more))
+        .ok_or_else(|| about(first))?;
+    Ok(edits.done())
+}
+
+/// A statement's text as it is changed step by step, and all changes by their places in the client's text.
+struct Edits<'s> {
+    sql: &'s str,
+    text: Cow<'s, str>,
+    changes: Vec<Change>,
+}
+
+impl<'s> Edits<'s> {
+    fn of(sql: &'s str, fixed: Option<(String, Vec<Change>)>) -> Edits<'s> {
+        let (text, changes) = match fixed {
+            Some((text, changes)) => (Cow::Owned(text), changes),
+            None => (Cow::Borrowed(sql), Vec::new()),
+        };
+        Edits { sql, text, changes }
     }
-    let (written, mut changes) = filled(sql, strings, &more).ok_or_else(|| about(first))?;
-    let Some((text, fixed)) = fixed else {
-        return Ok(Some((written, changes)));
+
+    /// Makes an edit that finds the same places in both texts. `None` if it cannot be made.
+    fn put(&mut self, edit: impl Fn(&str) -> Option<(String, Vec<Change>)>) -> Option<()> {
+        let (text, _) = edit(&self.text)?;
+        let (_, changes) = edit(self.sql)?;
+        self.text = Cow::Owned(text);
+        self.changes.extend(changes);
+        Some(())
+    }
+
+    /// The text with its changes in order, if there are any.
+    fn done(mut self) -> Option<(String, Vec<Change>)> {
+        self.changes.sort_by_key(|change| change.at.start);
+        (!self.changes.is_empty()).then(|| (self.text.into_owned(), self.changes))
+    }
+}
+
+/// The columns of the only table of this name, in their order.
+fn columns_of(model: &DatabaseModel, table: &str) -> Option<Vec<String>> {
+    let relations = model.catalog().relations.values();
+    let mut named = relations.filter(|relation| relation.name.name == table);
+    let (Some(relation), None) = (named.next(), named.next()) else {
+        return None;
     };
-    let (written, _) = filled(&text, strings, &more).ok_or_else(|| about(first))?;
-    changes.extend(fixed);
-    changes.sort_by_key(|change| change.at.start);
-    Ok(Some((written, changes)))
+    let columns = relation.columns.iter();
+    Some(columns.map(|column| column.name.clone()).collect())
 }
 
 /// Whether a statement without a list of columns gives a value to each.
