@@ -4,9 +4,8 @@
 //! Each shard has a time of its own, so that a statement on several may not use such a thing.
 
 use super::behind::{Behind, HiddenEffect, Writes, names};
-use super::types::words;
 use super::{Catalog, Function, Volatility};
-use mothership_sql::time::is_word_of_time;
+use mothership_sql::time::may_ask;
 use std::collections::BTreeSet;
 
 /// Extensions whose functions, which cannot be read, ask for the time.
@@ -20,8 +19,7 @@ struct Asks;
 
 impl HiddenEffect for Asks {
     fn is_in(&self, code: &str) -> bool {
-        let lower = code.to_ascii_lowercase();
-        words(&lower).any(is_word_of_time)
+        may_ask(code)
     }
 
     fn is_known_of(&self, function: &Function) -> Option<bool> {

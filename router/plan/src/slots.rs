@@ -124,7 +124,10 @@ impl Slot {
 
     /// The slot in a cast, where a constant of its kind keeps its value.
     pub fn cast(self, oid: u32) -> Option<Slot> {
-        // What a cast leaves of a constant can be cast no further.
+        if self.as_type == oid {
+            return Some(self);
+        }
+        // What a cast leaves of a constant can be cast to no other type.
         (self.as_type == 0 && expr::cast(self.form(), oid).is_some()).then_some(Slot {
             as_type: oid,
             ..self

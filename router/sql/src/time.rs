@@ -108,10 +108,39 @@ const BEFORE: [&str; 24] = [
     "set",
 ];
 
-/// Whether a body of code, a view or an expression has a word that may ask for the time.
+/// Whether a body of code, a view or an expression may ask for the time. `age` and `now` may be names of columns: they ask
+/// where they are called, or, of `now`, in a string.
+pub fn may_ask(code: &str) -> bool {
+    let lower = code.to_ascii_lowercase();
+    let has_strings = lower.contains(['\'', '$', '\\']);
+    let is_in_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let mut rest = &*lower;
+    while let Some(start) = rest.find(is_in_word) {
+        let text = &rest[start..];
+        let end = text.find(|c| !is_in_word(c)).unwrap_or(text.len());
+        let (word, behind) = text.split_at(end);
+        rest = behind;
+        let word = word.trim_matches('$');
+        let asks = KEYWORDS.iter().any(|(name, _)| *name == word)
+            || IN_STRINGS.contains(&word) && has_strings
+            || is_called(behind)
+                && (word == "age" || FUNCTIONS.iter().any(|(name, _)| *name == word));
+        if asks {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether what follows a name may be the arguments of a call: a comment may stand before them.
+fn is_called(behind: &str) -> bool {
+    let behind = behind.trim_start_matches('"').trim_start();
+    behind.starts_with('(') || behind.starts_with("--") || behind.starts_with("/*")
+}
+
+/// Whether a function of this name asks for the time.
 pub fn is_word_of_time(word: &str) -> bool {
     word == "age"
-        || IN_STRINGS.contains(&word)
         || FUNCTIONS.iter().any(|(name, _)| *name == word)
         || KEYWORDS.iter().any(|(name, _)| *name == word)
 }
@@ -404,6 +433,31 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn code_asks_where_it_calls_or_reads_a_string() {
+        for code in [
+            "SELECT now()",
+            "RETURN pg_catalog.age (x)",
+            "x := \"now\"()",
+            "SELECT now/* the time */()",
+            "(at > CURRENT_DATE)",
+            "('now'::text)::date",
+            "SELECT $$today$$::date",
+            "EXECUTE 'SELECT no' || 'w()' || 'now()'",
+        ] {
+            assert!(may_ask(code), "{code}");
+        }
+        for code in [
+            "(age >= 0)",
+            "((age > 17) AND (now < 5) AND (statement_timestamp <> today))",
+            "(\"age\" IS NOT NULL)",
+            "(name <> 'new'::text)",
+            "RETURN NEW.age - 1",
+        ] {
+            assert!(!may_ask(code), "{code}");
+        }
+    }
     use crate::places::{shows, sketched};
 
     fn fixed(sql: &str) -> Result<String, Unclear> {

@@ -169,6 +169,8 @@ pub fn cast(scalar: Scalar, oid: u32) -> Option<Scalar> {
         Scalar::Slot(slot) => slot.cast(oid).map(Scalar::Slot),
         Scalar::Null => Some(Scalar::Null),
         Scalar::Text { text, as_type: 0 } => Some(Scalar::Text { text, as_type: oid }),
+        // A library casts to the type of the column what a driver has cast to it already.
+        Scalar::Text { as_type, .. } if as_type == oid => Some(scalar),
         // Out of range is PostgreSQL's error; the value stands either way.
         Scalar::Integer(value) if integer => Some(Scalar::Text {
             text: value.to_string(),
