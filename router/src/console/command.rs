@@ -483,7 +483,7 @@ pub const ACTS: &[Act] = &[
         action: AdminAction::Switchover,
         word: "SWITCHOVER",
         takes: Arguments::ShardAndServer,
-        about: "Makes a replica the primary of the shard: the one at this address, or the one that is the least behind. New transactions wait, and open ones may finish within `failover.drain`. Then the old primary refuses all writes, and the router promotes the replica after it has replayed all WAL. If anything fails before the promotion, nothing has changed. docs/failover.md says which rights the control role needs.",
+        about: "Makes a replica the primary of the shard: the one at this address, or the one that is the least behind. New transactions wait, and open ones may finish within `failover.drain`. Then the old primary refuses all writes, and the router promotes the replica after it has replayed all WAL. If anything fails before the promotion, or the command is cancelled, nothing has changed. docs/failover.md says which rights the control role needs.",
     },
     Act {
         action: AdminAction::Promoted,

@@ -17,6 +17,7 @@ use mothership_pool::patroni::{Cluster, MemberRole, PatroniClient, PatroniError}
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 /// How often it is looked whether transactions have ended.
@@ -79,6 +80,9 @@ pub enum SwitchoverError {
         /// What went wrong.
         cause: String,
     },
+    /// Whoever ordered it has cancelled it, or is gone.
+    #[error("the switchover was cancelled")]
+    Cancelled,
     /// A fault of the router's own.
     #[error("the switchover was broken off")]
     Broken,
@@ -100,8 +104,8 @@ pub struct Switched {
     pub promotion: Duration,
 }
 
-/// Makes another server of a shard its primary: this one, or the replica that is the least behind. Dropped before its
-/// last steps it leaves things as they are, and those it takes all the same.
+/// Makes another server of a shard its primary: this one, or the replica that is the least behind. Dropped before the
+/// promotion it leaves things as they are, or puts them back; a promotion that has begun it ends all the same.
 pub async fn switchover(
     shared: &Arc<Shared>,
     shard: &str,
@@ -141,7 +145,8 @@ pub async fn switchover(
     }
     // From here on it is not for whoever has ordered it to leave it half done.
     let ways = ((from.0, to.0), (old, new), order);
-    let task = tokio::spawn(take_over(Arc::clone(&topology), shard, ways, hold));
+    let (_waits, gone) = oneshot::channel();
+    let task = tokio::spawn(take_over(Arc::clone(&topology), shard, ways, (hold, gone)));
     let (now, promotion) = task.await.map_err(|_| SwitchoverError::Broken)??;
     let to = &servers[now];
     let switched = Switched {
@@ -161,18 +166,25 @@ pub async fn switchover(
     Ok(switched)
 }
 
-/// The last steps, while `hold` keeps everybody waiting; who is the primary then, and how long the promotion took.
+/// The last steps, while `hold` keeps everybody waiting; who is the primary then, and how long the promotion took. What
+/// comes before the promotion is undone when `gone` says that nobody waits for it.
 async fn take_over(
     topology: Arc<Topology>,
     shard: usize,
     ((from, to), (old, new), order): ((usize, usize), (Client, Client), Option<Order>),
-    hold: Hold,
+    (hold, gone): (Hold, oneshot::Receiver<()>),
 ) -> Result<(usize, Duration), SwitchoverError> {
     let servers = &topology.shards[shard].servers;
     let (primary, candidate) = (&servers[from], &servers[to]);
     let health = &topology.health;
+    let caught_up = async {
+        tokio::select! {
+            caught_up = catch_up((&old, primary), (&new, candidate)) => caught_up,
+            _ = gone => Err(SwitchoverError::Cancelled),
+        }
+    };
     if let Some(order) = order {
-        catch_up((&old, primary), (&new, candidate)).await?;
+        caught_up.await?;
         let begun = Instant::now();
         let now = order.carry_out(health, (shard, from), candidate).await?;
         // What waits goes on, at the new primary.
@@ -181,7 +193,7 @@ async fn take_over(
     }
     let patience = topology.config.failover.drain;
     let ready = match fence::erect(&old, &topology, (shard, primary), patience).await {
-        Ok(()) => catch_up((&old, primary), (&new, candidate)).await,
+        Ok(()) => caught_up.await,
         Err(error) => Err(error),
     };
     let begun = Instant::now();

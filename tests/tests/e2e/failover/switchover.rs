@@ -230,6 +230,40 @@ fn a_switchover_waits_for_open_transactions_but_not_for_ever() {
 }
 
 #[test]
+fn a_switchover_that_is_cancelled_before_the_promotion_is_undone() {
+    let mut stage = Stage::new(1, 1);
+    let slow = [("recovery_min_apply_delay", "60s")];
+    let replica = &mut stage.fleet.shards[0].replicas[0];
+    replica.configure(&slow).unwrap();
+    let shard = &stage.fleet.shards[0];
+    let primary = |sql: &str| shard.primary.sql("postgres", sql).unwrap();
+    let delay = "SHOW recovery_min_apply_delay";
+    let is_slow = || shard.replicas[0].sql("postgres", delay).unwrap() == "1min";
+    assert!(poll_until(SOON, is_slow));
+    primary("CREATE TABLE t (a int)");
+    let is_fenced = || primary("SHOW default_transaction_read_only") == "on";
+    for by_cancel in [true, false] {
+        let mut console = Wire::login(&stage.router.endpoint(USER, PASSWORD, "mothership"));
+        console.send(&message::query("SWITCHOVER s0"));
+        assert!(poll_until(SOON, is_fenced), "it has not begun");
+        if by_cancel {
+            console.cancel();
+            let told = console.until_ready();
+            let error = told.iter().find(|frame| frame.kind == b'E');
+            assert_eq!(error.unwrap().sqlstate(), "57014");
+        }
+        drop(console);
+        // By itself it gives up after ten seconds.
+        let soon = Duration::from_secs(5);
+        assert!(poll_until(soon, || !is_fenced()), "it is still fenced");
+        let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+        let frames = wire.query("INSERT INTO t VALUES (1)");
+        assert!(frames.iter().all(|f| f.kind != b'E'), "{frames:?}");
+    }
+    assert_eq!(primary("SELECT pg_is_in_recovery()"), "f");
+}
+
+#[test]
 fn a_promotion_that_is_told_is_seen_at_once() {
     const REPLICA: usize = 0;
     let mut stage = Stage::new(1, 1);
