@@ -253,7 +253,7 @@ impl Level {
         {
             let path = format!("{at}{name}");
             let value = match declared {
-                Declared::Column(column) => columns(*column).unwrap_or_else(|| field(at, &path)),
+                Declared::Column(column) => columns(*column).unwrap_or_else(|| field(&path)),
                 Declared::Within(within) => {
                     let beside = match fields.remove(name) {
                         Some(Bson::Document(beside)) => beside,
@@ -271,12 +271,12 @@ impl Level {
     }
 }
 
-/// The value of a field as it is, nothing where there is none. Of an array on the way MongoDB would take the fields of
-/// all elements, where a column reads NULL.
-fn field(above: &str, path: &str) -> Bson {
-    match above.strip_suffix('.') {
+/// The value of a field as it is, nothing where there is none; the path begins with a dollar. Of an array on the way MongoDB
+/// would take the fields of all elements, where a column reads NULL.
+pub(super) fn field(path: &str) -> Bson {
+    match path.rsplit_once('.') {
         None => path.into(),
-        Some(above) => {
+        Some((above, _)) => {
             let is_document = doc! { "$eq": [{ "$type": above }, "object"] };
             doc! { "$cond": [is_document, path, "$$REMOVE"] }.into()
         }

@@ -60,15 +60,22 @@ impl Target {
             rest: cursor.at(),
         })
     }
+
+    /// Behind VALUES, from where positions count from `rest`; `None` if something else follows.
+    fn rows<'s>(&self, sql: &'s str, strings: bool) -> Option<Cursor<'s>> {
+        let mut cursor = Cursor::new(&sql.as_bytes()[self.rest..], strings);
+        if cursor.eat("overriding") {
+            cursor.bump();
+            cursor.eat("value");
+        }
+        cursor.eat("values").then_some(cursor)
+    }
 }
 
 /// How many values each row of an INSERT ... VALUES has. `None` for other statements, and if the rows differ in length.
 pub fn width(sql: &str, strings: bool) -> Option<usize> {
     let target = Target::of(sql, strings)?;
-    let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
-    if !cursor.eat("values") {
-        return None;
-    }
+    let mut cursor = target.rows(sql, strings)?;
     let mut widths = Vec::new();
     loop {
         let mut inside = cursor.clone();
@@ -102,14 +109,7 @@ pub fn filled(
 ) -> Option<(String, Vec<Change>)> {
     let target = Target::of(sql, strings)?;
     let list_end = target.list_end?;
-    let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
-    if cursor.eat("overriding") {
-        cursor.bump();
-        cursor.eat("value");
-    }
-    if !cursor.eat("values") {
-        return None;
-    }
+    let mut cursor = target.rows(sql, strings)?;
     let mut ends = Vec::new();
     loop {
         let Span { end, .. } = cursor.group()?;
@@ -148,14 +148,7 @@ pub fn without_defaults(
     values: &[(String, String)],
 ) -> Option<(String, Vec<Change>)> {
     let target = Target::of(sql, strings)?;
-    let mut cursor = Cursor::new(&sql.as_bytes()[target.rest..], strings);
-    if cursor.eat("overriding") {
-        cursor.bump();
-        cursor.eat("value");
-    }
-    if !cursor.eat("values") {
-        return None;
-    }
+    let mut cursor = target.rows(sql, strings)?;
     let (mut text, mut changes, mut from) = (String::with_capacity(sql.len()), Vec::new(), 0);
     loop {
         let mut inside = cursor.clone();

@@ -113,14 +113,14 @@ const BEFORE: [&str; 24] = [
 pub fn may_ask(code: &str) -> bool {
     let lower = code.to_ascii_lowercase();
     let has_strings = lower.contains(['\'', '$', '\\']);
-    let is_in_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    // A dollar may end the tag of a quoted text.
+    let is_in_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = &*lower;
     while let Some(start) = rest.find(is_in_word) {
         let text = &rest[start..];
         let end = text.find(|c| !is_in_word(c)).unwrap_or(text.len());
         let (word, behind) = text.split_at(end);
         rest = behind;
-        let word = word.trim_matches('$');
         let asks = KEYWORDS.iter().any(|(name, _)| *name == word)
             || IN_STRINGS.contains(&word) && has_strings
             || is_called(behind)
@@ -433,6 +433,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::places::{shows, sketched};
 
     #[test]
     fn code_asks_where_it_calls_or_reads_a_string() {
@@ -444,6 +445,7 @@ mod tests {
             "(at > CURRENT_DATE)",
             "('now'::text)::date",
             "SELECT $$today$$::date",
+            "EXECUTE $q$now()$q$",
             "EXECUTE 'SELECT no' || 'w()' || 'now()'",
         ] {
             assert!(may_ask(code), "{code}");
@@ -458,7 +460,6 @@ mod tests {
             assert!(!may_ask(code), "{code}");
         }
     }
-    use crate::places::{shows, sketched};
 
     fn fixed(sql: &str) -> Result<String, Unclear> {
         let moments = Moments {

@@ -179,8 +179,9 @@ async fn take_over(
     let health = &topology.health;
     let caught_up = async {
         tokio::select! {
-            caught_up = catch_up((&old, primary), (&new, candidate)) => caught_up,
+            biased;
             _ = gone => Err(SwitchoverError::Cancelled),
+            caught_up = catch_up((&old, primary), (&new, candidate)) => caught_up,
         }
     };
     if let Some(order) = order {

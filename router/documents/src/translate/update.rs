@@ -7,7 +7,7 @@ use sqlparser::ast::{
     BinaryOperator, Delete as DeleteClauses, Expr, FromTable, Update as UpdateClauses,
 };
 
-use super::super::rest::Rest;
+use super::super::rest::{self, Rest};
 use super::super::set::columns;
 use super::super::{Collection, Column, Fault, Kind, Nulls};
 use super::assigned::{Assigned, is_default, is_id, null_violation};
@@ -239,7 +239,7 @@ impl Sum {
 
     fn expression(self, amount: i128, column: &Column, collection: &Collection) -> Document {
         let from = &collection.columns[self.from];
-        let field = field_of(from);
+        let field = rest::field(&format!("${}", from.field()));
         let is_wide = from.kind == Kind::Int8;
         // In a wider type, where it is exact: MongoDB would go on in doubles.
         let exact = match i32::try_from(amount) {
@@ -266,19 +266,6 @@ impl Sum {
         match collection.nulls {
             Nulls::Store => sum,
             Nulls::Omit => doc! { "$ifNull": [sum, "$$REMOVE"] },
-        }
-    }
-}
-
-/// The value of a column in a document. Inside of an array MongoDB would take the fields of all elements, where the column
-/// reads NULL.
-fn field_of(column: &Column) -> Bson {
-    let field = column.field();
-    match field.rsplit_once('.') {
-        None => format!("${field}").into(),
-        Some((way, _)) => {
-            let is_document = doc! { "$eq": [{ "$type": format!("${way}") }, "object"] };
-            doc! { "$cond": [is_document, format!("${field}"), Bson::Null] }.into()
         }
     }
 }

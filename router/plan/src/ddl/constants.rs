@@ -69,12 +69,11 @@ pub(super) fn of_time(
     }
     let columns = Columns::of(&text, names);
     let is_compared = |at: usize| match object {
-        Object::View | Object::MaterializedView | Object::Index => columns.has_times(),
-        Object::Policy | Object::Other => columns.has_times(),
         Object::Routine => text.has("atomic") && columns.has_times(),
         Object::Table => text.is_bound(at) && columns.has_times() || text.meets_time(at, &columns),
         Object::Type => text.meets_time(at, &columns),
-        _ => false,
+        // Views, indexes, policies, and conditions of triggers, rules and publications.
+        _ => columns.has_times(),
     };
     moving.len() > MOST
         || moving.iter().any(|at| {
@@ -172,7 +171,7 @@ impl Text<'_> {
         (1..at).any(|at| self.word(at - 1) == "for" && self.word(at) == "values")
     }
 
-    /// Whether a string in a CHECK or a generated column may be compared with a time, or added to one.
+    /// Whether a string in an expression of a table or domain may be compared with a time, or added to one.
     fn meets_time(&self, at: usize, columns: &Columns) -> bool {
         let Some(expression) = columns.expression_around(at) else {
             return false;

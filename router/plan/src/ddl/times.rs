@@ -27,8 +27,8 @@ const RANGES: [&str; 6] = [
 
 /// What is known of them.
 pub(super) struct Columns {
-    /// By their names in lower case, those that the definition declares and those of the tables that it may name. `value`
-    /// is what a domain checks.
+    /// Whether one is a time, by their names in lower case: those that the definition declares and those of the tables that
+    /// it may name. `value` is what a domain checks. Where two have one name, a time counts.
     times: HashMap<String, bool>,
     /// Names of columns, in the catalog, that are no texts everywhere.
     no_texts: HashSet<String>,
@@ -61,7 +61,7 @@ impl Columns {
                 if !TEXTS.contains(&oid) {
                     columns.no_texts.insert(name.clone());
                 }
-                columns.times.entry(name).or_insert(TIMES.contains(&oid));
+                *columns.times.entry(name).or_default() |= TIMES.contains(&oid);
             }
         }
         columns
@@ -83,13 +83,18 @@ impl Columns {
                 continue;
             }
             let is_qualified = text.tokens.get(at + 2).is_some_and(|t| t.kind == Kind::Dot);
-            let kind = text.word(if is_qualified { at + 3 } else { at + 1 });
+            let is_retyped = text.word(at + 1) == "type";
+            let kind = text.word(match (is_qualified, is_retyped) {
+                (true, _) => at + 3,
+                (false, true) => at + 2,
+                (false, false) => at + 1,
+            });
             let name = match is_domain {
                 true => "value".to_owned(),
                 false => text.word(at),
             };
             if !name.is_empty() && !kind.is_empty() {
-                self.times.entry(name).or_insert(is_time(&kind));
+                *self.times.entry(name).or_default() |= is_time(&kind);
             }
         }
     }
@@ -109,7 +114,7 @@ impl Columns {
         self.has_times
     }
 
-    /// The tokens of the CHECK, or of the expression of a generated column, that a token is in.
+    /// The tokens of the expression that a token is in: of a CHECK or a generated column.
     pub fn expression_around(&self, at: usize) -> Option<Range<usize>> {
         let before = self.expressions.partition_point(|one| one.start <= at);
         let last = self.expressions.get(before.checked_sub(1)?)?;
