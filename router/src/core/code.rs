@@ -268,10 +268,19 @@ impl Core {
         let begun = Instant::now();
         // What changes from here on may be missing.
         let epoch = self.shared.code_epoch.load(Ordering::SeqCst);
-        let asked = self.ask_code(&topology, database);
-        let limit = topology.config.catalog.timeout;
-        let answer = tokio::time::timeout(limit, asked).await;
-        let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        // Nothing was defined through this router since: what was known serves until it can be asked again.
+        let serves = |known: &Arc<Code>| known.epoch == epoch && !known.all;
+        let answer = match topology.primary(topology.home) {
+            // Nobody waits for a primary to learn what is known.
+            Err(why) if self.known_code(database).as_ref().is_some_and(serves) => {
+                Err(why.to_string())
+            }
+            _ => {
+                let asked = self.ask_code(&topology, database);
+                let answer = tokio::time::timeout(topology.config.catalog.timeout, asked).await;
+                answer.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+            }
+        };
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let code = match answer {
@@ -282,9 +291,7 @@ impl Core {
                 ..code
             },
             Err(error) => {
-                // Nothing was defined through this router since: what was known serves until it can be asked again.
-                let known = self.known_code(database);
-                let known = known.filter(|known| known.epoch == epoch && !known.all);
+                let known = self.known_code(database).filter(serves);
                 if known.is_none() {
                     tracing::warn!(
                         database,
