@@ -13,6 +13,7 @@ pub mod documents;
 mod error;
 mod findings;
 mod load;
+pub mod owned;
 mod reading;
 
 pub use error::ModelError;
@@ -36,7 +37,7 @@ use mothership_catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, Rela
 use mothership_documents::Collection;
 use mothership_plan::shaped::PlanResult;
 use mothership_plan::{Plan, PlanContext, Planner, Reason, Refusal};
-use mothership_shardmap::{Declared, KeyType, Placement, ShardMap};
+use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Strategy};
 use mothership_sql::shape::Literal;
 use self_cell::self_cell;
 use std::collections::{BTreeSet, HashMap};
@@ -270,6 +271,26 @@ impl DatabaseModel {
             outside: OnceLock::new(),
             shows_prepared: OnceLock::new(),
             tells_server: OnceLock::new(),
+        })
+    }
+
+    /// Whether a table is there whose rows are stored by the slots of shards.
+    pub fn stores_by_slots(&self) -> bool {
+        let (catalog, map) = (self.catalog(), self.map());
+        let tables = catalog.relations.values();
+        let mut tables = tables.filter(|relation| relation.kind == RelationKind::Table);
+        tables.any(|table| {
+            let name = &table.name;
+            match map.declared(&name.schema, &name.name) {
+                Declared::Placement(Placement::Sharded(sharded)) => {
+                    matches!(sharded.strategy, Strategy::Hash(_))
+                        && !map.has_documents(&sharded.shards)
+                }
+                Declared::Auto => catalog.everywhere.contains(name),
+                Declared::Placement(Placement::Home | Placement::Reference) | Declared::Home => {
+                    false
+                }
+            }
         })
     }
 

@@ -1,4 +1,5 @@
-//! The decision table and its functions, in each database that takes part.
+//! The router's schema in each database that takes part: the decision table with its functions, and the record of which
+//! shard the database is (`model/owned`).
 //!
 //! Everything belongs to the control role. Clients may call `decide`, which writes
 //! the decision of the backend that they are connected to and of no other, and
@@ -25,7 +26,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 /// The version that this release installs.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// This release can work with what that version installs: who may not bring it up to date goes on.
 const ENOUGH: i32 = 1;
@@ -36,6 +37,7 @@ const ENOUGH: i32 = 1;
 const STEPS: [(&str, i32); VERSION as usize] = [
     (include_str!("schema/1.sql"), 1),
     (include_str!("schema/2.sql"), 1),
+    (include_str!("schema/3.sql"), 1),
 ];
 
 /// "moth" and "ship" as numbers: whoever installs holds this advisory lock if it can be had soon.
@@ -172,7 +174,7 @@ fn is_ours(schema: &Name) -> String {
 
 /// What a message of the control role begins with that names something in the schema: an error, unless all of it
 /// [is ours](is_ours). What follows in the message is not even looked up then.
-pub(super) fn guard(schema: &Name) -> String {
+pub(crate) fn guard(schema: &Name) -> String {
     format!(
         "DO $mothership_guard$ BEGIN IF NOT {} THEN \
            RAISE EXCEPTION 'schema \"{}\" is not the control role''s alone' \
@@ -394,7 +396,7 @@ const OWNERS: &str = "SELECT rolname FROM pg_catalog.pg_roles r \
     WHERE NOT pg_catalog.starts_with(r.rolname::pg_catalog.text, 'pg_') \
     AND (r.rolsuper OR NOT pg_catalog.pg_has_role(r.oid, 'RIGHT')) ORDER BY 1 LIMIT 10";
 
-pub(super) fn rows(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
+pub(crate) fn rows(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
     let row = |message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,

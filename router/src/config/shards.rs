@@ -121,7 +121,7 @@ settings! {
         /// What its servers are. Where no shard is of PostgreSQL, the router itself stands for the home shard: see
         /// docs/mongodb.md, "Without PostgreSQL".
         restart engine: At<Engine> = At { value: Engine::Postgresql, offset: 0 };
-        /// The slots of hashed keys that it owns. Left out for all shards, they are divided evenly in the order of the file.
+        /// The slots of hashed keys that it owns. Left out for all shards, they are divided evenly in the order of the file. The router refuses slots that differ from those by which the rows were stored: see docs/guide.md, "Move the rows".
         restart slots: Option<Vec<At<SlotRange>>>;
         /// This shard is the home shard, where undeclared tables are. If no shard has `home = true`, the first shard is the home shard.
         restart home: Option<At<bool>>;

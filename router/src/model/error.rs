@@ -2,6 +2,7 @@
 
 use super::documents::DocumentsError;
 use super::load::LoadError;
+use super::owned::OwnedError;
 use crate::commit::schema::SchemaError;
 use crate::config::MapMistake;
 use crate::control::{ControlError, is_gone};
@@ -55,6 +56,17 @@ pub enum ModelError {
         /// Why.
         #[source]
         cause: SchemaError,
+    },
+    /// It is configured as another shard than it was when its rows were stored.
+    #[error("shard {shard} of database \"{database}\"")]
+    Owned {
+        /// Which.
+        shard: String,
+        /// In which database.
+        database: String,
+        /// Why.
+        #[source]
+        cause: OwnedError,
     },
     /// The tables that stand for documents cannot be made.
     #[error("tables of documents on shard {shard}")]
@@ -151,7 +163,7 @@ impl ModelError {
             | Self::TimedOut { .. }
             | Self::LeftBehind { .. }
             | Self::Undecided { .. } => true,
-            Self::TooMany { .. } | Self::WithoutHome { .. } | Self::Directory(_) | Self::Map(_) => {
+            Self::Owned { .. } | Self::TooMany { .. } | Self::WithoutHome { .. } | Self::Directory(_) | Self::Map(_) => {
                 false
             }
         }

@@ -3,6 +3,7 @@
 //! A shard that cannot be asked is away in it. `away` says what may be done without it.
 
 use super::load::{LoadError, load};
+use super::owned::{self, ShardRecord};
 use super::{DatabaseModel, ModelError, ShardReport, documents};
 use crate::commit::gid::Gid;
 use crate::commit::schema;
@@ -132,6 +133,9 @@ pub async fn read(
             let built = built.await;
             let model = built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let mut model = model.map_err(ModelError::Map)?;
+            if model.stores_by_slots() {
+                check_owned(control, topology, database, &model, how.installs).await?;
+            }
             if let Some(before) = before {
                 model.remember(before);
             }
@@ -275,6 +279,34 @@ async fn install(
         cause,
     })?;
     Ok(())
+}
+
+/// The shards are those that they were when rows were stored there. With `records`, what is not recorded yet is.
+async fn check_owned(
+    control: &Control,
+    topology: &Topology,
+    database: &str,
+    model: &DatabaseModel,
+    records: bool,
+) -> Result<(), ModelError> {
+    let config = &topology.config;
+    let check = async |index: usize| {
+        let client = lend(control, topology, index, database).await?;
+        let configured = ShardRecord::configured(&config.shards[index]);
+        let (schema, wait) = (&config.transactions.schema, config.control.timeout);
+        let checked = owned::check(&client, schema, &configured, records, wait);
+        client
+            .ask(checked)
+            .await
+            .map_err(|cause| ModelError::Owned {
+                shard: configured.name.clone(),
+                database: topology.database_on(database, index).to_string(),
+                cause,
+            })
+    };
+    let known = (0..topology.postgres).filter(|index| model.why_away(*index).is_none());
+    let checked = known.map(|index| in_time(topology, index, check(index)));
+    join_all(checked).await.into_iter().collect()
 }
 
 /// The lookup tables, which lie on the home shard.

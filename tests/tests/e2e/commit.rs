@@ -422,7 +422,7 @@ async fn the_schema_is_installed_by_many_at_once_and_once() {
     assert!(!schema::install(&clients[0], &name, LIMIT).await.unwrap());
     assert_eq!(
         databases.sql(0, "SELECT version, needs FROM mothership.installed"),
-        "2|1"
+        "3|1"
     );
     assert_eq!(schema::check(&clients[0], &name).await.unwrap(), []);
     databases.sql(0, "UPDATE mothership.installed SET version = 9, needs = 7");

@@ -59,6 +59,8 @@ mod numbers;
 mod ordinary;
 #[path = "shards/own.rs"]
 mod own;
+#[path = "shards/owned.rs"]
+mod owned;
 #[path = "shards/pipelines.rs"]
 mod pipelines;
 #[path = "shards/places.rs"]
