@@ -312,13 +312,20 @@ pub const COLUMNS: &str = concat!(
     ORDER BY a.attrelid, a.attnum"
 );
 
-/// Indexes: table, index, primary, unique, exclusion, its plain key columns (a line each).
+/// Indexes: table, index, primary, unique, exclusion, its plain key columns (a line each); of an exclusion constraint
+/// those that it compares by equality.
 pub const INDEXES: &str = "SELECT n.nspname, c.relname, ic.relname, i.indisprimary, i.indisunique, i.indisexclusion, \
     (SELECT pg_catalog.string_agg(a.attname, E'\\n' ORDER BY u.position) \
         FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY u(attnum, position) \
         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid \
             AND a.attnum OPERATOR(pg_catalog.=) u.attnum \
-        WHERE u.position OPERATOR(pg_catalog.<=) i.indnkeyatts) \
+        WHERE u.position OPERATOR(pg_catalog.<=) i.indnkeyatts \
+        AND (NOT i.indisexclusion OR EXISTS (SELECT FROM pg_catalog.pg_constraint k \
+            JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) k.conexclop[u.position] \
+            WHERE k.conindid OPERATOR(pg_catalog.=) i.indexrelid \
+            AND k.contype OPERATOR(pg_catalog.=) 'x'::pg_catalog.\"char\" \
+            AND o.oprname OPERATOR(pg_catalog.=) '='::pg_catalog.name \
+            AND o.oprnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace))) \
     FROM pg_catalog.pg_index i \
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indrelid \
     JOIN pg_catalog.pg_class ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid \

@@ -151,39 +151,39 @@ reasons! {
         "Try again when nobody holds a lock on it or on a table in it. Very long definitions are never read: see the limits of the catalog.";
     /// A sharded table that the shards do not have.
     NotInCatalog = "not-in-catalog", "0A000",
-        "a declared table is not in the catalog of the shards",
-        "Create the table, or wait until the catalog has been refreshed.";
+        "a table is declared in the configuration, and the shards do not have it",
+        "Create the table through the router. If it was created on the shards directly, wait until the router has read the catalog again (catalog.refresh_interval).";
     /// Keys of a statement that must run on one shard lie on several.
     SeveralShards = "several-shards", "0A000",
         "the keys of this statement lie on several shards",
         "Use keys of one shard, or split the statement.";
     /// ORDER BY without a key.
     OrderBy = "order-by-over-shards", "0A000",
-        "ORDER BY over several shards is not supported yet",
+        "the rows of this ORDER BY lie on several shards, and the router cannot sort them",
         "Add an equality on the shard key, or sort in the client.";
     /// LIMIT, OFFSET or FETCH without a key.
     Limit = "limit-over-shards", "0A000",
-        "LIMIT over several shards is not supported yet",
+        "the rows of this LIMIT lie on several shards, and the router cannot choose among them",
         "Add an equality on the shard key.";
     /// DISTINCT without a key.
     Distinct = "distinct-over-shards", "0A000",
-        "DISTINCT over several shards is not supported yet",
+        "the rows of this DISTINCT lie on several shards, and the router cannot compare them",
         "Add an equality on the shard key.";
     /// GROUP BY or HAVING without a key.
     GroupBy = "group-by-over-shards", "0A000",
-        "GROUP BY and HAVING over several shards are not supported yet",
+        "the rows of this GROUP BY or HAVING lie on several shards, and the router cannot merge the groups",
         "Add an equality on the shard key.";
     /// An aggregate that is not merged natively.
     Aggregate = "aggregate-over-shards", "0A000",
-        "this aggregate over several shards is not supported yet",
-        "Only bare count, sum, min and max of integers are merged; or add an equality on the shard key.";
+        "the rows of this aggregate lie on several shards, and the router cannot merge its results",
+        "Add an equality on the shard key.";
     /// A window function without a key.
     Window = "window-over-shards", "0A000",
-        "window functions over several shards are not supported yet",
+        "the rows of this window function lie on several shards",
         "Add an equality on the shard key.";
     /// UNION and the like without a key in each arm.
     SetOperation = "set-operation-over-shards", "0A000",
-        "UNION, INTERSECT and EXCEPT over several shards are not supported yet",
+        "the rows of this UNION, INTERSECT or EXCEPT lie on several shards",
         "Bind every arm to one shard by an equality on its shard key.";
     /// A subquery, CTE or derived table reads a sharded table that is not bound.
     Subquery = "subquery-over-shards", "0A000",
@@ -237,7 +237,7 @@ reasons! {
     /// FOR UPDATE and the like over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
         "these row locks over several shards are not supported",
-        "Lock sharded tables only (FOR UPDATE OF), in a subquery just one, with LIMIT not NOWAIT, or add an equality on the shard key.";
+        "Lock sharded tables only (FOR UPDATE OF), at most one in a subquery, without NOWAIT if there is a LIMIT, joined along the shard key; or add an equality on the shard key.";
     /// A function whose answer or effect belongs to one server.
     FunctionOfServer = "function-of-one-server", "0A000",
         "this function depends on or changes the state of one server and is used with a sharded table",
@@ -248,19 +248,19 @@ reasons! {
         "Declare it IMMUTABLE if it touches no tables, or run its statements directly.";
     /// A volatile function in a subquery.
     ComputedOnce = "computed-once", "0A000",
-        "a function in a subquery gives one value for all rows, and would give another on each shard",
-        "Ask for the value first, and give it as a parameter.";
+        "a volatile function in a subquery is called once for all rows, and would be called once on each shard",
+        "Call the function in a statement of its own, and give its value as a parameter.";
     /// CALL or DO that may touch sharded tables.
     CodeUnproven = "code-unproven", "0A000",
         "a procedure or DO block may touch sharded tables",
         "Run its statements directly.";
     /// SELECT INTO, CREATE TABLE AS from sharded tables.
     CreateFromSharded = "create-from-sharded", "0A000",
-        "a table or view made of sharded tables would have rows of several shards",
-        "Create the table first, then copy the rows.";
+        "a new table or view would be made of rows that lie on several shards",
+        "Create the table first, then fill it with INSERT ... SELECT.";
     /// A cursor over several shards.
     Cursor = "cursor-over-shards", "0A000",
-        "a cursor has its rows on one server, and they cannot be gathered there",
+        "the rows of this cursor lie on several shards, and cannot be gathered on one server",
         "Add an equality on the shard key.";
     /// EXPLAIN of a statement over several shards.
     Explain = "explain-over-shards", "0A000",
@@ -284,8 +284,8 @@ reasons! {
         "Give a value for every shard key column.";
     /// A write on several shards that fires a trigger for all of its rows at once.
     StatementTrigger = "statement-trigger-over-shards", "0A000",
-        "a trigger is fired once for all rows of this statement, which are on several shards",
-        "Write rows of one shard with each statement, or let the trigger be fired FOR EACH ROW.";
+        "a statement-level trigger is fired once for all rows of this statement, and they lie on several shards",
+        "Write rows of one shard with each statement, or make it a trigger FOR EACH ROW.";
     /// A key for which the map has no shard.
     NoOwner = "no-shard-for-key", "0A000",
         "no shard is declared for this key",
@@ -296,8 +296,8 @@ reasons! {
         "Use INSERT ... VALUES as a statement of its own, or give the value.";
     /// INSERT ... SELECT that is not bound to one shard.
     InsertSelect = "insert-select-over-shards", "0A000",
-        "INSERT ... SELECT over several shards is not supported yet",
-        "Select the shard key as a constant, or from a table bound to the same key.";
+        "the rows that this INSERT ... SELECT reads are not known to lie where it writes them, and cannot be gathered",
+        "Select the shard key from a colocated table, or run the SELECT first and insert its rows.";
     /// RETURNING of rows that may be divided, as the rows of COPY.
     ReturningSplit = "returning-over-shards", "0A000",
         "RETURNING of an INSERT into a sharded table is not supported within COPY",
@@ -316,7 +316,7 @@ reasons! {
         "Run them one after the other in a transaction.";
     /// A reference table would get different rows.
     ReferenceWrite = "reference-write-differs", "0A000",
-        "this write of a reference table could give different rows on different shards",
+        "this write of a reference table could store other rows on each shard",
         "Use constants and parameters instead of volatile functions, subqueries and LIMIT; sequences fill columns of INSERT ... VALUES.";
     /// What each shard has of its own decides what is written on several.
     SystemColumn = "system-column", "0A000",
@@ -328,7 +328,7 @@ reasons! {
         "Remove the trigger, or write to the shard directly.";
     /// Rules or views that rewrite writes.
     Rules = "rewritten-write", "0A000",
-        "a write through a view or a table with rules is not supported on sharded tables",
+        "this writes to a declared table through a view or through rules",
         "Write to the table itself.";
     /// Row security that looks at other tables.
     RowSecurity = "row-security-unproven", "0A000",
@@ -344,7 +344,7 @@ reasons! {
         "Copy every shard key column from STDIN without FREEZE.";
     /// Cascades and partitions of one statement lie in different places.
     MixedTables = "mixed-tables", "0A000",
-        "tables that live in different places are named in one statement",
+        "this statement names tables that lie on different shards",
         "Use one statement per table.";
     /// A bound of a partition is not the same on all shards.
     BoundsDiffer = "bounds-differ", "0A000",
@@ -352,7 +352,7 @@ reasons! {
         "Give the bounds as constants.";
     /// Shards would choose different names.
     NameChosen = "name-differs", "0A000",
-        "PostgreSQL would choose a name here that is taken on the home shard only, so that shards would choose different ones",
+        "PostgreSQL chooses a name here, and would choose another one on the home shard, where the first choice is taken",
         "Name the constraint or index in the statement, or rename what has that name.";
     /// A unique constraint without the key.
     UnenforcedUnique = "unique-without-key", "0A000",
@@ -360,8 +360,8 @@ reasons! {
         "Add the shard key columns to the constraint.";
     /// An exclusion constraint without equality on the key.
     UnenforcedExclude = "exclude-without-key", "0A000",
-        "an exclusion constraint of a sharded table cannot be enforced over shards",
-        "Leave the constraint out.";
+        "an exclusion constraint of a sharded table must compare the shard key by equality",
+        "Add the shard key columns to the constraint WITH =.";
     /// A foreign key over shards.
     UnenforcedForeignKey = "foreign-key-over-shards", "0A000",
         "this foreign key cannot be enforced over shards",
@@ -396,7 +396,7 @@ reasons! {
         "Declare it in the router's configuration: by its shard key, or with kind = \"home\" if it never was a partition.";
     /// A table would lie elsewhere than its rows do.
     PlaceChange = "place-change", "0A000",
-        "a table would be looked for in another place than its rows are in",
+        "by the configuration, this table would afterwards lie on other shards than its rows do",
         "Declare the new name in the router's configuration as the table is declared, or create a new table and copy the rows.";
     /// A statement about tables that is not known.
     DdlNotUnderstood = "ddl-not-understood", "0A000",
@@ -404,36 +404,36 @@ reasons! {
         "Use plain CREATE, ALTER or DROP statements, one change at a time.";
     /// ALTER TABLE that would fill a column of the rows that are there.
     DdlFillsRows = "ddl-fills-rows", "0A000",
-        "this change writes values into rows that are there, which each shard would make for itself",
-        "Add the column without them, give the rows their values with UPDATE, and set the default then.";
+        "this change fills a column of existing rows with values that each shard would compute for itself",
+        "Add the column without a default, fill it with UPDATE, then set the default.";
     /// A view over tables in different places.
     ViewMixed = "view-over-mixed-tables", "0A000",
-        "a view over tables of the home shard and declared tables is not supported",
-        "Declare all its tables.";
+        "a view over declared tables and over tables of the home shard is not supported",
+        "Declare all tables of the view: sharded, or as reference tables.";
     /// A view of which only one server can compute the rows, of tables that the client may not read.
     ViewRights = "view-owner-rights", "0A000",
-        "a view over rows of several shards reads tables for its owner that you may not read yourself",
+        "this view reads tables with its owner's rights, and its rows would have to be gathered with yours",
         "Grant SELECT on the tables that the view reads.";
     /// A time that each shard would tell for itself.
     TimeHidden = "time-over-shards", "0A000",
-        "a statement or transaction over several shards asks for the time where it cannot be made the same on all",
+        "a statement or transaction over several shards asks for the time where the router cannot give all shards the same one",
         "Call now() or CURRENT_TIMESTAMP in the statement itself, give the value as a parameter, or keep the transaction to one shard.";
     /// A definition with a string that PostgreSQL reads as the time and keeps as a constant.
     TimeConstant = "time-constant", "0A000",
-        "this definition has the time of its own moment as a constant, which would be another one on each shard",
-        "Call now() or CURRENT_TIMESTAMP, or write the time out.";
+        "this definition stores the present time as a constant, and each shard would store another one",
+        "Call now() or CURRENT_TIMESTAMP, or give the time as a constant.";
     /// The view of prepared transactions, of which each shard has its own.
     PreparedOverShards = "prepared-over-shards", "0A000",
         "pg_prepared_xacts would show the prepared transactions of one shard only",
         "Finish a transaction by its name, COMMIT PREPARED finds its shard; or read the view on each shard's primary.";
     /// The number of the client's process is asked for where it cannot be put.
     ProcessHidden = "process-hidden", "0A000",
-        "the number of the client's process cannot be told here",
+        "the router cannot put the number of your process (pg_backend_pid()) into this statement",
         "Call pg_backend_pid() in a statement that reads or writes rows, and read pg_stat_activity or pg_locks.";
     /// Something about another client's process, whose number is known only where the server computes it, or which works
     /// on other servers.
     ProcessOfAnother = "process-of-another", "0A000",
-        "the process of another client can only be named in a statement of its own, and asked about on the home shard only",
+        "the process of another client can be named only in a statement of its own, and is known on the home shard only",
         "Send SELECT pg_cancel_backend(number), pg_terminate_backend(number) or pg_blocking_pids(number) alone, with the number as a literal or a parameter.";
 }
 

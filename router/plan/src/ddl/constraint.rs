@@ -2,8 +2,8 @@
 
 use mothership_shardmap::{Placement, Sharded};
 use sqlparser::ast::{
-    ColumnDef, ColumnOption, CreateTable, Expr, ForeignKeyConstraint, Ident, IndexColumn,
-    ReferentialAction, TableConstraint,
+    ColumnDef, ColumnOption, CreateTable, ExcludeConstraintOperator, Expr, ForeignKeyConstraint,
+    Ident, IndexColumn, ReferentialAction, TableConstraint,
 };
 
 use crate::PlanContext;
@@ -40,6 +40,16 @@ pub(super) fn plain_columns(columns: &[IndexColumn]) -> Vec<String> {
             _ => None,
         });
     plain.collect()
+}
+
+/// Whether an exclusion constraint compares by `=`.
+fn is_equality(operator: &ExcludeConstraintOperator) -> bool {
+    match operator {
+        ExcludeConstraintOperator::Token(token) => token == "=",
+        ExcludeConstraintOperator::PGOperator(path) => {
+            path.iter().map(String::as_str).eq(["pg_catalog", "="])
+        }
+    }
 }
 
 struct Foreign {
@@ -82,8 +92,10 @@ pub(super) struct Constraints {
     /// The columns of each primary or unique key.
     keys: Vec<Vec<String>>,
     foreign: Vec<Foreign>,
-    /// EXCLUDE, and what the parser has no other word for.
-    excludes: bool,
+    /// The columns that each exclusion constraint compares by equality.
+    exclusions: Vec<Vec<String>>,
+    /// What the parser has no other word for.
+    other: bool,
 }
 
 impl Constraints {
@@ -115,7 +127,15 @@ impl Constraints {
             TableConstraint::Unique(unique) => key(&unique.columns),
             TableConstraint::ForeignKey(key) => self.foreign.push(foreign_of(key, None)),
             TableConstraint::Check(_) => {}
-            _ => self.excludes = true,
+            TableConstraint::Exclude(exclude) => {
+                let equal = exclude
+                    .elements
+                    .iter()
+                    .filter(|element| is_equality(&element.operator));
+                let equal: Vec<IndexColumn> = equal.map(|element| element.column.clone()).collect();
+                self.exclusions.push(plain_columns(&equal));
+            }
+            _ => self.other = true,
         }
     }
 
@@ -145,8 +165,11 @@ impl Constraints {
         for key in &self.keys {
             contains_key(key, sharded, table, Reason::UnenforcedUnique)?;
         }
-        if self.excludes {
-            return Err(Refusal::of_table(Reason::UnenforcedExclude, table));
+        for columns in &self.exclusions {
+            contains_key(columns, sharded, table, Reason::UnenforcedExclude)?;
+        }
+        if self.other {
+            return Err(Refusal::of_table(Reason::DdlNotUnderstood, table));
         }
         Ok(())
     }

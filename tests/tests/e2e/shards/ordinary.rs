@@ -305,3 +305,25 @@ fn a_trigger_that_is_fired_by_updates_hinders_no_insert() {
         assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
     }
 }
+
+#[test]
+fn an_exclusion_constraint_that_compares_the_key_is_enforced() {
+    let (stage, one) = both();
+    compare(
+        &stage,
+        &one,
+        &[
+            "CREATE EXTENSION btree_gist",
+            "CREATE TABLE t (id int8, during int4range, CONSTRAINT booked EXCLUDE USING gist (id WITH =, during WITH &&))",
+            "INSERT INTO t VALUES (1, '[1,5)'), (2, '[1,5)'), (3, '[1,5)'), (1, '[5,7)')",
+            "INSERT INTO t VALUES (2, '[4,6)')",
+            "INSERT INTO t VALUES (4, '[1,5)'), (3, '[2,3)') ON CONFLICT DO NOTHING",
+            "UPDATE t SET during = '[3,6)' WHERE id = 1 AND during = '[5,7)'",
+            "SELECT * FROM t ORDER BY id, during",
+            "ALTER TABLE t DROP CONSTRAINT booked",
+            "INSERT INTO t VALUES (2, '[4,6)')",
+            "ALTER TABLE t ADD CONSTRAINT booked EXCLUDE USING gist (id WITH =, during WITH &&)",
+            "SELECT count(*) FROM t",
+        ],
+    );
+}

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 const TABLES: &str = "[[table]]\nname = \"stamped\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n\
     [[table]]\nname = \"touched\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n";
 
-const REFUSED: &str = "Error 0A000 a statement or transaction over several shards asks for the time where it cannot be \
-    made the same on all";
+const REFUSED: &str = "Error 0A000 a statement or transaction over several shards asks for the time where the router cannot \
+    give all shards the same one";
 
 fn stage() -> Stage {
     let stage = Stage::with(TABLES);
