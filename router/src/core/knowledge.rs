@@ -15,6 +15,7 @@ use crate::log::Chain;
 use crate::model::{Ask, DatabaseModel, How, ModelError, catalog_of, read};
 use crate::topology::Topology;
 use futures_util::future::join_all;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -90,31 +91,46 @@ impl Core {
             database: topology.database_on(database, shard),
         };
         let several = topology.postgres > 1;
-        let how = How {
-            epoch,
-            // Without declared tables no transaction is committed on several shards.
-            installs: topology.declared && several && topology.config.transactions.two_phase,
-            declares: true,
-            ask,
-            before: before.as_deref(),
-            was_seen: &|shard| self.shared.has_seen(&site(shard)),
+        // Without declared tables no transaction is committed on several shards.
+        let installs = topology.declared && several && topology.config.transactions.two_phase;
+        let mut unusable = BTreeMap::new();
+        let (mut model, seen) = loop {
+            let how = How {
+                epoch,
+                installs,
+                declares: true,
+                ask,
+                before: before.as_deref(),
+                was_seen: &|shard| self.shared.has_seen(&site(shard)),
+                unusable: &unusable,
+            };
+            let model = read(&self.control, &topology, database, &how).await?;
+            let shards = (0..topology.postgres).filter(|shard| model.why_away(*shard).is_none());
+            let shards: Vec<usize> = shards.collect();
+            let seen: Vec<Site> = shards.iter().map(|shard| site(*shard)).collect();
+            let first: Vec<Site> = seen
+                .iter()
+                .filter(|site| !self.shared.has_seen(site))
+                .cloned()
+                .collect();
+            if !installs || first.is_empty() {
+                break (model, seen);
+            }
+            let all: Vec<Site> = (0..topology.shards.len()).map(site).collect();
+            match self.note_left_behind(&topology, &all, &first).await {
+                Ok(()) => break (model, seen),
+                // The others are read again: what they hold may have been decided there.
+                Err((of, why)) => {
+                    let at = shards.iter().zip(&seen).find(|(_, site)| **site == of);
+                    let (at, _) = at.expect("it is one of those that were asked");
+                    let shard = of.shard;
+                    unusable.insert(*at, Arc::new(ModelError::LeftBehind { shard, why }));
+                }
+            }
         };
-        let mut model = read(&self.control, &topology, database, &how).await?;
         model.read = begun;
         model.doubts = doubts;
         let model = Arc::new(model);
-        let shards = 0..topology.postgres;
-        let seen = shards.filter(|shard| model.why_away(*shard).is_none());
-        let seen: Vec<Site> = seen.map(site).collect();
-        let first: Vec<Site> = seen
-            .iter()
-            .filter(|site| !self.shared.has_seen(site))
-            .cloned()
-            .collect();
-        if how.installs && !first.is_empty() {
-            let all: Vec<Site> = (0..topology.shards.len()).map(site).collect();
-            self.note_left_behind(&topology, &all, &first).await?;
-        }
         self.shared.see(seen.into_iter());
         let most = topology.config.catalog.refresh_interval;
         let lacks = |before: &Arc<DatabaseModel>| {
@@ -152,22 +168,21 @@ impl Core {
     }
 
     /// Makes statements on these shards wait for what an earlier router has committed there and not finished.
+    ///
+    /// # Errors
+    /// One of them cannot be asked, and why.
     async fn note_left_behind(
         &self,
         topology: &Topology,
         all: &[Site],
         first: &[Site],
-    ) -> Result<(), Arc<ModelError>> {
+    ) -> Result<(), (Site, String)> {
         let config = &topology.config;
         let settings = Settings::new(&config.transactions, &config.control);
         let doubts = Arc::clone(&self.shared.doubts);
         let servers = Primaries::new(&self.control, &self.shared);
         let mut recovery = Recovery::new(servers, settings, doubts);
-        let noted = recovery.note_left_behind(all, first).await;
-        noted.map_err(|(site, why)| {
-            let shard = site.shard;
-            Arc::new(ModelError::LeftBehind { shard, why })
-        })
+        recovery.note_left_behind(all, first).await
     }
 
     /// Starts to read a new model in place of the model `due`, and does not wait for it. Does nothing if this core is

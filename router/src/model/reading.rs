@@ -14,7 +14,7 @@ use crate::topology::Topology;
 use futures_util::future::join_all;
 use mothership_catalog::queries::END;
 use mothership_catalog::{Catalog, Fingerprint, unread};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Attempts to read a catalog while clients lock what is just being read.
@@ -44,11 +44,16 @@ pub struct How<'a> {
     /// Whether this process has known of a shard at any time. What was left behind there before the process began is
     /// recovery's to finish, which needs that shard.
     pub was_seen: &'a dyn Fn(usize) -> bool,
+    /// Shards that can be asked for their catalogs and may not be believed, and why.
+    pub unusable: &'a BTreeMap<usize, Arc<ModelError>>,
 }
 
 impl How<'_> {
     /// Why a shard is not asked at all.
     fn passes_over(&self, shard: usize) -> Option<Arc<ModelError>> {
+        if let Some(why) = self.unusable.get(&shard) {
+            return Some(Arc::clone(why));
+        }
         let why = self.before?.why_away(shard)?;
         // That one can be asked.
         let undecided = matches!(**why, ModelError::Undecided { .. });
@@ -72,6 +77,7 @@ pub async fn look(
         ask: Ask::All,
         before: None,
         was_seen: &|_| true,
+        unusable: &BTreeMap::new(),
     };
     let model = read(control, topology, database, &how).await?;
     let away = model.away().next().map(|(_, why)| Arc::clone(why));

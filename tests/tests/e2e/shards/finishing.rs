@@ -194,3 +194,43 @@ fn a_router_that_starts_shows_the_commits_that_an_earlier_one_has_told_of() {
     }
     stage.assert_nothing_prepared();
 }
+
+#[test]
+fn a_shard_that_does_not_say_what_is_prepared_there_hinders_no_other() {
+    let stage = Stage::new();
+    let [a, b, c] = one_each();
+    stage.fill([a, b, c]);
+    stage.shards.sql_all("UPDATE items SET v = 0");
+    let address = format!("address = \"{}:", stage.shards.endpoint(0).host);
+    let way = Proxy::to(stage.shards.endpoint(2).port);
+    let (before, last) = stage
+        .config()
+        .split_at(stage.config().find("\"s3\"").unwrap());
+    let end = last[last.find(&address).unwrap() + address.len()..]
+        .find('"')
+        .unwrap();
+    let from = last.find(&address).unwrap();
+    let to = from + address.len() + end;
+    let config = format!(
+        "{before}{}address = \"localhost:{}{}\n[transactions]\nrecovery_interval = \"60s\"\n",
+        &last[..from],
+        way.port(),
+        &last[to..]
+    );
+    let router = Router::start(&config);
+    // The same connection has read the catalog.
+    let asks = Trap::before_text(
+        Side::Client,
+        None,
+        "pg_prepared_xacts",
+        Effect::End(End::Reset),
+    );
+    way.set(asks.once_seen(Side::Client, "pg_prepared_statements"));
+    let mut wire = stage.wire_of(&router);
+    assert_eq!(one(&mut wire, &read(a)), "0");
+    assert_eq!(way.sprung(), 1, "it was not asked");
+    assert_eq!(one(&mut wire, &read(b)), "0");
+    // It is asked again.
+    let serves = || say(&mut wire, &read(c))[0].starts_with("RowDescription");
+    assert!(poll_until(LIMIT, serves));
+}
