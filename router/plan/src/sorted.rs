@@ -22,6 +22,7 @@ use super::functions::Call;
 use super::gather::Gather;
 use super::gather::partial::first::{Items, limit_of};
 use super::gather::partial::typed::{Types, column_of};
+use super::names::folded;
 use super::parens;
 use super::refuse::Refusal;
 use super::scope::{Analysis, Scopes};
@@ -407,7 +408,13 @@ impl Keys<'_, '_, '_> {
             return Some((order, order_of(oid, false).is_none()));
         }
         if let Expr::Collate { expr, collation } = strip(expr) {
-            let name = collation.0.last()?.as_ident()?;
+            let name = match collation.0.as_slice() {
+                [schema, name] if folded(schema.as_ident()?) == "pg_catalog" => name,
+                [name] => name,
+                // Somebody may have made another one of that name.
+                _ => return None,
+            };
+            let name = name.as_ident()?;
             let bytes = name.quote_style.is_some() && matches!(&*name.value, "C" | "POSIX");
             let order = order_of(self.column(expr)?.0, true)?;
             return bytes.then_some((order, true));
