@@ -524,6 +524,10 @@ mod tests {
             ("id == 5", None),
             ("id = 5", Some("((id) = (5))")),
             (
+                "trim(LEADING FROM (a)[1]) = b",
+                Some("((pg_catalog.ltrim((((a))[(1)]))) = (b))"),
+            ),
+            (
                 "a = b OPERATOR(pg_catalog.=) c + 1 OR d",
                 Some("(((a) = ((b) OPERATOR(pg_catalog.=) ((c) + (1)))) OR (d))"),
             ),
@@ -540,7 +544,6 @@ mod tests {
     fn words_of_the_grammar_are_no_names() {
         for condition in [
             "id BETWEEN asymmetric (3) AND 5",
-            "trim(LEADING FROM (a)[1]) = b",
             "normalize(a, c) = b",
             "position(a = b IN c)",
             "interval(3) '1 s' < a",

@@ -236,7 +236,7 @@ const RELATION_FOLLOWS: [&str; 6] = ["from", "join", "update", "using", "into", 
 /// The tokens in a form that the parser knows, with the same meaning for routing; the client's text is what
 /// servers get. The strength of row locks is a mark before the names that are locked, ONLY changes nothing for tables without
 /// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t. GROUP BY DISTINCT has a mark for
-/// its first entry.
+/// its first entry. TRIM (BOTH FROM a) is the function that PostgreSQL calls for it.
 fn normalised(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     let white = |t: &&TokenWithSpan| matches!(t.token, Token::Whitespace(_));
     let tokens: Vec<TokenWithSpan> = tokens.iter().filter(|t| !white(t)).cloned().collect();
@@ -315,6 +315,23 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
     {
         return conflict_target(tokens, at);
     }
+    if says(&["trim"]) {
+        return trim(tokens, at).and_then(|(length, function)| {
+            let name = ["pg_catalog", function].map(|name| Token::make_word(name, None));
+            let [schema, function] = name;
+            instead(length, &[schema, Token::Period, function, Token::LParen])
+        });
+    }
+    if says(&["fetch", "first"]) || says(&["fetch", "next"]) {
+        return match tokens.get(at + 2..at + 5)? {
+            [open, count, close] if open.token == Token::LParen && close.token == Token::RParen => {
+                let counts = matches!(count.token, Token::Number(..) | Token::Placeholder(_));
+                let words = [&tokens[at], &tokens[at + 1], count].map(Clone::clone);
+                counts.then(|| (5, words.to_vec()))
+            }
+            _ => None,
+        };
+    }
     if says(&["isnull"]) {
         return instead(1, &[keyword("IS"), keyword("NULL")]);
     }
@@ -322,6 +339,26 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
         return instead(1, &[keyword("IS"), keyword("NOT"), keyword("NULL")]);
     }
     None
+}
+
+/// TRIM without characters and with FROM, up to there: how many tokens, and the function of PostgreSQL's that it is.
+fn trim(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, &'static str)> {
+    if tokens.get(at + 1)?.token != Token::LParen {
+        return None;
+    }
+    let sides = [
+        ("both", "btrim"),
+        ("leading", "ltrim"),
+        ("trailing", "rtrim"),
+    ];
+    let side = sides
+        .iter()
+        .find(|(side, _)| says(tokens, at + 2, &[side, "from"]));
+    match side {
+        Some((_, function)) => Some((4, function)),
+        None if says(tokens, at + 2, &["from"]) => Some((3, "btrim")),
+        None => None,
+    }
 }
 
 /// So many tokens before an assignment of an element are looked at for the SET that it belongs to.

@@ -24,15 +24,21 @@ const NAMES_FOLLOW: [&str; 10] = [
 ];
 
 /// Words with parentheses behind them that are no calls behind these others.
-const NO_CALLS: [(&str, &str); 8] = [
+const NO_CALLS: [(&str, &str); 14] = [
     ("cross", "join"),
     ("full", "join"),
+    ("group", "by"),
     ("grouping", "sets"),
     ("inner", "join"),
     ("left", "join"),
     ("natural", "join"),
+    ("order", "by"),
     ("outer", "join"),
+    ("partition", "by"),
     ("right", "join"),
+    ("tablesample", "bernoulli"),
+    ("tablesample", "system"),
+    ("time", "zone"),
 ];
 
 /// Whether the word at a place, of tokens without white space, may be the name of a table or a function.
@@ -57,6 +63,13 @@ pub fn may_be_name(tokens: &[TokenWithSpan], at: usize) -> bool {
         _ if place.says(-1, "update") => !place.is_behind_update_of_grammar(),
         _ => NAMES_FOLLOW.iter().any(|word| place.says(-1, word)),
     }
+}
+
+/// Whether parentheses are behind the word at a place and it names no table that is written: if it is a name, then that of
+/// a function, or of a table that is there.
+pub fn is_called(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let place = Place { tokens, at };
+    place.token(1) == Some(&Token::LParen) && !place.says(-1, "into")
 }
 
 fn is_constant(token: &Token) -> bool {
@@ -238,6 +251,10 @@ mod tests {
             ("SELECT count(*) FILTER (WHERE a > 1) FROM t", "filter"),
             ("SELECT count(*) OVER (ORDER BY a ROWS 1 PRECEDING)", "over"),
             ("SELECT count(*) OVER (ROWS 1 PRECEDING)", "rows"),
+            ("SELECT a FROM t GROUP BY (a) ORDER BY (a + 1)", "by"),
+            ("SELECT rank() OVER (PARTITION BY (a)) FROM t", "by"),
+            ("SELECT a AT TIME ZONE ('UTC') FROM t", "zone"),
+            ("SELECT a FROM t TABLESAMPLE system (10)", "system"),
             ("SELECT EXISTS (VALUES (1)), (VALUES (2))", "values"),
             ("SELECT EXISTS (VALUES (1)), EXISTS (VALUES (2))", "exists"),
             ("SELECT a FROM t FOR UPDATE SKIP LOCKED", "skip"),

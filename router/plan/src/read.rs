@@ -11,7 +11,7 @@ use super::gather::{self, Ending, Gather, Keep, Keeper, Root, views};
 use super::misread;
 use super::names::{Names, fold};
 use super::parse::{self, Parsed};
-use super::position::may_be_name;
+use super::position::{is_called, may_be_name};
 use super::query::{Ctes, Local};
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
@@ -394,7 +394,14 @@ pub fn explained(
             continue;
         }
         let unexplained = names.mentions(&name) && !analysis.explained.contains(&token.span.start);
-        if unexplained && (word.quote_style.is_some() || may_be_name(&parsed.tokens, at)) {
+        if unexplained && word.quote_style.is_none() {
+            // Patterns are of tables, and no table that is not there is called.
+            let by_pattern = is_called(&parsed.tokens, at) && !names.mentions_known(&name);
+            if by_pattern || !may_be_name(&parsed.tokens, at) {
+                continue;
+            }
+        }
+        if unexplained {
             return Err(Refusal::about(
                 Reason::NotUnderstood,
                 format!("near \"{name}\""),
