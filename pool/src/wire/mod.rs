@@ -390,6 +390,11 @@ impl Wire {
         self.held.as_ref().map(|held| held.len())
     }
 
+    /// What is held; `None` if output is not.
+    pub fn held_bytes(&self) -> Option<&[u8]> {
+        self.held.as_ref().map(|held| held.as_slice())
+    }
+
     /// Output is held no longer, and what was goes to the batch.
     pub fn release(&mut self) {
         if let Some(held) = self.held.take() {

@@ -144,7 +144,7 @@ impl Shared {
     pub fn is_in_force(&self, model: &DatabaseModel) -> bool {
         // In this order: the end of a change is counted before it stops being under way.
         !model.is_superseded()
-            && self.changing.load(Ordering::SeqCst) == 0
+            && !self.is_changing()
             && self.schema_epoch.load(Ordering::SeqCst) == model.epoch
             && model.doubts.is_some()
             && self.doubts.none_since() == model.doubts

@@ -163,6 +163,11 @@ impl Drop for Changing {
 }
 
 impl Shared {
+    /// Whether a client is changing definitions.
+    pub fn is_changing(&self) -> bool {
+        self.changing.load(Ordering::SeqCst) > 0
+    }
+
     /// Definitions are others now.
     pub fn definitions_changed(&self, behind: Behind) {
         if behind.is_asked(self.code_epoch.load(Ordering::SeqCst)) {

@@ -244,7 +244,7 @@ impl Session {
     }
 
     /// True if nothing newer has to be read of the catalog.
-    fn knows_model(&mut self) -> bool {
+    pub(super) fn knows_model(&mut self) -> bool {
         if !self.topology.declared && !self.rules.needs_catalog() {
             return true;
         }

@@ -44,6 +44,7 @@ mod planning;
 mod knowledge;
 
 /// What a transaction plans by that has changed definitions.
+mod overtaken;
 pub mod own;
 
 mod allowed;

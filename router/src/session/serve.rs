@@ -53,6 +53,9 @@ impl Session {
             Ok(false) => {}
             taken => return self.taken(taken.map(|_| ())).await,
         }
+        if read.is_none() && self.take_overtaken().await? {
+            return Ok(true);
+        }
         let limit = self.topology.config.limits.client_message.bytes();
         let message = match frame::next(self.client.input(), limit) {
             Ok(Next::Whole(frame)) => frame,
@@ -119,7 +122,7 @@ impl Session {
     }
 
     /// `read` is its statement, if it was read before.
-    async fn on_frame(
+    pub(super) async fn on_frame(
         &mut self,
         message: u8,
         body: &[u8],

@@ -291,7 +291,7 @@ impl Session {
     }
 
     /// Whether nothing of it would last if its transaction were undone.
-    fn can_be_undone(&self, sql: &[u8], steps: &[Step]) -> bool {
+    pub(super) fn can_be_undone(&self, sql: &[u8], steps: &[Step]) -> bool {
         let plain = |step: &Step| {
             step.pins == Pins::NONE
                 && !step.moves_sequence
@@ -376,7 +376,10 @@ impl Session {
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
         if std::mem::take(&mut self.request.met) == AttemptOutcome::Nobody {
-            self.client.release();
+            // Otherwise it is not the attempt that holds it (`overtaken`).
+            if turns.can_undo() {
+                self.client.release();
+            }
             return Ok(false);
         }
         self.client.discard();

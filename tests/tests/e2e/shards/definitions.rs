@@ -2,7 +2,8 @@
 
 use super::stage::{Stage, extended, one, one_each, say, send};
 use mothership_tests::message::{self, Format};
-use mothership_tests::{Frame, Wire};
+use mothership_tests::{Frame, Shards, Wire};
+use std::time::Duration;
 
 /// Whether each shard has it.
 fn everywhere(stage: &Stage, condition: &str) -> Vec<String> {
@@ -502,4 +503,76 @@ fn a_unique_index_becomes_a_constraint_on_all_shards() {
         "ALTER TABLE accounts ADD CONSTRAINT accounts_once UNIQUE USING INDEX accounts_balance",
     );
     assert!(told[0].starts_with("Error 0A000"), "{told:?}");
+}
+
+/// A change of `items` and what undoes it.
+const CHANGES: [(&str, &str); 4] = [
+    ("ADD COLUMN more int8 DEFAULT 7", "DROP COLUMN more"),
+    (
+        "ALTER COLUMN v TYPE text",
+        "ALTER COLUMN v TYPE int8 USING v::int8",
+    ),
+    ("DROP COLUMN note", "ADD COLUMN note text DEFAULT 'n'"),
+    ("RENAME COLUMN note TO noted", "RENAME COLUMN noted TO note"),
+];
+
+/// What `second` is told while `first` changes the table; the lines in no order.
+fn answer_behind(
+    change: &str,
+    asked: &[Vec<u8>],
+    [mut first, mut second]: [Wire; 2],
+) -> Vec<String> {
+    say(&mut first, "BEGIN");
+    say(&mut first, change);
+    second.send(&asked.concat());
+    let early = second.try_frame(Duration::from_millis(50));
+    say(&mut first, "COMMIT");
+    let mut frames: Vec<Frame> = early.into_iter().collect();
+    frames.extend(second.until_ready());
+    let mut lines = super::stage::lines(&frames);
+    lines.sort();
+    lines
+}
+
+#[test]
+fn who_waits_for_a_change_is_answered_by_what_has_changed() {
+    let (stage, direct) = (Stage::new(), Shards::new(1));
+    let alone = || Wire::login(&direct.endpoint(0));
+    let fill = "INSERT INTO items SELECT g, g, 'n' FROM generate_series(1, 12) g";
+    for sql in super::stage::DEFINITIONS.iter().chain([&fill]) {
+        assert!(say(&mut alone(), sql)[0].starts_with("CommandComplete"));
+    }
+    stage.fill(1..=12);
+    stage.shards.sql_all("UPDATE items SET v = id, note = 'n'");
+    let statements = [
+        "SELECT * FROM items ORDER BY id",
+        "SELECT count(*), max(v) FROM items",
+        "SELECT v FROM items ORDER BY v LIMIT 2",
+        "SELECT a.* FROM items a, items b WHERE a.v = b.v AND a.id < 3 ORDER BY a.id",
+        "SELECT max(v::text) FROM items a",
+        "UPDATE items SET v = v RETURNING *",
+    ];
+    let mut wrong = Vec::new();
+    for (change, back) in CHANGES.map(|(a, b)| {
+        (
+            format!("ALTER TABLE items {a}"),
+            format!("ALTER TABLE items {b}"),
+        )
+    }) {
+        for sql in statements {
+            for asked in [vec![message::query(sql)], extended(sql, &[], &[])] {
+                let sharded = answer_behind(&change, &asked, [stage.wire(), stage.wire()]);
+                let one = answer_behind(&change, &asked, [alone(), alone()]);
+                if sharded != one {
+                    wrong.push(format!(
+                        "{change}; {sql}: {sharded:#?}, and one PostgreSQL: {one:#?}"
+                    ));
+                }
+                for wire in [&mut stage.wire(), &mut alone()] {
+                    assert_eq!(say(wire, &back)[0], "CommandComplete ALTER TABLE");
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
