@@ -61,6 +61,8 @@ pub struct Shared {
     pub altered: super::altered::Altered,
     /// Changes of definitions that are under way through this router.
     pub(super) changing: AtomicUsize,
+    /// Clients whose changes of definitions are just being committed.
+    committing_changes: AtomicUsize,
     /// What unknown users are measured against, so that they look like known ones.
     pub stand_in: StandIn,
     /// Clients logged in.
@@ -162,7 +164,39 @@ impl Drop for Changing {
     }
 }
 
+/// Changed definitions are being committed on several shards. Whoever sees that none are sees their epoch as well.
+pub struct CommittingChange {
+    shared: Arc<Shared>,
+    behind: Behind,
+}
+
+impl Drop for CommittingChange {
+    fn drop(&mut self) {
+        self.shared.definitions_changed(self.behind);
+        self.shared
+            .committing_changes
+            .fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Changing {
+    /// Its commit begins.
+    pub fn commits(&self) -> CommittingChange {
+        let shared = Arc::clone(&self.shared);
+        shared.committing_changes.fetch_add(1, Ordering::SeqCst);
+        CommittingChange {
+            shared,
+            behind: self.behind,
+        }
+    }
+}
+
 impl Shared {
+    /// Whether changed definitions are just being committed.
+    pub fn is_committing_change(&self) -> bool {
+        self.committing_changes.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether a client is changing definitions.
     pub fn is_changing(&self) -> bool {
         self.changing.load(Ordering::SeqCst) > 0
@@ -212,6 +246,7 @@ impl Shared {
             code: Mutex::default(),
             altered: Default::default(),
             changing: AtomicUsize::new(0),
+            committing_changes: AtomicUsize::new(0),
             stand_in,
             clients: AtomicU32::new(0),
             logins: AtomicU32::new(0),

@@ -44,9 +44,10 @@ impl Transaction {
 
     /// The shard on which the open transaction began, if it works on one.
     pub(super) fn first_shard(&self, servers: &Servers) -> Option<usize> {
+        // Whoever only stands by has described something, and nobody knows its time.
         let mut working = servers
             .iter()
-            .filter(|s| s.inbox.in_block || s.inbox.in_segment);
+            .filter(|s| (s.inbox.in_block || s.inbox.in_segment) && !s.inbox.stands_by);
         match &self.joint {
             Some(joint) if servers.is_marked() => Some(joint.first),
             _ => working.next().map(|s| s.shard),

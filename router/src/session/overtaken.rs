@@ -1,9 +1,10 @@
 //! A read that definitions have overtaken: they changed while it waited for locks on its tables.
 //!
 //! PostgreSQL analyses a statement once it has these locks, so that one that waits for ALTER TABLE is answered by the
-//! table as it is then. The router plans a statement over several shards before they make it wait, and what they say
-//! afterwards need not fit the plan. Then the read fails, although nothing is wrong with it. If it is all of its
-//! transaction, and the client has seen nothing of the failure, the router runs the request once more, planned anew.
+//! table as it is then. The router plans a statement over several shards before they make it wait. By what they know
+//! afterwards the statement may fail, although nothing is wrong with it, or it may need another plan: rows of a view that
+//! has become an aggregate are no answer as they come. If it is all of its transaction, and the client has seen nothing
+//! of its answer, the router runs the request once more, planned anew.
 //!
 //! Only while a client of this router changes definitions is a request taken here.
 
@@ -71,8 +72,8 @@ impl Session {
             let again = ran.is_ok()
                 && run < MAX_RUNS
                 && self.is_between_requests()
-                && self.client.held_bytes().is_some_and(fails_by_definitions)
-                && self.change_is_over(epoch).await;
+                && self.client.held().is_some()
+                && self.was_overtaken(&bytes, epoch).await;
             if !again {
                 self.client.release();
                 self.core.give_scratch(bytes);
@@ -85,6 +86,34 @@ impl Session {
         Ok(true)
     }
 
+    /// Whether definitions have changed since `epoch`, when the request began, and it has failed by that, or would go
+    /// another way now.
+    async fn was_overtaken(&mut self, request: &[u8], epoch: u64) -> bool {
+        let fails = self.client.held_bytes().is_some_and(fails_by_definitions);
+        let used = self.known.model.clone();
+        if fails {
+            return self.change_is_over(epoch).await;
+        }
+        // A shard that has told the rows may have committed the change before the router has heard of it.
+        let begun = Instant::now();
+        while self.core.shared.is_committing_change() && begun.elapsed() < LATE {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let Some(used) = used.filter(|used| used.epoch < self.epoch()) else {
+            return false;
+        };
+        if self.refresh_model().await.is_err() {
+            return false;
+        }
+        let plans = [Some(used), self.known.model.clone()].map(|model| {
+            let (_, statement) = self.request_at(request)?;
+            let sql = statement.steps.first()?.span.of(&statement.sql);
+            let plan = self.plan(&statement, 0, std::str::from_utf8(sql).ok()?, &model?);
+            plan.ok().map(|plan| plan.to_string())
+        });
+        plans[0] != plans[1]
+    }
+
     /// Whether the request has been answered, and left no transaction open.
     fn is_between_requests(&self) -> bool {
         self.state.phase == Phase::Idle
@@ -93,35 +122,38 @@ impl Session {
             && !self.state.skipping
     }
 
-    /// The length of the request, if it is one statement that only reads.
+    /// The length of the request that comes next, if it is one statement that only reads.
     fn read_alone(&self) -> Option<usize> {
-        let limit = self.topology.config.limits.client_message.bytes();
-        let input = self.client.input();
-        let reads = |statement: &Prepared| match statement.steps.as_slice() {
-            [step] => {
-                matches!(step.kind, Kind::Plain)
-                    && !step.changes_schema
-                    && !self.known.may_write(&statement.steps)
-                    && self.can_be_undone(&statement.sql, &statement.steps)
-            }
-            _ => false,
+        let (length, statement) = self.request_at(self.client.input())?;
+        let [step] = statement.steps.as_slice() else {
+            return None;
         };
-        match input.first()? {
-            &tag::QUERY => {
-                let Ok(Next::Whole(message)) = frame::next(input, limit) else {
+        let reads = matches!(step.kind, Kind::Plain)
+            && !step.changes_schema
+            && !self.known.may_write(&statement.steps)
+            && self.can_be_undone(&statement.sql, &statement.steps);
+        reads.then_some(length)
+    }
+
+    /// The request at the beginning of these messages, if it has arrived in full and runs one text: its length and the text.
+    fn request_at(&self, messages: &[u8]) -> Option<(usize, Rc<Prepared>)> {
+        let limit = self.topology.config.limits.client_message.bytes();
+        match *messages.first()? {
+            tag::QUERY => {
+                let Ok(Next::Whole(message)) = frame::next(messages, limit) else {
                     return None;
                 };
                 let statement = self.queried(frontend::query(message.body()).ok()?);
-                reads(&statement).then_some(message.bytes.len())
+                Some((message.bytes.len(), statement))
             }
-            &(tag::PARSE | tag::BIND) => {
-                let length = segment::length(input, limit)?;
-                let segment = Segment::read(&input[..length])?;
-                let statement: Rc<Prepared> = match &segment.parse {
+            tag::PARSE | tag::BIND => {
+                let length = segment::length(messages, limit)?;
+                let segment = Segment::read(&messages[..length])?;
+                let statement = match &segment.parse {
                     Some(parse) => self.statement(parse),
                     None => Rc::clone(self.state.names.get(segment.bind.statement)?),
                 };
-                reads(&statement).then_some(length)
+                Some((length, statement))
             }
             _ => None,
         }

@@ -455,9 +455,12 @@ impl Session {
 
     /// Commits on every server, on all or on none. Fails with what the client is told.
     pub(super) async fn commit_all(&mut self) -> Result<(), Halt> {
+        let changing = self.transaction.changing.as_ref();
+        let change = changing.map(|changing| changing.commits());
         self.transaction.commits = true;
         let result = self.commit_each().await;
         self.transaction.commits = false;
+        drop(change);
         result
     }
 

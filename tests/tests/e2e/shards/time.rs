@@ -2,6 +2,7 @@
 //! where it would be asked for out of sight.
 
 use super::stage::{Stage, extended, keys_of, one_each, say, segment, send};
+use mothership_tests::message::{self, Format};
 use mothership_tests::{Frame, Wire};
 use std::collections::BTreeSet;
 
@@ -96,6 +97,55 @@ fn a_statement_over_shards_writes_one_time() {
         values(&stage, "(at, day, later)", "stamped"),
         BTreeSet::from(["(,,)".to_owned()])
     );
+    stage.assert_nothing_prepared();
+}
+
+/// As drivers do that prepare: a round trip of its own tells the types, and only the next one the key.
+#[test]
+fn a_statement_that_was_described_first_writes_its_time_on_any_shard() {
+    let stage = stage();
+    let statements = [
+        "INSERT INTO stamped (id, note) VALUES ($1, 'x')",
+        "UPDATE stamped SET at = now() WHERE id = $1",
+        "SELECT count(*) FROM stamped WHERE id = $1 AND at <= now()",
+        "DELETE FROM stamped WHERE at <= now() AND id = $1",
+    ];
+    for id in one_each() {
+        for (number, sql) in statements.iter().enumerate() {
+            let mut wire = stage.wire();
+            say(&mut wire, "BEGIN");
+            let name = format!("s{number}");
+            let described = [
+                message::parse(&name, sql, &[20]),
+                message::describe_statement(&name),
+                message::sync(),
+            ];
+            let told = send(&mut wire, &described);
+            assert_eq!(told.last().unwrap(), "ReadyForQuery T", "{sql}: {told:?}");
+            let bound = [
+                message::bind(
+                    "",
+                    &name,
+                    Format::Text,
+                    &[Some(id.to_string().as_bytes())],
+                    Format::Text,
+                ),
+                message::execute("", 0),
+                message::sync(),
+            ];
+            let told = send(&mut wire, &bound);
+            assert_eq!(told[0], "BindComplete", "{sql} for {id}: {told:?}");
+            // The shard that has described it takes part afterwards, with the same time.
+            let all = one_each().map(|id| format!("({id}, 'y')")).join(", ");
+            let more = format!(
+                "INSERT INTO stamped (id, note) VALUES {all} ON CONFLICT (id) DO UPDATE SET at = excluded.at, note = 'y'"
+            );
+            ok(&mut wire, &more, false);
+            assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete COMMIT");
+            assert_eq!(values(&stage, "at", "stamped").len(), 1, "{sql} for {id}");
+        }
+        ok(&mut stage.wire(), "DELETE FROM stamped", false);
+    }
     stage.assert_nothing_prepared();
 }
 
