@@ -234,9 +234,9 @@ impl Servers {
 }
 
 impl State {
-    /// Refuses a statement that may concern what the open transaction has defined, if that could not be read since. It
-    /// is not in the catalog, so a statement that would go to the home shard, because nothing is known of its tables,
-    /// may belong elsewhere.
+    /// Refuses a statement that may concern what the open transaction has defined, if that could not be read since. What
+    /// is new is not in the catalog, so a statement that would go to the home shard, because nothing is known of its
+    /// tables, may belong elsewhere. Behind what is redefined there may be other rows and other values than planned for.
     pub(super) fn check_defined(
         &self,
         topology: &Topology,
@@ -253,7 +253,11 @@ impl State {
             Plan::Ddl(ddl) => ddl.place == mothership_plan::DdlPlace::Home,
             _ => false,
         };
-        if hidden && at_home {
+        let redefined = self.definitions == Definitions::Changed
+            && self.defined_in_block >= crate::statements::step::Defines::Altered
+            && step.names_rows
+            && !matches!(plan, Plan::Ddl(_));
+        if hidden && at_home || redefined {
             let why = "the statement may concern what the transaction has created or changed";
             return Err(unknown_definitions(why).into());
         }

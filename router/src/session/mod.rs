@@ -121,7 +121,7 @@ use crate::core::{Core, Entry, Lease, Working};
 use crate::log::client_text;
 use crate::statements::reported_parameters::ReportedParameters;
 use crate::statements::settings::{SessionSettings, Settings};
-use crate::statements::step::{Alters, CodeEffects};
+use crate::statements::step::{Alters, CodeEffects, Defines};
 use crate::topology::Topology;
 use inbox::Inbox;
 use mothership_pool::wire::Wire;
@@ -499,6 +499,7 @@ impl Session {
         if self.state.phase == Phase::Idle && self.state.block == Block::None {
             self.transaction.changing = None;
             self.state.definitions = Definitions::Common;
+            self.state.defined_in_block = Defines::Nothing;
             self.state.makes_code = CodeEffects::Nothing;
         }
         if self.state.phase != Phase::Idle {

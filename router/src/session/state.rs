@@ -706,9 +706,7 @@ impl State {
         if step.redefines() {
             self.definitions = Definitions::Changed;
         }
-        if self.defined_in_block != Defines::More && step.defines != Defines::Nothing {
-            self.defined_in_block = step.defines;
-        }
+        self.defined_in_block = self.defined_in_block.max(step.defines);
     }
 
     /// What belonged to the block is gone with it.

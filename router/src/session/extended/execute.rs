@@ -64,9 +64,10 @@ impl Session {
         let Portal {
             statement, place, ..
         } = &portal;
-        if statement.step().is_some_and(Step::redefines) {
+        if let Some(step) = statement.step().filter(|step| step.redefines()) {
             // What follows in this pipeline is planned before this is answered.
             self.state.definitions = Definitions::Changed;
+            self.state.defined_in_block = self.state.defined_in_block.max(step.defines);
         }
         self.log_statement(&statement.sql);
         if self.known.model.is_some() {

@@ -127,7 +127,7 @@ impl Step {
         match self.defines {
             Defines::Nothing => true,
             // CREATE TABLE AS
-            Defines::Table => fills(),
+            Defines::Table | Defines::Altered => fills(),
             Defines::More => false,
         }
     }
@@ -140,8 +140,10 @@ pub enum Defines {
     /// Nothing that matters.
     #[default]
     Nothing,
-    /// A table, whose place may follow from its definition.
+    /// A new table, whose place may follow from its definition.
     Table,
+    /// Something else about a table: what is stored in it, and where, may follow from that.
+    Altered,
     /// A view, function, trigger or rule, behind which other tables are.
     More,
 }
@@ -409,9 +411,13 @@ fn calls(effects: &Effects<'_>) -> Box<[Box<str>]> {
 fn defines(statement: &Statement<'_>) -> Defines {
     match statement {
         Statement::Ddl {
-            verb: Verb::Create | Verb::Alter,
+            verb: Verb::Create,
             object: Object::Table,
         } => Defines::Table,
+        Statement::Ddl {
+            verb: Verb::Alter,
+            object: Object::Table,
+        } => Defines::Altered,
         Statement::Ddl {
             verb: Verb::Create | Verb::Alter,
             object:

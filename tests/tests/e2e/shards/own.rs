@@ -253,3 +253,56 @@ fn what_cannot_be_read_is_refused() {
     done(&mut wire, "ROLLBACK");
     stage.assert_nothing_prepared();
 }
+
+/// What was planned by the old definition would run by the new one.
+#[test]
+fn what_is_redefined_and_cannot_be_read_is_refused() {
+    let stage = Stage::new();
+    stage.fill(1..=12);
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE VIEW seen AS SELECT id, v FROM items",
+        "CREATE FUNCTION up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := NEW.id + 1000; RETURN NEW; END $$",
+        "INSERT INTO kinds VALUES (1, 'a')",
+    ] {
+        done(&mut wire, sql);
+    }
+    let cases = [
+        (
+            "CREATE OR REPLACE VIEW seen AS SELECT max(id) AS id, count(*) AS v FROM items",
+            "SELECT * FROM seen",
+        ),
+        (
+            "CREATE OR REPLACE VIEW seen AS SELECT 13 - id AS id, v FROM items",
+            "SELECT * FROM seen WHERE id = 1",
+        ),
+        (
+            "CREATE TRIGGER up BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION up()",
+            "INSERT INTO items (id) VALUES (101), (102), (103)",
+        ),
+        (
+            "ALTER TABLE kinds ALTER name SET DEFAULT random()::text",
+            "INSERT INTO kinds (id) VALUES (2)",
+        ),
+        (
+            "ALTER TABLE items ALTER note SET DEFAULT now()::text",
+            "INSERT INTO items (id) VALUES (101), (102), (103)",
+        ),
+    ];
+    let is_refused =
+        |line: &String| line.starts_with("Error 0A000 definitions of this transaction");
+    for (changes, sql) in cases {
+        done(&mut wire, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+        done(&mut wire, "SELECT count(*) FROM items");
+        done(&mut wire, changes);
+        let said = say(&mut wire, sql);
+        assert!(is_refused(&said[0]), "{changes}; {sql}: {said:?}");
+        done(&mut wire, "ROLLBACK");
+        let said = send(&mut wire, &segment([changes, sql]));
+        assert!(said.iter().any(is_refused), "{changes}; {sql}: {said:?}");
+    }
+    // Nothing of it is left, and the session goes on.
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM seen"), "12");
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM kinds"), "1");
+    stage.assert_nothing_prepared();
+}
