@@ -87,6 +87,8 @@ pub struct Many {
     pub(super) defaults: Option<Rc<Plan>>,
     /// What was changed in each text to write the time into it.
     pub(super) times: Option<Rc<[Vec<Change>]>>,
+    /// What its plan was made by.
+    pub(super) planned_by: Option<Arc<DatabaseModel>>,
 }
 
 impl Many {
@@ -114,6 +116,7 @@ impl Many {
             divided: None,
             defaults: None,
             times: None,
+            planned_by: None,
         }
     }
 
@@ -366,10 +369,29 @@ impl Session {
             Dispatch::Gather(_) => {}
         }
         let defines = matches!(&*plan, Plan::Ddl(_));
-        match defines {
-            true => Ok(work),
-            false => self.with_one_time(work, (statement, sql), step, params, &model),
+        let mut work = match defines {
+            true => work,
+            false => self.with_one_time(work, (statement, sql), step, params, &model)?,
+        };
+        if let Dispatch::One {
+            shard,
+            writes: true,
+            ..
+        } = work
+            && self.may_be_overtaken(shard, step)
+        {
+            // It is committed when its plan has been looked at once more.
+            work = Dispatch::Many(Many {
+                step: step.map_or_else(|| whole(&statement.sql), |step| step.span),
+                ..Many::one(shard, None, true)
+            });
         }
+        match &mut work {
+            Dispatch::Many(many) => many.planned_by = Some(model),
+            Dispatch::Gather(work) => work.planned_by = Some(model),
+            Dispatch::One { .. } => {}
+        }
+        Ok(work)
     }
 
     /// Where a statement goes that needs no plan: to the server that holds the transaction or a cursor, or to the shard
@@ -610,6 +632,7 @@ impl Session {
             divided: matches!(&**plan, Plan::Split(split) if matches!(split.rows, SplitRows::Values { .. }))
                 .then(|| Rc::clone(plan)),
             times: None,
+            planned_by: None,
         }))
     }
 }
@@ -669,6 +692,7 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
                 target: shards(&places.target),
                 head,
                 tail,
+                planned_by: None,
             })
         });
     work.ok_or_else(not_found)

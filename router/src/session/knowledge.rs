@@ -281,7 +281,7 @@ impl Session {
         true
     }
 
-    async fn read_model(&mut self) -> Result<(), Halt> {
+    pub(super) async fn read_model(&mut self) -> Result<(), Halt> {
         let epoch = self.epoch();
         let most = self.topology.config.catalog.refresh_interval;
         let will_do = |model: &DatabaseModel| model.age(epoch, most, Instant::now()) != Age::Over;

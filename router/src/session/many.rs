@@ -561,7 +561,10 @@ impl Session {
                 false => attempt.await,
             };
             if !self.end_attempt(&mut turns, named).await? {
-                return done;
+                let command = done?;
+                self.check_not_overtaken(named, many.planned_by.as_ref())
+                    .await?;
+                return Ok(command);
             }
         }
     }

@@ -1,24 +1,30 @@
-//! A read that definitions have overtaken: they changed while it waited for locks on its tables.
+//! A statement that definitions have overtaken: they changed while it waited for locks on its tables.
 //!
 //! PostgreSQL analyses a statement once it has these locks, so that one that waits for ALTER TABLE is answered by the
-//! table as it is then. The router plans a statement over several shards before they make it wait. By what they know
-//! afterwards the statement may fail, although nothing is wrong with it, or it may need another plan: rows of a view that
-//! has become an aggregate are no answer as they come. If it is all of its transaction, and the client has seen nothing
-//! of its answer, the router runs the request once more, planned anew.
+//! table as it is then. The router plans a statement before servers make it wait. By what they know afterwards it may
+//! fail, although nothing is wrong with it, or it may need another plan: rows of a view that has become an aggregate are
+//! no answer as they come, and what a new default or trigger computes on each shard may not be stored.
 //!
-//! Only while a client of this router changes definitions is a request taken here.
+//! So the plan of whatever runs on several shards is compared, before it is told as done and before it is committed, with
+//! the one that it would have now. If they differ it fails with 40001. While a client of this router changes definitions,
+//! a write on one shard is treated alike, and of a request that is all of its transaction the answer is held back: if
+//! definitions have overtaken it, the client sees nothing of that, and the request runs once more.
 
 use super::repeat::Again;
 use super::state::{Block, Phase};
-use super::{End, Session, primary};
+use super::{End, Halt, Session, primary};
 use crate::core::clock::Doing;
+use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
-use crate::statements::step::Kind;
+use crate::statements::step::{Kind, Step};
+use mothership_catalog::types::words;
 use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, tag};
-use mothership_proto::report::Fields;
+use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_proto::segment::{self, Segment};
+use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A request runs so often at most.
@@ -30,35 +36,134 @@ const LATE: Duration = Duration::from_millis(250);
 /// The pause between two looks whether that has happened.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What a statement fails with if what its plan knows of tables is no longer so: objects, columns and types that are
-/// not there (class 42), and what servers or the router say of answers and values of another form.
-fn is_of_definitions(code: &[u8]) -> bool {
-    code.starts_with(b"42") || matches!(code, b"0A000" | b"08P01" | b"22P03" | b"XX000")
+/// What a read fails with if what its plan knows of tables is no longer so: objects, columns and types that are not
+/// there (class 42), what servers or the router say of answers and values of another form, and what is said here.
+fn is_of_definitions(code: &[u8], writes: bool) -> bool {
+    // Of a write it must be certain that nothing was committed.
+    let of_read =
+        || code.starts_with(b"42") || matches!(code, b"0A000" | b"08P01" | b"22P03" | b"XX000");
+    code == sqlstate::SERIALIZATION_FAILURE.as_bytes() || !writes && of_read()
 }
 
-/// Whether one of these messages is an error of this kind.
-fn fails_by_definitions(mut messages: &[u8]) -> bool {
+/// Whether the first error among these messages is of this kind; `None` if there is no error.
+fn fails_by_definitions(mut messages: &[u8], writes: bool) -> Option<bool> {
     while let Ok(Next::Whole(message)) = frame::next(messages, usize::MAX) {
         if message.tag() == mothership_proto::backend::tag::ERROR {
-            return Fields::read(message.body())
-                .code
-                .is_some_and(is_of_definitions);
+            let code = Fields::read(message.body()).code;
+            return Some(code.is_some_and(|code| is_of_definitions(code, writes)));
         }
         messages = &messages[message.bytes.len()..];
     }
-    false
+    None
+}
+
+fn overtaken() -> Report {
+    Report::error(
+        sqlstate::SERIALIZATION_FAILURE,
+        "definitions changed while the statement waited for its locks",
+    )
+    .detail("By the new ones it would go to the shards in another way.")
+    .hint("The transaction might succeed if retried.")
+}
+
+/// Whether a statement goes the same way by both models: its plan is the same, and so are the relations that it names.
+fn goes_alike(
+    sql: &str,
+    context: &mothership_plan::PlanContext,
+    [before, now]: [&DatabaseModel; 2],
+) -> bool {
+    let lower = sql.to_ascii_lowercase();
+    let named: BTreeSet<&str> = words(&lower).chain(words(sql)).collect();
+    let relations = |model: &DatabaseModel| {
+        let all = model.catalog().relations.iter();
+        let named = all.filter(|(name, _)| named.contains(name.name.as_str()));
+        format!("{:?}", named.collect::<Vec<_>>())
+    };
+    before.plan(sql, context).to_string() == now.plan(sql, context).to_string()
+        && relations(before) == relations(now)
+}
+
+/// What comes next from the client, if it can be run again.
+struct Retryable {
+    length: usize,
+    writes: bool,
 }
 
 impl Session {
-    /// Takes the request at the beginning of the input, if it has arrived in full and is a read that definitions may
-    /// overtake. False if it is another one; then nothing was taken.
+    /// Whether a write that goes to one shard only has to wait for its commit until its plan has been looked at again.
+    pub(super) fn may_be_overtaken(&self, shard: usize, step: Option<&Step>) -> bool {
+        let plain = |step: &Step| {
+            step.kind == Kind::Plain
+                && step.pins.is_empty()
+                && !step.copy_in
+                && !step.changes_schema
+                && step.writes
+        };
+        self.core.shared.is_changing()
+            && self.transaction.changing.is_none()
+            && self.state.block == Block::None
+            && !self.transaction.implicit
+            && self.state.pins.is_empty()
+            && !self.is_session_mode()
+            && shard < self.topology.postgres
+            && step.is_some_and(plain)
+    }
+
+    /// Looks whether a statement that has run on its shards would go there in the same way by the definitions of now.
+    /// `planned_by` is what its plan was made by.
+    ///
+    /// # Errors
+    /// It would not: what it did must be undone, and what it told is no answer.
+    pub(super) async fn check_not_overtaken(
+        &mut self,
+        sql: &[u8],
+        planned_by: Option<&Arc<DatabaseModel>>,
+    ) -> Result<(), Halt> {
+        let Some(before) = planned_by else {
+            return Ok(());
+        };
+        // In this order: who has committed a change has moved the epoch on before it says so.
+        let is_committing = self.core.shared.is_committing_change();
+        if !is_committing && before.epoch >= self.epoch() {
+            return Ok(());
+        }
+        Box::pin(self.look_at_plan_again(sql, before)).await
+    }
+
+    async fn look_at_plan_again(
+        &mut self,
+        sql: &[u8],
+        before: &Arc<DatabaseModel>,
+    ) -> Result<(), Halt> {
+        let begun = Instant::now();
+        while self.core.shared.is_committing_change() && begun.elapsed() < LATE {
+            tokio::time::sleep(PAUSE).await;
+        }
+        if before.epoch >= self.epoch() || self.state.has_own_definitions(&self.topology) {
+            return Ok(());
+        }
+        if !self.knows_model() {
+            self.read_model().await?;
+        }
+        let context = self.context();
+        let (Some(now), Ok(sql)) = (self.known.model.as_ref(), std::str::from_utf8(sql)) else {
+            return Ok(());
+        };
+        match goes_alike(sql, &context, [before, now]) {
+            true => Ok(()),
+            false => Err(overtaken().into()),
+        }
+    }
+
+    /// Takes the request at the beginning of the input, if definitions may overtake it, and it has arrived in full and can
+    /// run again. False if it is another one; then nothing was taken.
     pub(super) async fn take_overtaken(&mut self) -> Result<bool, End> {
         if !self.core.shared.is_changing() || !self.is_free() {
             return Ok(false);
         }
-        // What is read by a client that has only just come is planned by what others know.
+        // What is asked by a client that has only just come is planned by what others know.
         let known = self.is_up_to_date() || self.knows_model();
-        let Some(length) = self.read_alone().filter(|_| known) else {
+        let Some(Retryable { length, writes }) = self.retryable().filter(|_| known) else {
             return Ok(false);
         };
         let mut bytes = self.core.take_scratch();
@@ -68,12 +173,13 @@ impl Session {
         for run in 1.. {
             let epoch = self.epoch();
             self.client.hold();
+            self.request.is_held = true;
             let ran = self.run_held(&bytes).await;
+            self.request.is_held = false;
             let again = ran.is_ok()
                 && run < MAX_RUNS
                 && self.is_between_requests()
-                && self.client.held().is_some()
-                && self.was_overtaken(&bytes, epoch).await;
+                && self.was_overtaken(&bytes, epoch, writes).await;
             if !again {
                 self.client.release();
                 self.core.give_scratch(bytes);
@@ -88,30 +194,25 @@ impl Session {
 
     /// Whether definitions have changed since `epoch`, when the request began, and it has failed by that, or would go
     /// another way now.
-    async fn was_overtaken(&mut self, request: &[u8], epoch: u64) -> bool {
-        let fails = self.client.held_bytes().is_some_and(fails_by_definitions);
-        let used = self.known.model.clone();
-        if fails {
-            return self.change_is_over(epoch).await;
-        }
-        // A shard that has told the rows may have committed the change before the router has heard of it.
-        let begun = Instant::now();
-        while self.core.shared.is_committing_change() && begun.elapsed() < LATE {
-            tokio::time::sleep(PAUSE).await;
-        }
-        let Some(used) = used.filter(|used| used.epoch < self.epoch()) else {
+    async fn was_overtaken(&mut self, request: &[u8], epoch: u64, writes: bool) -> bool {
+        let Some(held) = self.client.held_bytes() else {
             return false;
         };
-        if self.refresh_model().await.is_err() {
-            return false;
+        match fails_by_definitions(held, writes) {
+            Some(by_definitions) => by_definitions && self.change_is_over(epoch).await,
+            // It is committed.
+            None if writes => false,
+            None => {
+                let Some((_, statement)) = self.request_at(request) else {
+                    return false;
+                };
+                let used = self.known.model.clone();
+                let checked = self
+                    .check_not_overtaken(&statement.sql, used.as_ref())
+                    .await;
+                matches!(checked, Err(Halt::Fail(_)))
+            }
         }
-        let plans = [Some(used), self.known.model.clone()].map(|model| {
-            let (_, statement) = self.request_at(request)?;
-            let sql = statement.steps.first()?.span.of(&statement.sql);
-            let plan = self.plan(&statement, 0, std::str::from_utf8(sql).ok()?, &model?);
-            plan.ok().map(|plan| plan.to_string())
-        });
-        plans[0] != plans[1]
     }
 
     /// Whether the request has been answered, and left no transaction open.
@@ -122,20 +223,22 @@ impl Session {
             && !self.state.skipping
     }
 
-    /// The length of the request that comes next, if it is one statement that only reads.
-    fn read_alone(&self) -> Option<usize> {
+    /// The request that comes next, if it is one statement that leaves nothing behind when it fails.
+    fn retryable(&self) -> Option<Retryable> {
         let (length, statement) = self.request_at(self.client.input())?;
         let [step] = statement.steps.as_slice() else {
             return None;
         };
-        let reads = matches!(step.kind, Kind::Plain)
+        let can_run_again = matches!(step.kind, Kind::Plain)
             && !step.changes_schema
-            && !self.known.may_write(&statement.steps)
+            && !step.copy_in
             && self.can_be_undone(&statement.sql, &statement.steps);
-        reads.then_some(length)
+        let writes = self.known.may_write(&statement.steps);
+        can_run_again.then_some(Retryable { length, writes })
     }
 
-    /// The request at the beginning of these messages, if it has arrived in full and runs one text: its length and the text.
+    /// The request at the beginning of these messages, if it has arrived in full and runs one text: its length and the
+    /// text.
     fn request_at(&self, messages: &[u8]) -> Option<(usize, Rc<Prepared>)> {
         let limit = self.topology.config.limits.client_message.bytes();
         match *messages.first()? {
@@ -159,7 +262,7 @@ impl Session {
         }
     }
 
-    /// Serves the messages of a request.
+    /// Serves the messages of a request, and waits until it is answered, unless its answer is too long to be held.
     async fn run_held(&mut self, mut messages: &[u8]) -> Result<(), End> {
         while let Ok(Next::Whole(message)) = frame::next(messages, usize::MAX) {
             let length = message.bytes.len();
@@ -170,6 +273,10 @@ impl Session {
             self.request.buffers = 0;
             self.taken(result).await?;
             messages = &messages[length..];
+        }
+        while self.state.phase != Phase::Idle && self.client.held().is_some() {
+            self.wait().await?;
+            self.show_held();
         }
         Ok(())
     }
@@ -190,18 +297,24 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mothership_proto::report::Report;
 
     #[test]
     fn only_errors_about_definitions_are_forgotten() {
-        let told = |codes: &[&'static str]| {
+        let told = |codes: &[&'static str], writes: bool| {
             let mut messages = b"N\0\0\0\x05\0".to_vec();
             for code in codes {
                 Report::error(code, "it fails").put(&mut messages);
             }
-            fails_by_definitions(&messages)
+            fails_by_definitions(&messages, writes)
         };
-        assert!(told(&["08P01"]) && told(&["42703", "57014"]));
-        assert!(!told(&[]) && !told(&["57014"]) && !told(&["40001", "42703"]));
+        assert_eq!(told(&[], false), None);
+        for code in ["08P01", "42703", "40001"] {
+            assert_eq!(told(&[code, "57014"], false), Some(true), "{code}");
+        }
+        assert_eq!(told(&["57014", "42703"], false), Some(false));
+        assert_eq!(told(&["40001"], true), Some(true));
+        for code in ["08P01", "42703", "XX000", "08007", "23505"] {
+            assert_eq!(told(&[code], true), Some(false), "{code}");
+        }
     }
 }

@@ -90,6 +90,8 @@ pub struct RequestAtHand {
     pub(super) met: AttemptOutcome,
     /// So much of one message was read that others have their turn.
     pub(super) yields: bool,
+    /// Its answer is held back until it is known that definitions have not overtaken it.
+    pub(super) is_held: bool,
     /// Where the text that runs for it comes from, if it is not the client's own: errors are about it.
     pub(super) written: Option<Rc<Written>>,
 }

@@ -49,12 +49,12 @@ impl Session {
             Some(text) => Box::pin(self.read_large(text)).await,
             None => None,
         };
+        if read.is_none() && self.take_overtaken().await? {
+            return Ok(true);
+        }
         match self.take_segment().await {
             Ok(false) => {}
             taken => return self.taken(taken.map(|_| ())).await,
-        }
-        if read.is_none() && self.take_overtaken().await? {
-            return Ok(true);
         }
         let limit = self.topology.config.limits.client_message.bytes();
         let message = match frame::next(self.client.input(), limit) {

@@ -376,8 +376,7 @@ impl Session {
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
         if std::mem::take(&mut self.request.met) == AttemptOutcome::Nobody {
-            // Otherwise it is not the attempt that holds it (`overtaken`).
-            if turns.can_undo() {
+            if !self.request.is_held {
                 self.client.release();
             }
             return Ok(false);

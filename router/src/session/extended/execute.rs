@@ -308,7 +308,9 @@ impl Session {
                 false => attempt.await,
             };
             if !self.end_attempt(&mut turns, &statement.sql).await? {
-                return done;
+                done?;
+                let planned_by = many.planned_by.as_ref();
+                return self.check_not_overtaken(&statement.sql, planned_by).await;
             }
             again = true;
         }

@@ -89,6 +89,7 @@ impl Session {
             && self.state.notifications.is_empty()
             && !self.core.suspended.get()
             && self.core.shared.doubts.count() == 0
+            && !self.core.shared.is_changing()
             && self.is_as_begun()
             && self.must_go().is_none()
             && self.topology.config.logging.statements == LogStatements::Off

@@ -32,6 +32,7 @@ use super::many::Merging;
 use super::state::{Phase, State};
 use super::turns::{Turns, patiently};
 use super::{Halt, Servers, Session};
+use crate::model::DatabaseModel;
 use crate::session::inbox::Notices;
 use crate::statements::names::Prepared;
 use crate::statements::step::steps;
@@ -77,6 +78,8 @@ pub struct GatherWork {
     pub head: String,
     /// And behind them.
     pub tail: String,
+    /// What its plan was made by.
+    pub planned_by: Option<Arc<DatabaseModel>>,
 }
 
 impl GatherWork {
@@ -159,7 +162,10 @@ impl Session {
                 false => attempt.await,
             };
             if !self.goes_again(sql, &mut turns, &mut attempts).await? {
-                return done;
+                let command = done?;
+                self.check_not_overtaken(sql, work.planned_by.as_ref())
+                    .await?;
+                return Ok(command);
             }
         }
     }
@@ -311,7 +317,10 @@ impl Session {
                 .goes_again(&statement.sql, &mut turns, &mut attempts)
                 .await?
             {
-                return done;
+                let done = done?;
+                let planned_by = work.planned_by.as_ref();
+                self.check_not_overtaken(&statement.sql, planned_by).await?;
+                return Ok(done);
             }
         }
     }
@@ -406,7 +415,10 @@ impl Session {
                 .goes_again(&statement.sql, &mut turns, &mut attempts)
                 .await?
             {
-                return done;
+                let done = done?;
+                let planned_by = work.planned_by.as_ref();
+                self.check_not_overtaken(&statement.sql, planned_by).await?;
+                return Ok(done);
             }
         }
     }

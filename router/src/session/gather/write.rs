@@ -193,7 +193,10 @@ impl Session {
                 .goes_again(&portal.sql, &mut turns, &mut attempts)
                 .await?
             {
-                return done;
+                let command = done?;
+                let planned_by = portal.work.planned_by.as_ref();
+                self.check_not_overtaken(&portal.sql, planned_by).await?;
+                return Ok(command);
             }
         }
     }

@@ -516,24 +516,6 @@ const CHANGES: [(&str, &str); 4] = [
     ("RENAME COLUMN note TO noted", "RENAME COLUMN noted TO note"),
 ];
 
-/// What `second` is told while `first` changes the table; the lines in no order.
-fn answer_behind(
-    change: &str,
-    asked: &[Vec<u8>],
-    [mut first, mut second]: [Wire; 2],
-) -> Vec<String> {
-    say(&mut first, "BEGIN");
-    say(&mut first, change);
-    second.send(&asked.concat());
-    let early = second.try_frame(Duration::from_millis(50));
-    say(&mut first, "COMMIT");
-    let mut frames: Vec<Frame> = early.into_iter().collect();
-    frames.extend(second.until_ready());
-    let mut lines = super::stage::lines(&frames);
-    lines.sort();
-    lines
-}
-
 #[test]
 fn who_waits_for_a_change_is_answered_by_what_has_changed() {
     let (stage, direct) = (Stage::new(), Shards::new(1));
@@ -561,8 +543,8 @@ fn who_waits_for_a_change_is_answered_by_what_has_changed() {
     }) {
         for sql in statements {
             for asked in [vec![message::query(sql)], extended(sql, &[], &[])] {
-                let sharded = answer_behind(&change, &asked, [stage.wire(), stage.wire()]);
-                let one = answer_behind(&change, &asked, [alone(), alone()]);
+                let sharded = told_behind(&[&change], &asked, || stage.wire());
+                let one = told_behind(&[&change], &asked, alone);
                 if sharded != one {
                     wrong.push(format!(
                         "{change}; {sql}: {sharded:#?}, and one PostgreSQL: {one:#?}"
@@ -575,4 +557,187 @@ fn who_waits_for_a_change_is_answered_by_what_has_changed() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is told of a statement that waits for these changes in a transaction of another client.
+fn told_behind(changes: &[&str], asked: &[Vec<u8>], wire: impl Fn() -> Wire) -> Vec<String> {
+    let (mut first, mut second) = (wire(), wire());
+    say(&mut first, "BEGIN");
+    for change in changes {
+        let said = say(&mut first, change);
+        assert!(!said[0].starts_with("Error"), "{change}: {said:?}");
+    }
+    second.send(&asked.concat());
+    let early = second.try_frame(Duration::from_millis(50));
+    say(&mut first, "COMMIT");
+    let mut frames: Vec<Frame> = early.into_iter().collect();
+    frames.extend(second.until_ready());
+    let mut lines = super::stage::lines(&frames);
+    lines.sort();
+    lines
+}
+
+const SEEN: &str = "CREATE OR REPLACE VIEW seen AS SELECT id, v FROM items";
+
+#[test]
+fn who_waits_for_another_view_gets_its_rows() {
+    let (stage, direct) = (Stage::new(), Shards::new(1));
+    let fill = "INSERT INTO items SELECT g, g, 'n' FROM generate_series(1, 12) g";
+    let mut alone = Wire::login(&direct.endpoint(0));
+    for sql in super::stage::DEFINITIONS.iter().chain([&fill]) {
+        assert!(say(&mut alone, sql)[0].starts_with("CommandComplete"));
+    }
+    stage.fill(1..=12);
+    stage.shards.sql_all("UPDATE items SET v = id, note = 'n'");
+    let cases = [
+        (
+            "SELECT max(id) AS id, count(*) AS v FROM items",
+            "SELECT * FROM seen",
+        ),
+        (
+            "SELECT id, v FROM (SELECT * FROM items ORDER BY id LIMIT 2) q",
+            "SELECT * FROM seen",
+        ),
+        (
+            "SELECT DISTINCT 1::int8 AS id, v % 2 AS v FROM items",
+            "SELECT count(*) FROM seen",
+        ),
+        (
+            "SELECT id, v FROM items UNION ALL SELECT 0, 0",
+            "SELECT * FROM seen ORDER BY id",
+        ),
+        (
+            "SELECT id, row_number() OVER (ORDER BY id) AS v FROM items",
+            "SELECT * FROM seen",
+        ),
+        (
+            "SELECT 13 - id AS id, v FROM items",
+            "SELECT * FROM seen WHERE id = 2",
+        ),
+        (
+            "SELECT 13 - id AS id, v FROM items",
+            "SELECT i.v, s.v FROM items i JOIN seen s USING (id)",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (query, sql) in cases {
+        for asked in [vec![message::query(sql)], extended(sql, &[], &[])] {
+            for wire in [&mut stage.wire(), &mut alone] {
+                assert_eq!(say(wire, SEEN)[0], "CommandComplete CREATE VIEW");
+            }
+            // Locks that only a change of the table takes make the reader wait, as it does for a view that is replaced.
+            let replaces = format!("CREATE OR REPLACE VIEW seen AS {query}");
+            let changes = ["LOCK TABLE items", &replaces];
+            let sharded = told_behind(&changes, &asked, || stage.wire());
+            let one = told_behind(&changes, &asked, || Wire::login(&direct.endpoint(0)));
+            if sharded != one {
+                wrong.push(format!(
+                    "{query}; {sql}: {sharded:#?}, and one PostgreSQL: {one:#?}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    stage.assert_nothing_open();
+}
+
+#[test]
+fn what_waits_for_new_defaults_and_triggers_stores_nothing_that_one_postgresql_would_not() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE SEQUENCE numbers",
+        "CREATE FUNCTION up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := NEW.id + 1000; RETURN NEW; END $$",
+        "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := random()::text; RETURN NEW; END $$",
+        "INSERT INTO kinds VALUES (1, 'a')",
+    ] {
+        let said = say(&mut wire, sql);
+        assert!(said[0].starts_with("CommandComplete"), "{sql}: {said:?}");
+    }
+    stage.shards.sql(1, "CREATE SEQUENCE numbers");
+    stage.shards.sql(2, "CREATE SEQUENCE numbers");
+    let [a, b, c] = one_each();
+    let rows = format!("INSERT INTO items (id) VALUES ({a}), ({b}), ({c})");
+    let row = format!("INSERT INTO items (id) VALUES ({b})");
+    let cases = [
+        (
+            "ALTER TABLE items ALTER note SET DEFAULT clock_timestamp()::text",
+            &*rows,
+        ),
+        (
+            "ALTER TABLE items ALTER note SET DEFAULT now()::text",
+            &rows,
+        ),
+        (
+            "ALTER TABLE items ALTER v SET DEFAULT nextval('numbers')",
+            &rows,
+        ),
+        (
+            "ALTER TABLE items ALTER v SET DEFAULT nextval('numbers')",
+            &row,
+        ),
+        (
+            "CREATE TRIGGER up BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION up()",
+            &rows,
+        ),
+        (
+            "CREATE TRIGGER up BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION up()",
+            &row,
+        ),
+        (
+            "ALTER TABLE kinds ALTER name SET DEFAULT random()::text",
+            "INSERT INTO kinds (id) VALUES (2)",
+        ),
+        (
+            "CREATE TRIGGER odd BEFORE INSERT OR UPDATE ON kinds FOR EACH ROW EXECUTE FUNCTION odd()",
+            "UPDATE kinds SET id = 3",
+        ),
+    ];
+    let undo = "DROP TRIGGER IF EXISTS up ON items; DROP TRIGGER IF EXISTS odd ON kinds; ALTER TABLE items ALTER v DROP DEFAULT, \
+                ALTER note DROP DEFAULT; ALTER TABLE kinds ALTER name DROP DEFAULT; DELETE FROM items; DELETE FROM kinds WHERE id > 1";
+    for (change, sql) in cases {
+        for asked in [vec![message::query(sql)], extended(sql, &[], &[])] {
+            let told = told_behind(&[change], &asked, || stage.wire());
+            let what = format!("{change}; {sql}: {told:?}");
+            assert!(
+                told.iter().all(|line| !line.starts_with("Error 40001")),
+                "{what}"
+            );
+            let kinds = stage.shards.sql_all("SELECT * FROM kinds ORDER BY id");
+            assert!(
+                kinds.iter().all(|copy| *copy == kinds[0]),
+                "{what}: {kinds:?}"
+            );
+            let items = stage.shards.sql_all("SELECT id, v, note FROM items");
+            let items: Vec<&str> = items.iter().flat_map(|rows| rows.lines()).collect();
+            let values = |at: usize| {
+                items
+                    .iter()
+                    .map(|row| row.split('|').nth(at).unwrap().to_owned())
+                    .filter(|value| !value.is_empty())
+                    .collect::<Vec<_>>()
+            };
+            let mut numbers = values(1);
+            let stored = numbers.len();
+            numbers.sort();
+            numbers.dedup();
+            assert_eq!(numbers.len(), stored, "{what}: {items:?}");
+            let mut times = values(2);
+            times.dedup();
+            assert!(
+                times.len() <= 1 || change.contains("clock"),
+                "{what}: {items:?}"
+            );
+            for id in values(0) {
+                let found = one(
+                    &mut stage.wire(),
+                    &format!("SELECT count(*) FROM items WHERE id = {id}"),
+                );
+                assert_eq!(found, "1", "{what}: {id}");
+            }
+            stage.shards.sql_all(undo);
+            say(&mut wire, "COMMENT ON TABLE items IS 'as before'");
+        }
+    }
+    stage.assert_nothing_prepared();
 }
