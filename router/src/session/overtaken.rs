@@ -10,7 +10,7 @@
 //! a write on one shard is treated alike, and of a request that is all of its transaction the answer is held back: if
 //! definitions have overtaken it, the client sees nothing of that, and the request runs once more.
 
-use super::repeat::Again;
+use super::repeat::{Again, RequestMarks};
 use super::state::{Block, Phase};
 use super::{End, Halt, Session, primary};
 use crate::core::clock::Doing;
@@ -173,9 +173,9 @@ impl Session {
         for run in 1.. {
             let epoch = self.epoch();
             self.client.hold();
-            self.request.is_held = true;
+            self.request.marks.set(RequestMarks::HELD);
             let ran = self.run_held(&bytes).await;
-            self.request.is_held = false;
+            self.request.marks.take(RequestMarks::HELD);
             let again = ran.is_ok()
                 && run < MAX_RUNS
                 && self.is_between_requests()
@@ -303,7 +303,7 @@ mod tests {
         let told = |codes: &[&'static str], writes: bool| {
             let mut messages = b"N\0\0\0\x05\0".to_vec();
             for code in codes {
-                Report::error(code, "it fails").put(&mut messages);
+                Report::error(*code, "it fails").put(&mut messages);
             }
             fails_by_definitions(&messages, writes)
         };

@@ -69,6 +69,32 @@ pub enum Refused {
     Write(u8),
 }
 
+/// Marks of the request at hand, all in one byte: every session has room for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RequestMarks(u8);
+
+impl RequestMarks {
+    /// So much of one message was read that others have their turn.
+    pub const YIELDS: RequestMarks = RequestMarks(1);
+    /// Its answer is held back until it is known whether definitions have overtaken it.
+    pub const HELD: RequestMarks = RequestMarks(2);
+
+    pub fn has(self, mark: RequestMarks) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub fn set(&mut self, mark: RequestMarks) {
+        self.0 |= mark.0;
+    }
+
+    /// Takes a mark away. Whether it was there.
+    pub fn take(&mut self, mark: RequestMarks) -> bool {
+        let had = self.has(mark);
+        self.0 &= !mark.0;
+        had
+    }
+}
+
 /// What is known of the request at hand, from when it is taken until it is answered.
 ///
 /// Whether it may be sent again is decided when it is sent. How often it was, and why, outlives each attempt.
@@ -88,10 +114,8 @@ pub struct RequestAtHand {
     pub(super) buffers: u16,
     /// Whether the statement that runs and others wait for each other: then it is undone, and runs again.
     pub(super) met: AttemptOutcome,
-    /// So much of one message was read that others have their turn.
-    pub(super) yields: bool,
-    /// Its answer is held back until it is known that definitions have not overtaken it.
-    pub(super) is_held: bool,
+    /// What else is known of it.
+    pub(super) marks: RequestMarks,
     /// Where the text that runs for it comes from, if it is not the client's own: errors are about it.
     pub(super) written: Option<Rc<Written>>,
 }

@@ -5,7 +5,7 @@ use super::inbox::Inbox;
 use super::large::ReadText;
 use super::passage::Passage;
 use super::primary;
-use super::repeat::{Abandoned, Again, renew};
+use super::repeat::{Abandoned, Again, RequestMarks, renew};
 use super::state::{Block, Ended, Phase, State};
 use super::turns::AttemptOutcome;
 use super::{
@@ -253,7 +253,7 @@ impl Session {
         let hoards = doing == Doing::Unfinished && before >= HOARD as usize;
         let pressure = &self.core.shared.pressure;
         // It is held back until memory is measured, at most pressure::LOOK.
-        if std::mem::take(&mut self.request.yields) || hoards && pressure.holds_back() {
+        if self.request.marks.take(RequestMarks::YIELDS) || hoards && pressure.holds_back() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -267,7 +267,9 @@ impl Session {
                     pressure.grew(n);
                 }
                 // Whoever sends faster than is read would have the core for as long as he sends.
-                self.request.yields = before / AT_ONCE != (before + n) / AT_ONCE;
+                if before / AT_ONCE != (before + n) / AT_ONCE {
+                    self.request.marks.set(RequestMarks::YIELDS);
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(_) => Poll::Ready(Err(End::Gone)),

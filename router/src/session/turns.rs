@@ -11,6 +11,7 @@
 use super::dispatch::Many;
 use super::extended::put_quietly;
 use super::inbox::Saved;
+use super::repeat::RequestMarks;
 use super::state::{Block, State};
 use super::transact::Transaction;
 use super::{Attached, Halt, Servers, Session, working_by};
@@ -376,7 +377,7 @@ impl Session {
     ) -> Result<bool, Halt> {
         self.entry.yielding.end();
         if std::mem::take(&mut self.request.met) == AttemptOutcome::Nobody {
-            if !self.request.is_held {
+            if !self.request.marks.has(RequestMarks::HELD) {
                 self.client.release();
             }
             return Ok(false);
