@@ -378,6 +378,10 @@ reasons! {
     KeyTypeUnknown = "key-type-unknown", "0A000",
         "a table is declared as sharded and the type of its shard key is not known",
         "Give key_type in the configuration, or create the table with a plain list of columns.";
+    /// The configuration declares another type.
+    KeyTypeOther = "key-type-other", "0A000",
+        "the shard key column has another type than the router's configuration declares",
+        "Create the column with the declared key_type, or correct the configuration first.";
     /// A key column is missing.
     KeyMissing = "key-missing", "0A000",
         "the shard key column is not among the columns of the table",

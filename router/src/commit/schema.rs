@@ -403,3 +403,50 @@ pub(crate) fn rows(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
     };
     messages.into_iter().filter_map(row).collect()
 }
+
+/// Whether a statement that defines something names the router's schema: as a qualifier, or behind SCHEMA.
+pub fn is_named_in(sql: &str, schema: &Name) -> bool {
+    let (lower, schema) = (
+        sql.to_ascii_lowercase(),
+        schema.as_str().to_ascii_lowercase(),
+    );
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '-');
+    let words: Vec<&str> = lower.split_whitespace().collect();
+    let of_schemas =
+        words.starts_with(&["drop", "schema"]) || words.starts_with(&["alter", "schema"]);
+    lower.match_indices(&*schema).any(|(at, _)| {
+        let (before, behind) = (&lower[..at], &lower[at + schema.len()..]);
+        let whole = !before.ends_with(is_part) && !behind.starts_with(is_part);
+        let behind = behind.strip_prefix('"').unwrap_or(behind).trim_start();
+        let last = before.trim_end_matches('"').split_whitespace().next_back();
+        whole && (of_schemas || behind.starts_with('.') || last == Some("schema"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_routers_schema_is_found_where_it_is_named() {
+        let name = Name::new("mothership").unwrap();
+        for sql in [
+            "DROP TABLE IF EXISTS \"mothership\".\"decision\" CASCADE",
+            "drop table mothership . decision",
+            "DROP SCHEMA IF EXISTS app, Mothership",
+            "ALTER TABLE t SET SCHEMA mothership",
+            "CREATE FUNCTION mothership.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ] {
+            assert!(is_named_in(sql, &name), "{sql}");
+        }
+        for sql in [
+            "CREATE ROLE mothership LOGIN",
+            "CREATE TABLE mothership (id int)",
+            "ALTER TABLE my_mothership.t ADD COLUMN a int",
+            "DROP SCHEMA motherships",
+            "GRANT SELECT ON t TO mothership",
+        ] {
+            assert!(!is_named_in(sql, &name), "{sql}");
+        }
+    }
+}

@@ -121,7 +121,7 @@ settings! {
         restart strategy: Option<At<Label>>;
         /// Rows with the same key live on the same shard as those of this table.
         restart colocate: Option<At<TablePattern>>;
-        /// Accept UNIQUE, PRIMARY KEY, EXCLUDE and foreign key constraints that the shards cannot enforce. `SHOW MAP` lists them.
+        /// Accept UNIQUE, PRIMARY KEY and EXCLUDE constraints that the shards cannot enforce. `SHOW MAP` lists them. A foreign key must refer to rows of the same shard all the same: a shard would refuse rows whose target is on another one.
         reload allow_unenforced_unique: bool = false;
         /// Of kind "documents": shards of MongoDB; the slots are divided evenly among them, in this order.
         restart shards: Vec<At<Label>>;

@@ -13,6 +13,7 @@ use super::state::{Block, State};
 use super::touched::Parts;
 use super::transact::Transaction;
 use super::{Halt, Servers, Session};
+use crate::commit::schema::is_named_in;
 use crate::metrics::latency::PlanKind;
 use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
@@ -227,6 +228,23 @@ impl Knowledge {
     }
 }
 
+impl Topology {
+    /// Refuses to change what the router itself has defined in its schema.
+    fn check_own_schema(&self, step: &Step, sql: &str) -> Result<(), Halt> {
+        let schema = &self.config.transactions.schema;
+        let verb = sql.trim_start().as_bytes().get(.."truncate".len());
+        let truncates = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"truncate"));
+        if !(step.changes_schema || truncates) || !is_named_in(sql, schema) {
+            return Ok(());
+        }
+        let message = format!("schema \"{schema}\" belongs to the router");
+        Err(Report::error(sqlstate::INSUFFICIENT_PRIVILEGE, message)
+            .detail("It holds the decisions of transactions over several shards.")
+            .hint("Let your tool ignore this schema. Whoever has to change it does so on each shard directly.")
+            .into())
+    }
+}
+
 impl Servers {
     /// The first PostgreSQL shard that works for the transaction.
     pub(super) fn postgres_here(&self, topology: &Topology) -> Option<usize> {
@@ -332,6 +350,7 @@ impl Session {
         plan = self.known.allowed(plan, sql)?;
         if let Some(step) = step {
             self.state.check_defined(&self.topology, step, &plan)?;
+            self.topology.check_own_schema(step, sql)?;
         }
         let params = &Params {
             literals: statement.literals(),

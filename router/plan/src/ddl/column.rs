@@ -24,6 +24,14 @@ pub(super) fn key_column(
     if !same_family(actual, declared) {
         return Err(refusal());
     }
+    // Of a table that is there PostgreSQL says that it is.
+    if actual != declared && names.catalog.relation(table).is_none() {
+        return Err(about_column(
+            Reason::KeyTypeOther,
+            table,
+            &folded(&column.name),
+        ));
+    }
     for option in &column.options {
         match &option.option {
             ColumnOption::Collation(name) => {

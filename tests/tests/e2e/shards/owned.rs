@@ -1,6 +1,6 @@
 //! A shard is the one that it was when its rows were stored, or nothing is planned.
 
-use super::stage::{Stage, one, one_each, say};
+use super::stage::{Stage, extended, one, one_each, say, send};
 use mothership_tests::Router;
 
 /// What a router with this configuration says of the rows: their number, or the SQLSTATE and the detail.
@@ -105,4 +105,25 @@ fn a_database_without_rows_by_slots_is_no_shard_yet() {
     say(&mut wire, "CREATE TABLE later (id int8 PRIMARY KEY)");
     assert_eq!(one(&mut wire, "SELECT count(*) FROM later"), "0");
     assert_eq!(records(), ["1"; 3]);
+}
+
+#[test]
+fn the_schema_of_the_router_is_not_changed_through_it() {
+    let stage = filled();
+    let mut wire = stage.wire();
+    for sql in [
+        "DROP TABLE IF EXISTS \"mothership\".\"decision\" CASCADE",
+        "DROP SCHEMA IF EXISTS mothership CASCADE",
+        "ALTER TABLE mothership.shard ADD COLUMN a int",
+        "TRUNCATE mothership.shard",
+    ] {
+        for told in [
+            say(&mut wire, sql),
+            send(&mut wire, &extended(sql, &[], &[])),
+        ] {
+            let refused = "Error 42501 schema \"mothership\" belongs to the router";
+            assert!(told.iter().any(|line| line == refused), "{sql}: {told:?}");
+        }
+    }
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "3");
 }
