@@ -56,7 +56,43 @@ pub fn spelled(text: &Spelled) -> Result<Parsed, Refusal> {
 
 /// Parses one statement.
 pub fn statement(sql: &str) -> Result<Parsed, Refusal> {
-    parse(tokens(sql)?, <[TokenWithSpan]>::to_vec)
+    parse(tokens(sql)?, without_identity_options)
+}
+
+/// The tokens without what is said in parentheses of the sequence of an identity column: the parser does not know all of
+/// it, and it is constants and a name.
+fn without_identity_options(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    // The last two words that are kept.
+    let mut before = [false; 2];
+    let mut depth = 0usize;
+    for token in tokens {
+        match &token.token {
+            Token::Whitespace(_) => {}
+            Token::LParen if depth > 0 || before == [true; 2] => {
+                depth += 1;
+                continue;
+            }
+            Token::RParen if depth > 0 => {
+                depth -= 1;
+                before = [false; 2];
+                continue;
+            }
+            Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
+                let said = |wanted: &str| word.value.eq_ignore_ascii_case(wanted);
+                before = [said("as"), before[0] && said("identity")];
+                // AS IDENTITY: both are behind.
+                if before[1] {
+                    before = [true; 2];
+                }
+            }
+            _ => before = [false; 2],
+        }
+        if depth == 0 {
+            kept.push(token.clone());
+        }
+    }
+    kept
 }
 
 /// Parses an expression.
