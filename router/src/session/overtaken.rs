@@ -36,13 +36,12 @@ const LATE: Duration = Duration::from_millis(250);
 /// The pause between two looks whether that has happened.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What a read fails with if what its plan knows of tables is no longer so: objects, columns and types that are not
-/// there (class 42), what servers or the router say of answers and values of another form, and what is said here.
+/// What a statement fails with if what its plan knows of tables is no longer so: objects, columns and types that are not
+/// there (class 42), what the router refuses by it, and what is said here. Of a read also what servers or the router say
+/// of answers and values of another form; of a write it must be certain that nothing was committed.
 fn is_of_definitions(code: &[u8], writes: bool) -> bool {
-    // Of a write it must be certain that nothing was committed.
-    let of_read =
-        || code.starts_with(b"42") || matches!(code, b"0A000" | b"08P01" | b"22P03" | b"XX000");
-    code == sqlstate::SERIALIZATION_FAILURE.as_bytes() || !writes && of_read()
+    let refused = code.starts_with(b"42") || matches!(code, b"0A000" | b"40001");
+    refused || !writes && matches!(code, b"08P01" | b"22P03" | b"XX000")
 }
 
 /// Whether the first error among these messages is of this kind; `None` if there is no error.
@@ -313,7 +312,8 @@ mod tests {
         }
         assert_eq!(told(&["57014", "42703"], false), Some(false));
         assert_eq!(told(&["40001"], true), Some(true));
-        for code in ["08P01", "42703", "XX000", "08007", "23505"] {
+        assert_eq!(told(&["42703"], true), Some(true));
+        for code in ["08P01", "XX000", "08007", "23505"] {
             assert_eq!(told(&[code], true), Some(false), "{code}");
         }
     }

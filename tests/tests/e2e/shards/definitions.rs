@@ -533,6 +533,7 @@ fn who_waits_for_a_change_is_answered_by_what_has_changed() {
         "SELECT a.* FROM items a, items b WHERE a.v = b.v AND a.id < 3 ORDER BY a.id",
         "SELECT max(v::text) FROM items a",
         "UPDATE items SET v = v RETURNING *",
+        "WITH d AS (UPDATE items SET v = v WHERE id < 4 RETURNING *) SELECT * FROM d ORDER BY id",
     ];
     let mut wrong = Vec::new();
     for (change, back) in CHANGES.map(|(a, b)| {
