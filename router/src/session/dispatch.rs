@@ -229,12 +229,13 @@ impl Knowledge {
 }
 
 impl Topology {
-    /// Refuses to change what the router itself has defined in its schema.
+    /// Refuses to change what the router itself has defined in its schema, where it has one.
     fn check_own_schema(&self, step: &Step, sql: &str) -> Result<(), Halt> {
         let schema = &self.config.transactions.schema;
         let verb = sql.trim_start().as_bytes().get(.."truncate".len());
         let truncates = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"truncate"));
-        if !(step.changes_schema || truncates) || !is_named_in(sql, schema) {
+        let has_one = self.declared && self.postgres > 1 && self.config.transactions.two_phase;
+        if !has_one || !(step.changes_schema || truncates) || !is_named_in(sql, schema) {
             return Ok(());
         }
         let message = format!("schema \"{schema}\" belongs to the router");
