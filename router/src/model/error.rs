@@ -163,9 +163,11 @@ impl ModelError {
             | Self::TimedOut { .. }
             | Self::LeftBehind { .. }
             | Self::Undecided { .. } => true,
-            Self::Owned { .. } | Self::TooMany { .. } | Self::WithoutHome { .. } | Self::Directory(_) | Self::Map(_) => {
-                false
-            }
+            Self::Owned { .. }
+            | Self::TooMany { .. }
+            | Self::WithoutHome { .. }
+            | Self::Directory(_)
+            | Self::Map(_) => false,
         }
     }
 }

@@ -63,9 +63,9 @@ pub enum OwnedError {
     )]
     Differs {
         /// What the shard says.
-        recorded: ShardRecord,
+        recorded: Box<ShardRecord>,
         /// What the configuration says.
-        configured: ShardRecord,
+        configured: Box<ShardRecord>,
         /// The router's schema.
         schema: Name,
     },
@@ -112,8 +112,8 @@ fn compare(
 ) -> Result<(), OwnedError> {
     match records.iter().find(|record| *record != configured) {
         Some(recorded) => Err(OwnedError::Differs {
-            recorded: recorded.clone(),
-            configured: configured.clone(),
+            recorded: Box::new(recorded.clone()),
+            configured: Box::new(configured.clone()),
             schema: schema.clone(),
         }),
         None => Ok(()),

@@ -356,7 +356,10 @@ fn check_config_asks_the_servers() {
     world.wire().rows("SELECT count(*) FROM orders");
     let other = config.replace("name = \"s1\"\n", "name = \"s1\"\nhome = true\n");
     let (good, said) = mothership(&other, &["check-config", "--connect"]);
-    assert!(!good && said.contains("when it was s0 (0-5460, home)"), "{said}");
+    assert!(
+        !good && said.contains("when it was s0 (0-5460, home)"),
+        "{said}"
+    );
 
     let port = format!(":{}\"", world.shards.endpoint(0).port);
     let (good, said) = mothership(
