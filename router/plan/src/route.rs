@@ -35,6 +35,8 @@ pub struct Route {
     pub rows: BTreeMap<ShardId, Vec<usize>>,
     /// For a plan that gathers, where its parts run.
     pub gathered: Option<Gathered>,
+    /// For an UPDATE that sets the key: the shard of the new one. A row that any other shard changes would have to move.
+    pub only_on: Option<ShardId>,
 }
 
 /// Where the parts of a plan that gathers run.
@@ -83,6 +85,7 @@ pub fn route(
         shards,
         anywhere: false,
         gathered: None,
+        only_on: None,
         ..route
     })
 }
@@ -176,7 +179,16 @@ fn route_without_rule(
             }
         }
         Plan::Scatter(scatter) => {
-            let shards = scattered(&scatter.target, params, map, text)?;
+            let (shards, only_on) = match own_key(&scatter.target, params, text)? {
+                Some((by, shard)) => (at_least_one(shards_of(by, params, text), map), Some(shard)),
+                None => (scattered(&scatter.target, params, map, text)?, None),
+            };
+            if let (Some(shard), Target::Keys(keyed)) = (only_on, &scatter.target)
+                && shards.single().is_some_and(|single| single != shard)
+            {
+                // Nobody would count what it changes.
+                check_key_unchanged(&keyed[0], params, text)?;
+            }
             let role = scatter.role.clone();
             match &scatter.merge {
                 Merge::Sorted(sorted) if shards.len() > 1 => {
@@ -191,7 +203,10 @@ fn route_without_rule(
                         },
                     }
                 }
-                merge => Ok(merged(shards, role, merge, map)),
+                merge => Ok(Route {
+                    only_on,
+                    ..merged(shards, role, merge, map)
+                }),
             }
         }
         Plan::Split(split) => route_split(split, params, map, text),
@@ -218,6 +233,7 @@ fn route_to(shards: ShardSet, role: Role) -> Route {
         leaf: None,
         rows: BTreeMap::new(),
         gathered: None,
+        only_on: None,
     }
 }
 
@@ -339,6 +355,43 @@ fn group_by_shard(
 }
 
 /// The shards of a plan that may lead to several, at least one.
+/// The table whose key an UPDATE sets to a value that it need not have had, and the shard of that value. What it changes
+/// is counted on each shard.
+///
+/// # Errors
+/// Its rows may have to move, and nobody could tell.
+fn own_key<'t>(
+    target: &'t Target,
+    params: &Params<'_>,
+    text: &TextContext,
+) -> Result<Option<(&'t KeyedBy, ShardId)>, Refusal> {
+    let Target::Keys(keyed) = target else {
+        return Ok(None);
+    };
+    let [by] = keyed.as_slice() else {
+        return Ok(None);
+    };
+    let Err(refusal) = check_key_unchanged(by, params, text) else {
+        return Ok(None);
+    };
+    let types = types_of(&by.sharded);
+    let key_of = |column: usize| {
+        let mut kept = by.kept.iter().filter(|(kept, _)| *kept == column);
+        match kept
+            .next()
+            .map(|(_, scalar)| scalar.value(types[column], params, text))
+        {
+            Some(Value::Key(key)) => Some(key),
+            _ => None,
+        }
+    };
+    let keys: Option<Vec<KeyBytes>> = (0..types.len()).map(key_of).collect();
+    match keys.map(|keys| by.sharded.owner(&keys)) {
+        Some(Ok(shard)) => Ok(Some((by, shard))),
+        Some(Err(_)) | None => Err(refusal),
+    }
+}
+
 fn scattered(
     target: &Target,
     params: &Params<'_>,

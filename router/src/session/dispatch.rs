@@ -90,6 +90,8 @@ pub struct Many {
     pub(super) times: Option<Rc<[Vec<Change>]>>,
     /// What its plan was made by.
     pub(super) planned_by: Option<Arc<DatabaseModel>>,
+    /// The only shard on which it may change a row: it sets the shard key.
+    pub(super) only_on: Option<usize>,
 }
 
 impl Many {
@@ -118,6 +120,7 @@ impl Many {
             defaults: None,
             times: None,
             planned_by: None,
+            only_on: None,
         }
     }
 
@@ -653,6 +656,7 @@ impl Session {
                 .then(|| Rc::clone(plan)),
             times: None,
             planned_by: None,
+            only_on: route.only_on.map(|shard| usize::from(shard.0)),
         }))
     }
 }

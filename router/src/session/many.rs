@@ -6,7 +6,7 @@
 //! runs in a transaction of the router's own where the client has none.
 
 use super::choose::Wants;
-use super::dispatch::Many;
+use super::dispatch::{Many, refused};
 use super::inbox::{Inbox, Notices};
 use super::passage::Passage;
 use super::room::over_limit;
@@ -19,7 +19,7 @@ use crate::statements::step::Step;
 use crate::topology::Topology;
 use mothership_copy::{CopyOptions, CopyOut};
 use mothership_merge::{Aggregates, CommandTag, reconcile};
-use mothership_plan::{Course, Merge};
+use mothership_plan::{Course, Merge, Reason, Refusal};
 use mothership_pool::connection::{Broken, Flow};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, Column, tag};
@@ -61,6 +61,8 @@ pub(super) struct Merging {
     completed: Vec<usize>,
     /// What the router itself found wrong.
     wrong: Option<Report>,
+    /// Whether a shard may have changed rows, for each leg.
+    may_change: Option<Vec<bool>>,
 }
 
 /// Rows that were kept, and the command of the statement that gave them.
@@ -87,7 +89,25 @@ impl Merging {
             more: Vec::new(),
             completed: Vec::new(),
             wrong: None,
+            may_change: None,
         }
+    }
+
+    /// A row that is changed where `many` does not allow it is an error: its new key is of another shard.
+    pub(super) fn staying(mut self, many: &Many) -> Self {
+        self.may_change = many
+            .only_on
+            .map(|only| many.legs.iter().map(|(shard, _)| *shard == only).collect());
+        self
+    }
+
+    /// Whether rows were changed that would have to move.
+    fn has_moved(&self, leg: usize, command: &[u8]) -> bool {
+        let may_change = |legs: &Vec<bool>| legs.get(leg).copied().unwrap_or_default();
+        self.may_change
+            .as_ref()
+            .is_some_and(|legs| !may_change(legs))
+            && backend::affected(command).is_none_or(|rows| rows > 0)
     }
 
     /// The columns of the answer are known before it begins (extended protocol).
@@ -148,6 +168,12 @@ impl Merging {
             Event::Ready(_) => return true,
             Event::Completed => {
                 self.completed.push(leg);
+                if frame.tag() == tag::COMMAND_COMPLETE
+                    && backend::command(frame.body()).is_ok_and(|tag| self.has_moved(leg, tag))
+                {
+                    let refusal = Refusal::new(Reason::KeyUpdate);
+                    self.wrong.get_or_insert(refused(&refusal));
+                }
                 if frame.tag() == tag::COMMAND_COMPLETE
                     && let Ok(command) = backend::command(frame.body())
                     && (leg == 0 || self.merge != Merge::First)
@@ -631,7 +657,7 @@ impl Session {
         bound: Option<ParameterValues<'_>>,
         order: Order,
     ) -> Result<Vec<u8>, Halt> {
-        let mut merging = Merging::new(&many.merge, places.len());
+        let mut merging = Merging::new(&many.merge, places.len()).staying(many);
         merging.copies(sql, self.standard_strings());
         let at: Vec<usize> = places.iter().map(|place| place.0).collect();
         let ends = |event| matches!(event, Event::Ready(_));

@@ -200,6 +200,9 @@ impl Session {
                 let text = Rc::from(&*explained.sql);
                 Over::Many(Many::one(shard, Some(text), writes))
             }
+            Dispatch::Many(many) if many.only_on.is_some() => {
+                return Err(unexplained("it sets the shard key"));
+            }
             Dispatch::Many(many) if many.copy_in || many.is_step_by_step() || many.password => {
                 return Err(unexplained(
                     "it is no query, INSERT, UPDATE, DELETE or MERGE",

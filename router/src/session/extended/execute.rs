@@ -357,7 +357,7 @@ impl Session {
             self.put_held(rows, &portal.held);
             return Ok(());
         }
-        let mut merging = Merging::new(&many.merge, places.len());
+        let mut merging = Merging::new(&many.merge, places.len()).staying(many);
         if let Some(columns) = &portal.columns {
             merging = merging.with_columns(columns.clone())?;
         }

@@ -1,7 +1,7 @@
 //! UPDATE of the shard key with `key_updates = "move"`: rows go to the shard of their new key, and nothing of them is
 //! lost or doubled.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say, send};
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one, one_each, owner, say, send};
 use mothership_tests::{Shards, Wire, message, poll_until};
 
 const TABLES: &str = r#"
@@ -340,4 +340,99 @@ fn a_row_that_changes_meanwhile_is_moved_as_it_is_then_and_never_twice() {
     );
     assert_eq!(said[0], "CommandComplete UPDATE 0");
     assert_eq!(stage.rows("items"), [format!("{b}|1|x")]);
+}
+
+const SAVED: &str = "[[table]]\nname = \"saved\"\nkey = [\"tenant\"]\nkey_type = [\"int8\"]\n";
+
+/// Object mappers save a row with all of its columns and find it by its own key alone.
+#[test]
+fn a_row_is_saved_with_the_key_that_it_has() {
+    let stage = Stage::bare(SAVED);
+    let mut wire = stage.wire();
+    let [a, b, c] = one_each();
+    let near = (100..).find(|key| owner(*key) == owner(a)).unwrap();
+    let rows = format!("INSERT INTO saved VALUES (1, {a}, 0), (2, {b}, 0), (3, {c}, 0)");
+    for sql in [
+        "CREATE TABLE saved (id int8, tenant int8, v int8, PRIMARY KEY (tenant, id))",
+        &rows,
+    ] {
+        assert!(say(&mut wire, sql)[0].starts_with("CommandComplete"));
+    }
+    let stored = || {
+        let rows = stage.shards.sql_all("SELECT id, tenant, v FROM saved");
+        let mut rows: Vec<String> = rows
+            .iter()
+            .flat_map(|rows| rows.lines().map(str::to_owned))
+            .collect();
+        rows.sort();
+        rows
+    };
+    let save = |tenant: i64, v: i64, id: i64| {
+        format!("UPDATE saved SET tenant = {tenant}, v = {v} WHERE id = {id}")
+    };
+    let by_parse = |wire: &mut Wire, sql: &str| send(wire, &extended(sql, &[], &[]));
+    for (id, tenant) in [(1, a), (2, b), (3, c)] {
+        assert_eq!(
+            say(&mut wire, &save(tenant, 5, id))[0],
+            "CommandComplete UPDATE 1"
+        );
+        let told = by_parse(&mut wire, &format!("{} RETURNING v", save(tenant, 6, id)));
+        assert!(
+            told.contains(&"DataRow 6".into()) && told.contains(&"CommandComplete UPDATE 1".into()),
+            "{told:?}"
+        );
+        let values =
+            [Some(tenant), Some(7), Some(id)].map(|value| value.map(|value| value.to_string()));
+        let values: Vec<&str> = values.iter().flatten().map(String::as_str).collect();
+        let told = send(
+            &mut wire,
+            &extended(
+                "UPDATE saved SET tenant = $1, v = $2 WHERE id = $3",
+                &[20, 20, 20],
+                &values,
+            ),
+        );
+        assert!(
+            told.contains(&"CommandComplete UPDATE 1".into()),
+            "{told:?}"
+        );
+    }
+    assert_eq!(
+        say(&mut wire, &save(a, 8, 99))[0],
+        "CommandComplete UPDATE 0"
+    );
+    let before = [format!("1|{a}|7"), format!("2|{b}|7"), format!("3|{c}|7")];
+    assert_eq!(stored(), before);
+    // Rows would have to move.
+    let moves = "Error 0A000 this UPDATE of the shard key may lead a row to another shard";
+    for sql in [
+        save(b, 9, 1),
+        format!("{} RETURNING *", save(b, 9, 1)),
+        format!("UPDATE saved SET tenant = {a}, v = 9"),
+    ] {
+        for told in [say(&mut wire, &sql), by_parse(&mut wire, &sql)] {
+            assert!(told.iter().any(|line| line == moves), "{sql}: {told:?}");
+        }
+        say(&mut wire, "BEGIN");
+        say(&mut wire, &save(c, 9, 3));
+        let told = say(&mut wire, &sql);
+        assert!(told.iter().any(|line| line == moves), "{sql}: {told:?}");
+        assert_eq!(say(&mut wire, "COMMIT")[0], "CommandComplete ROLLBACK");
+    }
+    let analyzed = say(&mut wire, &format!("EXPLAIN ANALYZE {}", save(b, 9, 1)));
+    assert!(analyzed[0].starts_with("Error 0A000"), "{analyzed:?}");
+    assert_eq!(stored(), before);
+    // Another key of the same shard is found there.
+    assert_eq!(
+        say(&mut wire, &save(near, 7, 1))[0],
+        "CommandComplete UPDATE 1"
+    );
+    assert_eq!(
+        one(
+            &mut wire,
+            &format!("SELECT id FROM saved WHERE tenant = {near}")
+        ),
+        "1"
+    );
+    stage.assert_nothing_prepared();
 }
