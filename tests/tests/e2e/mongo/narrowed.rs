@@ -509,15 +509,16 @@ fn a_client_cannot_ask_for_rows_that_may_be_too_many() {
             assert!(fails && !has_rows, "{sql}: {answer:?}");
         }
     }
-    // A function of the name is PostgreSQL's to call.
-    for sql in [
-        "CREATE SCHEMA IF NOT EXISTS mothership",
-        "CREATE FUNCTION mothership.perhaps(boolean) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT $1'",
-    ] {
-        let answer = say(&mut wire, sql);
-        let is_done = |line: &String| line.starts_with("CommandComplete");
-        assert!(answer.iter().any(is_done), "{answer:?}");
-    }
+    // A function of the name is PostgreSQL's to call. It is made past the router, which keeps its schema for itself.
+    let shards = &documents.stage.shards;
+    shards.sql_all("CREATE SCHEMA IF NOT EXISTS mothership");
+    let function = "CREATE FUNCTION mothership.perhaps(boolean) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT $1'";
+    shards.sql_all(function);
+    let answer = say(
+        &mut wire,
+        "CREATE TABLE read_again (id int)",
+    );
+    assert_eq!(answer[0], "CommandComplete CREATE TABLE");
     for sql in [
         "SELECT id FROM {t} WHERE {c}",
         "SELECT count(*) FROM {t} WHERE {c}",
