@@ -33,6 +33,10 @@ const MAX_RUNS: u8 = 4;
 /// Whoever changes definitions has told the shards, and tells the router so much later at most.
 const LATE: Duration = Duration::from_millis(250);
 
+/// The same where one server has the change to itself, and its answer is on the way. An error that has nothing to do with
+/// definitions is held back no longer.
+const HARDLY_LATE: Duration = Duration::from_millis(10);
+
 /// The pause between two looks whether that has happened.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -284,7 +288,12 @@ impl Session {
     async fn change_is_over(&self, epoch: u64) -> bool {
         let begun = Instant::now();
         while self.epoch() == epoch {
-            if !self.core.shared.is_changing() || begun.elapsed() > LATE {
+            let shared = &self.core.shared;
+            let most = match shared.is_committing_change() {
+                true => LATE,
+                false => HARDLY_LATE,
+            };
+            if !shared.is_changing() || begun.elapsed() > most {
                 return false;
             }
             tokio::time::sleep(PAUSE).await;
