@@ -514,10 +514,7 @@ fn a_client_cannot_ask_for_rows_that_may_be_too_many() {
     shards.sql_all("CREATE SCHEMA IF NOT EXISTS mothership");
     let function = "CREATE FUNCTION mothership.perhaps(boolean) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT $1'";
     shards.sql_all(function);
-    let answer = say(
-        &mut wire,
-        "CREATE TABLE read_again (id int)",
-    );
+    let answer = say(&mut wire, "CREATE TABLE read_again (id int)");
     assert_eq!(answer[0], "CommandComplete CREATE TABLE");
     for sql in [
         "SELECT id FROM {t} WHERE {c}",
