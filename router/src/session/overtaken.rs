@@ -30,8 +30,8 @@ use std::time::{Duration, Instant};
 /// A request runs so often at most.
 const MAX_RUNS: u8 = 4;
 
-/// Whoever changes definitions has told the shards, and tells the router so much later at most.
-const LATE: Duration = Duration::from_millis(250);
+/// Whoever commits a change of definitions has told one shard, and all of them so much later at most.
+const LATE: Duration = Duration::from_secs(2);
 
 /// The same where one server has the change to itself, and its answer is on the way. An error that has nothing to do with
 /// definitions is held back no longer.
