@@ -62,37 +62,37 @@ pub fn statement(sql: &str) -> Result<Parsed, Refusal> {
 /// The tokens without what is said in parentheses of the sequence of an identity column: the parser does not know all of
 /// it, and it is constants and a name.
 fn without_identity_options(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let white = |t: &&TokenWithSpan| matches!(t.token, Token::Whitespace(_));
     let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    // The last two words that are kept.
-    let mut before = [false; 2];
-    let mut depth = 0usize;
-    for token in tokens {
-        match &token.token {
-            Token::Whitespace(_) => {}
-            Token::LParen if depth > 0 || before == [true; 2] => {
-                depth += 1;
-                continue;
-            }
-            Token::RParen if depth > 0 => {
-                depth -= 1;
-                before = [false; 2];
-                continue;
-            }
-            Token::Word(word) if depth == 0 && word.quote_style.is_none() => {
-                let said = |wanted: &str| word.value.eq_ignore_ascii_case(wanted);
-                before = [said("as"), before[0] && said("identity")];
-                // AS IDENTITY: both are behind.
-                if before[1] {
-                    before = [true; 2];
-                }
-            }
-            _ => before = [false; 2],
-        }
-        if depth == 0 {
+    let mut rest = tokens.iter().filter(|t| !white(t));
+    while let Some(token) = rest.next() {
+        if token.token != Token::LParen || !ends_with_identity(&kept) {
             kept.push(token.clone());
+            continue;
+        }
+        let mut depth = 1usize;
+        while depth > 0 {
+            match rest.next().map(|token| &token.token) {
+                Some(Token::LParen) => depth += 1,
+                Some(Token::RParen) => depth -= 1,
+                Some(_) => {}
+                None => return kept,
+            }
         }
     }
     kept
+}
+
+/// Whether these tokens end with GENERATED ALWAYS AS IDENTITY, or BY DEFAULT.
+fn ends_with_identity(tokens: &[TokenWithSpan]) -> bool {
+    let forms: [&[&str]; 2] = [
+        &["generated", "always", "as", "identity"],
+        &["generated", "by", "default", "as", "identity"],
+    ];
+    forms.iter().any(|form| {
+        let at = tokens.len().checked_sub(form.len());
+        at.is_some_and(|at| says(tokens, at, form))
+    })
 }
 
 /// Parses an expression.

@@ -354,7 +354,6 @@ fn group_by_shard(
     Ok(rows)
 }
 
-/// The shards of a plan that may lead to several, at least one.
 /// The table whose key an UPDATE sets to a value that it need not have had, and the shard of that value. What it changes
 /// is counted on each shard.
 ///
@@ -392,6 +391,7 @@ fn own_key<'t>(
     }
 }
 
+/// The shards of a plan that may lead to several, at least one.
 fn scattered(
     target: &Target,
     params: &Params<'_>,

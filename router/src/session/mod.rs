@@ -43,8 +43,10 @@ mod planning;
 
 mod knowledge;
 
-/// What a transaction plans by that has changed definitions.
+/// What definitions have overtaken is planned and run once more.
 mod overtaken;
+
+/// What a transaction plans by that has changed definitions.
 pub mod own;
 
 mod allowed;

@@ -18,7 +18,8 @@ use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Step};
 use mothership_catalog::types::words;
-use mothership_proto::frame::{self, Next};
+use mothership_proto::backend;
+use mothership_proto::frame::{self, Frame, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_proto::segment::{self, Segment};
@@ -48,16 +49,31 @@ fn is_of_definitions(code: &[u8], writes: bool) -> bool {
     refused || !writes && matches!(code, b"08P01" | b"22P03" | b"XX000")
 }
 
-/// Whether the first error among these messages is of this kind; `None` if there is no error.
-fn fails_by_definitions(mut messages: &[u8], writes: bool) -> Option<bool> {
-    while let Ok(Next::Whole(message)) = frame::next(messages, usize::MAX) {
-        if message.tag() == mothership_proto::backend::tag::ERROR {
-            let code = Fields::read(message.body()).code;
-            return Some(code.is_some_and(|code| is_of_definitions(code, writes)));
+/// The messages of a conversation, whole ones, in one direction.
+fn messages_of(mut rest: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    std::iter::from_fn(move || match frame::next(rest, usize::MAX) {
+        Ok(Next::Whole(message)) => {
+            rest = &rest[message.bytes.len()..];
+            Some(message)
         }
-        messages = &messages[message.bytes.len()..];
-    }
-    None
+        _ => None,
+    })
+}
+
+/// Whether the first error among these messages is of this kind; `None` if there is no error.
+fn fails_by_definitions(messages: &[u8], writes: bool) -> Option<bool> {
+    let error = messages_of(messages).find(|message| message.tag() == backend::tag::ERROR)?;
+    let code = Fields::read(error.body()).code;
+    Some(code.is_some_and(|code| is_of_definitions(code, writes)))
+}
+
+/// What of these messages is not about the request, and would not be told again: settings and notifications.
+fn not_of_request(messages: &[u8]) -> Vec<u8> {
+    let told_once = [backend::tag::PARAMETER_STATUS, backend::tag::NOTIFICATION];
+    messages_of(messages)
+        .filter(|message| told_once.contains(&message.tag()))
+        .flat_map(|message| message.bytes.iter().copied())
+        .collect()
 }
 
 fn overtaken() -> Report {
@@ -173,9 +189,14 @@ impl Session {
         bytes.extend_from_slice(&self.client.input()[..length]);
         self.client.consume(length);
         self.entry.pulse.begin(Doing::Running);
+        for message in messages_of(&bytes) {
+            self.state.tally.took(message.tag(), message.bytes.len());
+        }
+        let mut untold = Vec::new();
         for run in 1.. {
             let epoch = self.epoch();
             self.client.hold();
+            self.client.send(&untold);
             self.request.marks.set(RequestMarks::HELD);
             let ran = self.run_held(&bytes).await;
             self.request.marks.take(RequestMarks::HELD);
@@ -189,6 +210,11 @@ impl Session {
                 ran?;
                 break;
             }
+            untold = self
+                .client
+                .held_bytes()
+                .map(not_of_request)
+                .unwrap_or_default();
             self.client.discard();
             self.state.tally.repeats();
         }
@@ -266,16 +292,14 @@ impl Session {
     }
 
     /// Serves the messages of a request, and waits until it is answered, unless its answer is too long to be held.
-    async fn run_held(&mut self, mut messages: &[u8]) -> Result<(), End> {
-        while let Ok(Next::Whole(message)) = frame::next(messages, usize::MAX) {
-            let length = message.bytes.len();
-            self.state.tally.took(message.tag(), length);
+    async fn run_held(&mut self, messages: &[u8]) -> Result<(), End> {
+        for message in messages_of(messages) {
+            self.state.tally.begin();
             self.request.again = Again::Never;
-            self.request.buffers = primary::buffers(length);
+            self.request.buffers = primary::buffers(message.bytes.len());
             let result = self.on_frame(message.tag(), message.body(), None).await;
             self.request.buffers = 0;
             self.taken(result).await?;
-            messages = &messages[length..];
         }
         while self.state.phase != Phase::Idle && self.client.held().is_some() {
             self.wait().await?;
@@ -325,5 +349,14 @@ mod tests {
         for code in ["08P01", "XX000", "08007", "23505"] {
             assert_eq!(told(&[code], true), Some(false), "{code}");
         }
+    }
+
+    #[test]
+    fn what_is_told_once_is_not_forgotten() {
+        let setting = b"S\0\0\0\x09a\0b\0\0";
+        let mut messages = b"N\0\0\0\x05\0".to_vec();
+        messages.extend_from_slice(setting);
+        Report::error("42703", "it fails").put(&mut messages);
+        assert_eq!(not_of_request(&messages), setting);
     }
 }

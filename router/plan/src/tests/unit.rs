@@ -867,6 +867,13 @@ fn a_pinned_statement_goes_to_its_shard_or_nowhere() {
             "elsewhere",
         ),
         (
+            "UPDATE t SET id = 5 WHERE a = 1",
+            Rows,
+            "elsewhere",
+            "elsewhere",
+            "elsewhere",
+        ),
+        (
             "COPY t FROM STDIN",
             Rows,
             "elsewhere",

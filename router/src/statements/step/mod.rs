@@ -144,7 +144,7 @@ pub enum Defines {
     Table,
     /// Something else about a table: what is stored in it, and where, may follow from that.
     Altered,
-    /// A view, function, trigger or rule, behind which other tables are.
+    /// A view, function, trigger, rule or policy, behind which other tables are.
     More,
 }
 
@@ -426,6 +426,7 @@ fn defines(statement: &Statement<'_>) -> Defines {
                 | Object::Routine
                 | Object::Trigger
                 | Object::Rule
+                | Object::Policy
                 | Object::Extension
                 | Object::Schema,
         }

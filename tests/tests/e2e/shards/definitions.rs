@@ -516,16 +516,24 @@ const CHANGES: [(&str, &str); 4] = [
     ("RENAME COLUMN note TO noted", "RENAME COLUMN noted TO note"),
 ];
 
+/// A router and one PostgreSQL, with the same twelve items.
+fn both() -> (Stage, Shards) {
+    let (stage, direct) = (Stage::new(), Shards::new(1));
+    let mut alone = Wire::login(&direct.endpoint(0));
+    for sql in super::stage::DEFINITIONS {
+        assert!(say(&mut alone, sql)[0].starts_with("CommandComplete"));
+    }
+    let fill = "INSERT INTO items SELECT g, g, 'n' FROM generate_series(1, 12) g";
+    for wire in [&mut stage.wire(), &mut alone] {
+        assert_eq!(say(wire, fill)[0], "CommandComplete INSERT 0 12");
+    }
+    (stage, direct)
+}
+
 #[test]
 fn who_waits_for_a_change_is_answered_by_what_has_changed() {
-    let (stage, direct) = (Stage::new(), Shards::new(1));
+    let (stage, direct) = both();
     let alone = || Wire::login(&direct.endpoint(0));
-    let fill = "INSERT INTO items SELECT g, g, 'n' FROM generate_series(1, 12) g";
-    for sql in super::stage::DEFINITIONS.iter().chain([&fill]) {
-        assert!(say(&mut alone(), sql)[0].starts_with("CommandComplete"));
-    }
-    stage.fill(1..=12);
-    stage.shards.sql_all("UPDATE items SET v = id, note = 'n'");
     let statements = [
         "SELECT * FROM items ORDER BY id",
         "SELECT count(*), max(v) FROM items",
@@ -582,14 +590,8 @@ const SEEN: &str = "CREATE OR REPLACE VIEW seen AS SELECT id, v FROM items";
 
 #[test]
 fn who_waits_for_another_view_gets_its_rows() {
-    let (stage, direct) = (Stage::new(), Shards::new(1));
-    let fill = "INSERT INTO items SELECT g, g, 'n' FROM generate_series(1, 12) g";
+    let (stage, direct) = both();
     let mut alone = Wire::login(&direct.endpoint(0));
-    for sql in super::stage::DEFINITIONS.iter().chain([&fill]) {
-        assert!(say(&mut alone, sql)[0].starts_with("CommandComplete"));
-    }
-    stage.fill(1..=12);
-    stage.shards.sql_all("UPDATE items SET v = id, note = 'n'");
     let cases = [
         (
             "SELECT max(id) AS id, count(*) AS v FROM items",

@@ -285,6 +285,10 @@ fn what_is_redefined_and_cannot_be_read_is_refused() {
             "INSERT INTO kinds (id) VALUES (2)",
         ),
         (
+            "CREATE POLICY own ON items USING (EXISTS (SELECT FROM accounts))",
+            "SELECT count(*) FROM items",
+        ),
+        (
             "ALTER TABLE items ALTER note SET DEFAULT now()::text",
             "INSERT INTO items (id) VALUES (101), (102), (103)",
         ),
