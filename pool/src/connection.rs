@@ -220,6 +220,7 @@ impl<N> ServerConnection<N> {
     pub fn is_clean(&self) -> bool {
         !self.doubtful
             && self.ledger.is_empty()
+            && !self.ledger.is_in_segment()
             && self.status == TxStatus::Idle
             && self.wire.unsent() == 0
             && self.wire.input().is_empty()

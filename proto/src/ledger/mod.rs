@@ -72,6 +72,20 @@ impl Owed {
     fn is_extended(&self) -> bool {
         !matches!(self, Self::Sync(_) | Self::Query(_) | Self::FunctionCall)
     }
+
+    /// Whether the server has a transaction open behind this request, until Sync; `None` if this request changes nothing
+    /// about it. PostgreSQL begins one for each message of a segment but Close.
+    fn leaves_segment_open(&self) -> Option<bool> {
+        match self {
+            Self::Parse(..)
+            | Self::Bind(_)
+            | Self::DescribeStatement(_)
+            | Self::DescribePortal(_)
+            | Self::Execute(_) => Some(true),
+            Self::Sync(_) | Self::Query(_) | Self::FunctionCall => Some(false),
+            Self::Close(_) | Self::Forget(_) | Self::Answer(_) => None,
+        }
+    }
 }
 
 /// What one message from the server means.
@@ -169,6 +183,8 @@ pub struct Ledger {
     heard: Heard,
     /// Statements whose Close was skipped.
     unforgotten: Vec<u64>,
+    /// A segment has begun, and its Sync was not entered yet.
+    in_segment: bool,
 }
 
 impl Ledger {
@@ -188,7 +204,16 @@ impl Ledger {
             let others = self.queue.iter().filter(|o| matches!(o, Owed::Forget(_)));
             self.unforgotten.reserve(others.count() + 1);
         }
+        if let Some(open) = owed.leaves_segment_open() {
+            self.in_segment = open;
+        }
         self.queue.push_back(owed);
+    }
+
+    /// Whether the server is in a segment without its Sync. It has a transaction open then, even if all is answered and
+    /// its last ReadyForQuery said that it is idle.
+    pub fn is_in_segment(&self) -> bool {
+        self.in_segment
     }
 
     /// True when nothing is owed and the protocol is between requests.
@@ -405,6 +430,36 @@ mod tests {
                 ledger.on(t, body).expect("the reply is owed").event
             })
             .collect()
+    }
+
+    #[test]
+    fn a_segment_is_open_until_its_sync_however_much_is_answered() {
+        let mut ledger = Ledger::default();
+        for begins in [
+            Owed::Parse(1, Client),
+            Owed::Bind(Client),
+            Owed::DescribeStatement(Client),
+            Owed::DescribePortal(Router),
+            Owed::Execute(Router),
+        ] {
+            assert!(!ledger.is_in_segment());
+            ledger.push(begins.clone());
+            let answer: &[u8] = match begins {
+                Owed::Parse(..) => b"1",
+                Owed::Bind(_) => b"2",
+                Owed::DescribeStatement(_) => b"tn",
+                Owed::DescribePortal(_) => b"n",
+                _ => b"C",
+            };
+            replies(&mut ledger, answer);
+            assert!(ledger.is_empty() && ledger.is_in_segment(), "{begins:?}");
+            ledger.push(Owed::Close(Client));
+            assert!(ledger.is_in_segment(), "{begins:?}");
+            ledger.push(Owed::Sync(Client));
+            replies(&mut ledger, b"3Z");
+        }
+        ledger.push(Owed::Close(Client));
+        assert!(!ledger.is_in_segment());
     }
 
     #[test]

@@ -91,7 +91,10 @@ impl Session {
         let Origin::Parse(types) = &statement.origin else {
             return Err(prepared_over_shards().into());
         };
-        let (count, expected) = (count(given, strings), types.len() / 4);
+        let expected = types.len() / 4;
+        // PostgreSQL does not look at the arguments of a statement that has no parameters.
+        let given = if expected == 0 { b"" } else { given };
+        let count = count(given, strings);
         if count != expected {
             self.say_bound();
             return Err(wrong_arguments(name, count, expected));

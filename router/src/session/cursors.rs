@@ -84,6 +84,13 @@ impl Servers {
         }
     }
 
+    /// The server on which a block has failed. It alone knows whether the statement that failed there, a simple query,
+    /// has left an unnamed portal, as PostgreSQL does from the beginning of its execution.
+    pub(super) fn failed(&self) -> Option<usize> {
+        self.iter()
+            .position(|server| server.lease.status == TxStatus::Failed)
+    }
+
     /// Closes a portal on the servers of these shards, without telling the client: their places.
     pub(super) fn send_closes(
         &mut self,

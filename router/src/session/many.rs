@@ -388,7 +388,8 @@ fn show_aside(
         return None;
     }
     let notice = reply.event == Event::Notice;
-    if notice && !inbox.notices.shows(frame.body()) {
+    // What answers the client itself is of one server alone.
+    if notice && reply.to != Audience::Client && !inbox.notices.shows(frame.body()) {
         return Some(Flow::Continue);
     }
     let shown = Reply {

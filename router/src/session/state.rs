@@ -868,6 +868,11 @@ impl State {
         self.note_failure();
     }
 
+    /// Whether something has failed since the last ReadyForQuery.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// An error was reported to the client.
     pub fn note_failure(&mut self) {
         self.failed = true;

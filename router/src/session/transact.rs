@@ -216,6 +216,9 @@ impl Session {
         };
         self.transaction.implicit = false;
         self.state.block = Block::None;
+        if ended.is_err() {
+            self.state.settings.rollback();
+        }
         self.tell_settings();
         ended
     }

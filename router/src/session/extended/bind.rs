@@ -399,6 +399,7 @@ impl Session {
         if many.copy_in || many.is_step_by_step() || many.password {
             self.flush_held().await?;
             // COPY, maintenance and roles have no parameters: they run as simple queries.
+            bind_count::check(bind, 0)?;
             self.answer(backend::BIND_COMPLETE);
             return Ok(Place::Many(Rc::new(ManyPortal::new(many, None, false))));
         }

@@ -53,6 +53,7 @@ impl Session {
         let at = self.attach_to_describe(shard).await?;
         let server_name = self.on_server(at, name, &statement).await?;
         let attached = &mut self.servers[at];
+        attached.inbox.in_segment = true;
         attached.inbox.describing.push_back(Some(statement));
         attached.lease.request(Audience::Client, |send| {
             send.describe(Target::Statement, server_name.as_bytes());
@@ -112,7 +113,10 @@ impl Session {
                 return Ok(());
             }
             Some(Place::Shard(shard)) => shard,
-            None if name.is_empty() => return Err(no_such_portal(name).into()),
+            None if name.is_empty() => match self.servers.failed() {
+                Some(at) => self.servers[at].shard,
+                None => return Err(no_such_portal(name).into()),
+            },
             // A cursor of DECLARE is a portal, too, where its rows are. One that is not there is the server's to report.
             None => match self.state.portals.get(name).and_then(Open::shard) {
                 Some(shard) => shard,

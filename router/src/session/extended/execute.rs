@@ -183,7 +183,7 @@ impl Session {
     /// Executes what DECLARE has opened, or a function; PostgreSQL calls it a portal as well.
     async fn execute_cursor(&mut self, name: &[u8], rows: i32) -> Result<(), Halt> {
         if name.is_empty() {
-            return Err(no_such_portal(name).into());
+            return self.execute_failed(rows).await;
         }
         self.look_for_name(name).await?;
         let open = self.state.portals.get(name);
@@ -213,6 +213,19 @@ impl Session {
         }
         inbox.outcomes.push_back(Outcome::None);
         lease.request(Audience::Client, |send| send.execute(name, rows));
+        Ok(())
+    }
+
+    /// Executes the unnamed portal where none was bound: that of a simple query that has failed, if there is one.
+    async fn execute_failed(&mut self, rows: i32) -> Result<(), Halt> {
+        let Some(at) = self.servers.failed() else {
+            return Err(no_such_portal(b"").into());
+        };
+        let at = self.attach(self.servers[at].shard).await?;
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.in_segment = true;
+        inbox.outcomes.push_back(Outcome::None);
+        lease.request(Audience::Client, |send| send.execute(b"", rows));
         Ok(())
     }
 

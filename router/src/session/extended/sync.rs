@@ -1,8 +1,10 @@
 //! Flush, and Sync, which ends a segment on every server that took part in it.
 
 use crate::session::gather::Bound;
+use crate::session::inbox::Notices;
 use crate::session::state::{Block, Phase};
 use crate::session::{Attached, Halt, Session};
+use crate::statements::errors::put_as_error;
 use mothership_proto::backend;
 use mothership_proto::ledger::{Audience, Event};
 
@@ -96,12 +98,24 @@ impl Session {
         }
     }
 
-    /// Ends the segment on one server without telling the client.
+    /// Ends the segment on one server. The client is told only of what goes wrong: Sync commits where no block is open,
+    /// and then a deferred constraint may fail.
     pub(in crate::session) async fn sync_quietly(&mut self, at: usize) -> Result<(), Halt> {
-        let lease = &mut self.servers[at].lease;
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.notices = Notices::All;
         lease.sync(Audience::Router);
-        self.each_message(at, |_, reply, _| matches!(reply.event, Event::Ready(_)))
-            .await?;
+        let mut failure = None;
+        self.each_message(at, |frame, reply, _| {
+            if reply.event == Event::Failed {
+                failure = Some(frame.body().to_vec());
+            }
+            matches!(reply.event, Event::Ready(_))
+        })
+        .await?;
+        if let Some(body) = failure.filter(|_| !self.state.has_failed()) {
+            self.client.with_output(|out| put_as_error(out, &body));
+            self.state.note_failure();
+        }
         let status = self.servers[at].lease.status;
         let inbox = &mut self.servers[at].inbox;
         self.state.acknowledge_end(status, inbox);

@@ -20,7 +20,7 @@ use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Defines, Kind, Step};
 use mothership_plan::{Params, Plan};
-use mothership_proto::backend;
+use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frontend::{self};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
@@ -84,6 +84,12 @@ impl Session {
             return self.run_script(sql, &statement).await;
         }
         match statement.steps.as_slice() {
+            [] if self.state.block.status() == TxStatus::Failed => {
+                // The home shard's server may not be the one that failed, and PostgreSQL refuses no empty text.
+                self.client.send(backend::EMPTY_QUERY);
+                self.state.ready_alone(&mut self.client);
+                Ok(())
+            }
             [] => {
                 self.query_on_server(self.topology.home, (false, None), sql, &statement)
                     .await

@@ -51,7 +51,13 @@ fn talk(plain: &mut Side, router: &mut Side, groups: &[Group]) -> Verdict {
             let differs =
                 |(name, value): &(&String, &String)| router.told.get(*name) != Some(*value);
             let which = plain.told.iter().find(differs);
-            let text = format!("in group {at}: told of settings: {which:?}, and not by the router");
+            let text = match which {
+                Some((name, value)) => {
+                    let said = router.told.get(name);
+                    format!("in group {at}: {name} is {value:?}, and the router says {said:?}")
+                }
+                None => format!("in group {at}: the router says more: {:?}", router.told),
+            };
             return Verdict::Wrong(Difference {
                 kind: "told".to_owned(),
                 text,

@@ -312,7 +312,7 @@ pub fn copy_in(rng: &mut StdRng) -> (String, Vec<String>) {
 pub fn copy_out(rng: &mut StdRng) -> &'static str {
     let texts = [
         "COPY (SELECT id, v FROM items ORDER BY id) TO STDOUT",
-        "COPY kinds TO STDOUT",
+        "COPY (SELECT * FROM kinds ORDER BY id) TO STDOUT",
         "COPY (SELECT id, 10 / (id - 3) FROM items ORDER BY id) TO STDOUT",
         "COPY notes TO STDOUT (FORMAT csv)",
     ];

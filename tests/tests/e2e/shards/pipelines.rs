@@ -828,3 +828,189 @@ fn a_refusal_behind_a_chained_transaction_leaves_a_block_that_can_be_ended() {
         }
     }
 }
+
+/// What a client may have described on the home shard before another shard runs it; the home shard's server has the
+/// statement already.
+#[test]
+fn a_server_that_described_a_statement_is_in_no_transaction_afterwards() {
+    let stage = Stage::with("[pool]\nmax = 1\n");
+    let mut wire = stage.wire();
+    let bind = |portal: &str, id: i64| {
+        let id = id.to_string();
+        message::bind(
+            portal,
+            "s",
+            Format::Text,
+            &[Some(id.as_bytes())],
+            Format::Text,
+        )
+    };
+    let sql = "INSERT INTO items (id, v) VALUES ($1, 7)";
+    let parse = message::parse("s", sql, &[]);
+    send(&mut wire, &[parse, message::sync()]);
+    for id in one_each() {
+        for portal in ["", "p"] {
+            let told = send(
+                &mut wire,
+                &[
+                    message::describe_statement("s"),
+                    bind(portal, id),
+                    // There is no such portal, so nothing is written.
+                    message::describe_portal("none"),
+                    message::execute(portal, 0),
+                    message::sync(),
+                ],
+            );
+            assert!(told.iter().any(|line| line.contains("34000")), "{told:?}");
+            stage.assert_nothing_open();
+        }
+        let told = send(
+            &mut wire,
+            &[
+                message::describe_statement("s"),
+                bind("", id),
+                message::execute("", 0),
+                message::sync(),
+            ],
+        );
+        assert!(told.contains(&"CommandComplete INSERT 0 1".into()));
+        stage.assert_nothing_open();
+    }
+}
+
+/// COMMIT begins a transaction of its own in the middle of a pipeline, and what follows commits at Sync.
+#[test]
+fn a_deferred_constraint_that_fails_at_sync_is_told() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    say(
+        &mut wire,
+        "ALTER TABLE accounts ADD FOREIGN KEY (id) REFERENCES items DEFERRABLE INITIALLY DEFERRED",
+    );
+    let [a, b, c] = one_each();
+    let write = |id: i64| format!("INSERT INTO accounts VALUES ({id}, 1)");
+    let every = "SELECT id FROM items ORDER BY id";
+    let (one, other, third) = (write(a), write(b), write(c));
+    for statements in [
+        vec![&*one],
+        vec![every, &other],
+        vec![every, "COMMIT", &other],
+        vec!["COMMIT", every, "COMMIT", &third],
+        vec![every, &one, &other],
+        vec!["COMMIT", every, "COMMIT", &one, &other],
+        vec!["BEGIN", every, "COMMIT", &third],
+    ] {
+        let told = in_one_segment(&mut wire, &statements);
+        let failed = told.iter().any(|line| line.starts_with("Error 23503"));
+        assert!(failed, "{statements:?}: {told:?}");
+        assert_eq!(told.last().unwrap(), "ReadyForQuery I", "{statements:?}");
+        let kept = say(&mut wire, "SELECT count(*) FROM accounts");
+        assert!(kept.contains(&"DataRow 0".into()), "{kept:?}");
+    }
+    stage.assert_nothing_open();
+}
+
+/// The statement is parsed on the home shard and runs on another one, whose answers are read when both end the segment.
+#[test]
+fn a_notice_of_a_trigger_is_told_through_every_portal() {
+    let stage = Stage::new();
+    stage.shards.sql_all(
+        "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE NOTICE ''%'', NEW.v; RETURN NEW; END'; \
+         CREATE TRIGGER tell BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION tell()",
+    );
+    let mut wire = stage.wire();
+    for portal in ["", "p"] {
+        for id in one_each() {
+            // A text that no server has parsed before.
+            let sql =
+                format!("INSERT INTO items (id, v) VALUES ($1, 3) RETURNING {id} AS a{portal}");
+            let id = id.to_string();
+            let values = [Some(id.as_bytes())];
+            let told = send(
+                &mut wire,
+                &[
+                    message::parse("", &sql, &[]),
+                    message::close_portal("p"),
+                    message::bind(portal, "", Format::Text, &values, Format::Text),
+                    message::execute(portal, 0),
+                    message::sync(),
+                ],
+            );
+            assert!(told.contains(&"Notice 00000 3".into()), "{told:?}");
+        }
+        say(&mut wire, "DELETE FROM items");
+    }
+}
+
+/// One shard has prepared its part, and with it kept the setting, when the other one fails.
+#[test]
+fn a_setting_falls_everywhere_with_a_commit_that_fails_on_one_shard() {
+    let stage = Stage::with("[pool]\nmax = 1\n");
+    let mut wire = stage.wire();
+    say(
+        &mut wire,
+        "ALTER TABLE accounts ADD FOREIGN KEY (id) REFERENCES items DEFERRABLE INITIALLY DEFERRED",
+    );
+    let [a, b, c] = one_each();
+    say(&mut wire, &format!("INSERT INTO items (id) VALUES ({b})"));
+    let write = format!("INSERT INTO accounts VALUES ({a}, 1), ({b}, 1), ({c}, 1)");
+    let set = "SET default_transaction_read_only = on";
+    let mut other = stage.wire();
+    for text in [
+        format!("{write}; {set}"),
+        format!("{set}; {write}"),
+        format!("{set}; {write}; {set}"),
+        format!("SELECT id FROM items WHERE id = {a}; {set}; {write}; {set}"),
+        format!("BEGIN; {write}; {set}; COMMIT"),
+    ] {
+        for extended in [false, true] {
+            let statements: Vec<&str> = text.split("; ").collect();
+            let told = match extended {
+                true => in_one_segment(&mut wire, &statements),
+                false => say(&mut wire, &text),
+            };
+            let failed = told.iter().any(|line| line.starts_with("Error 23503"));
+            assert!(failed, "{text}: {told:?}");
+            let told: Vec<&String> = told
+                .iter()
+                .filter(|line| line.starts_with("ParameterStatus"))
+                .collect();
+            assert!(
+                told.last().is_none_or(|line| line.ends_with(" off")),
+                "{text}: {told:?}"
+            );
+            for client in [&mut wire, &mut other] {
+                for id in [a, b, c] {
+                    let sql = format!("UPDATE items SET v = 1 WHERE id = {id}");
+                    let told = say(client, &sql);
+                    assert!(
+                        told[0].starts_with("CommandComplete UPDATE"),
+                        "{text}, {id}: {told:?}"
+                    );
+                    let sql = "SHOW default_transaction_read_only";
+                    assert_eq!(one(client, sql), "off", "{text}, {id}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_empty_text_is_answered_in_a_failed_block() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for fails in ["SELECT 1/0", "DEALLOCATE nosuch", "SELECT id/0 FROM items"] {
+        say(&mut wire, "INSERT INTO items (id) VALUES (1), (2), (3)");
+        say(&mut wire, "BEGIN");
+        say(&mut wire, fails);
+        for empty in ["", ";", "-- ping"] {
+            let told = say(&mut wire, empty);
+            assert_eq!(
+                told,
+                ["EmptyQueryResponse", "ReadyForQuery E"],
+                "{fails}, {empty:?}"
+            );
+        }
+        say(&mut wire, "ROLLBACK");
+    }
+}
