@@ -119,6 +119,16 @@ pub fn affected(command: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// CopyInResponse for rows of text or CSV with so many columns.
+pub fn put_copy_in_text(out: &mut Vec<u8>, columns: usize) {
+    super::frame::put(out, tag::COPY_IN, |body| {
+        body.push(0);
+        let count = u16::try_from(columns).unwrap_or(u16::MAX);
+        body.extend_from_slice(&count.to_be_bytes());
+        body.resize(body.len() + 2 * usize::from(count), 0);
+    });
+}
+
 /// One column of a `RowDescription`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {

@@ -99,7 +99,8 @@ fn unescaped(delimiter: u8, line: &[u8]) -> Option<usize> {
     None
 }
 
-fn ends_with_lone_backslash(line: &[u8]) -> bool {
+/// Whether a line ends with a backslash that escapes nothing.
+pub(super) fn ends_with_lone_backslash(line: &[u8]) -> bool {
     let backslashes = line.iter().rev().take_while(|&&b| b == b'\\').count();
     backslashes % 2 == 1
 }

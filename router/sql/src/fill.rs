@@ -100,6 +100,19 @@ pub fn width(sql: &str, strings: bool) -> Option<usize> {
     widths.iter().all(|width| *width == first).then_some(first)
 }
 
+/// Adds columns to the list of a COPY: the text, and what was changed. `None` if the statement lists no columns.
+pub fn with_columns(
+    sql: &str,
+    strings: bool,
+    columns: impl Iterator<Item = impl AsRef<str>>,
+) -> Option<(String, Change)> {
+    let end = Target::of(sql, strings)?.list_end?;
+    let name = |name: &str| format!(", \"{}\"", name.replace('"', "\"\""));
+    let names: String = columns.map(|column| name(column.as_ref())).collect();
+    let text = [&sql[..end], &names, &sql[end..]].concat();
+    Some((text, Change::new(end..end, &names)))
+}
+
 /// The text of an INSERT with these columns and their values added to every row, and the changes that were made. `None`
 /// if the statement is not an INSERT with a list of columns and a list of rows.
 pub fn filled(

@@ -224,10 +224,33 @@ impl Uses {
     }
 
     /// How that text differs.
+    pub fn plain_changes(&self, moments: &Moments) -> Vec<Change> {
+        let by = |spot: &Spot| format!("({})", spot.value(moments));
+        let change = |spot: &Spot| Change::new(spot.start..spot.end, &by(spot));
+        self.spots.iter().map(change).collect()
+    }
+
+    /// How [`Self::fixed`] differs.
     pub fn changes(&self, moments: &Moments) -> Vec<Change> {
         let change = |spot: &Spot| Change::new(spot.start..spot.end, &spot.fixed(moments));
         self.spots.iter().map(change).collect()
     }
+}
+
+/// Whether a text with fixed times is one value, however often it is computed: it calls no other function than those
+/// that compute with times.
+pub fn is_one_value(sql: &str) -> bool {
+    const CALLS: [&str; 2] = ["timezone", "date_trunc"];
+    let mut cursor = Cursor::new(sql.as_bytes(), true);
+    while let Some(token) = cursor.bump() {
+        if matches!(token.kind, Kind::Word | Kind::QuotedIdent)
+            && cursor.sees_kind(Kind::LParen)
+            && !CALLS.contains(&&sql[token.start..token.end])
+        {
+            return false;
+        }
+    }
+    true
 }
 
 impl Spot {

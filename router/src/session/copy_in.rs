@@ -5,8 +5,9 @@ use super::knowledge::Knowledge;
 use super::many::Merging;
 use super::{End, Halt, Servers, Session, too_long, unexpected_in_copy, violation};
 use crate::statements::errors::put_changed;
-use mothership_copy::{CopyOptions, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
+use mothership_copy::{CopyOptions, Filler, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
 use mothership_plan::{Refusal, Split, SplitRows};
+use mothership_proto::backend;
 use mothership_proto::frame::{self, FrameError, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::ledger::Event;
@@ -50,6 +51,8 @@ impl Session {
         places: &[usize],
     ) -> Result<Vec<u8>, Halt> {
         let split = many.copy.as_deref();
+        let filler = many.filler.as_deref();
+        let own_columns = filler.map(Filler::columns);
         let mut merging = Merging::new(&many.merge, places.len());
         let mut started = 0;
         for (leg, &at) in places.iter().enumerate() {
@@ -58,7 +61,12 @@ impl Session {
                 if reply.event == Event::CopyIn {
                     began = true;
                     if leg == 0 {
-                        client.send(frame.bytes);
+                        match own_columns {
+                            Some(columns) => {
+                                client.with_output(|out| backend::put_copy_in_text(out, columns));
+                            }
+                            None => client.send(frame.bytes),
+                        }
                     }
                     return true;
                 }
@@ -73,7 +81,7 @@ impl Session {
                 .end_copy(places, Some(b"COPY failed on another shard"));
             return self.copy_results(places, merging, None, None).await;
         }
-        let outcome = self.divide(sql, split, places).await;
+        let outcome = self.divide(sql, (split, filler), places).await;
         match &outcome {
             Ok((_, None)) => self.servers.end_copy(places, None),
             Ok((_, Some(report))) | Err(Halt::Fail(report)) => {
@@ -84,7 +92,11 @@ impl Session {
         }
         match outcome {
             Ok((lines, given_up)) => {
-                let lines = split.map(|split| (&*split.table.name, &lines));
+                let lines = split.map(|split| Lines {
+                    table: &split.table.name,
+                    map: &lines,
+                    filler,
+                });
                 self.copy_results(places, merging, lines, given_up).await
             }
             Err(halt) => {
@@ -106,7 +118,7 @@ impl Session {
         &mut self,
         places: &[usize],
         mut merging: Merging,
-        lines: Option<(&str, &LineMap)>,
+        lines: Option<Lines<'_>>,
         given_up: Option<Report>,
     ) -> Result<Vec<u8>, Halt> {
         // One that came before any row is the first, also where no shard has more to say.
@@ -118,8 +130,8 @@ impl Session {
             }
             self.collect(leg, at, &mut merging).await?;
             let error = merging.error.take();
-            errors.extend(error.map(|body| match lines {
-                Some((table, lines)) => with_lines(&body, leg, table, lines),
+            errors.extend(error.map(|body| match &lines {
+                Some(lines) => lines.of_client(&body, leg),
                 None => (None, body),
             }));
         }
@@ -142,7 +154,7 @@ impl Session {
     async fn divide(
         &mut self,
         sql: &[u8],
-        split: Option<&Split>,
+        (split, filler): (Option<&Split>, Option<&Filler>),
         places: &[usize],
     ) -> Result<(LineMap, Option<Report>), Halt> {
         let splitter = split.map(|split| self.splitter(sql, split));
@@ -153,7 +165,7 @@ impl Session {
             None => (None, None),
         };
         let mut given_up = None;
-        let mut rows = Rows::new(places.len());
+        let mut rows = Rows::new(places.len(), filler);
         rows.refuses_null = split.is_some_and(|split| self.known.refuses_null(split));
         let limit = self.topology.config.limits.client_message.bytes();
         let buffer = self.topology.config.limits.copy_buffer.bytes();
@@ -222,7 +234,7 @@ impl Session {
 
     /// Sends the shards the rows that wait for them, and waits while one has more than `buffer` bytes to take. False if a
     /// server is lost.
-    async fn send_rows(&mut self, rows: &mut Rows, places: &[usize], buffer: usize) -> bool {
+    async fn send_rows(&mut self, rows: &mut Rows<'_>, places: &[usize], buffer: usize) -> bool {
         let mut well = true;
         for (&at, waiting) in places.iter().zip(&mut rows.waiting) {
             let lease = &mut self.servers[at].lease;
@@ -288,7 +300,9 @@ fn copy_failed(body: &[u8]) -> Report {
 }
 
 /// Rows on their way to their shards.
-struct Rows {
+struct Rows<'f> {
+    /// What is added to each.
+    filler: Option<&'f Filler>,
     waiting: Vec<Vec<u8>>,
     lines: LineMap,
     failed: Option<Report>,
@@ -296,9 +310,10 @@ struct Rows {
     refuses_null: bool,
 }
 
-impl Rows {
-    fn new(shards: usize) -> Self {
+impl<'f> Rows<'f> {
+    fn new(shards: usize, filler: Option<&'f Filler>) -> Self {
         Self {
+            filler,
             waiting: vec![Vec::new(); shards],
             lines: LineMap::new(shards, LINES),
             failed: None,
@@ -345,7 +360,10 @@ impl Rows {
                 };
                 match leg {
                     Ok(leg) => {
-                        self.waiting[leg].extend_from_slice(row.bytes);
+                        match self.filler {
+                            Some(filler) => filler.put(&row, &mut self.waiting[leg]),
+                            None => self.waiting[leg].extend_from_slice(row.bytes),
+                        }
                         self.lines.row(leg, &row);
                     }
                     Err(report) => {
@@ -357,18 +375,30 @@ impl Rows {
     }
 }
 
-/// A shard's error with the client's number of the line that it is about, and that number.
-fn with_lines(body: &[u8], leg: usize, table: &str, lines: &LineMap) -> (Option<u64>, Vec<u8>) {
-    let mut line = None;
-    let mut message = Vec::new();
-    put_changed(&mut message, body, |code, text| {
-        let context = std::str::from_utf8(text).ok().filter(|_| code == b'W')?;
-        let (corrected, found) = lines.correct_context(leg, table, context);
-        line = found;
-        Some(corrected.into_bytes())
-    });
-    // Behind the tag and the length.
-    (line, message.split_off(5))
+/// The client's rows, as errors of shards name them.
+struct Lines<'a> {
+    table: &'a str,
+    map: &'a LineMap,
+    filler: Option<&'a Filler>,
+}
+
+impl Lines<'_> {
+    /// A shard's error with the client's number of the line that it is about, and that number.
+    fn of_client(&self, body: &[u8], leg: usize) -> (Option<u64>, Vec<u8>) {
+        let mut line = None;
+        let mut message = Vec::new();
+        put_changed(&mut message, body, |code, text| {
+            let context = std::str::from_utf8(text).ok().filter(|_| code == b'W')?;
+            let (corrected, found) = self.map.correct_context(leg, self.table, context);
+            line = found;
+            Some(match self.filler {
+                Some(filler) => filler.without_tail(&corrected).into_bytes(),
+                None => corrected.into_bytes(),
+            })
+        });
+        // Behind the tag and the length.
+        (line, message.split_off(5))
+    }
 }
 
 fn leg_of(shard: ShardId, places: &[usize], servers: &[super::Attached]) -> Result<usize, Report> {

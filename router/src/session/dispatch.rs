@@ -19,6 +19,7 @@ use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Pins, Step};
 use crate::topology::Topology;
+use mothership_copy::Filler;
 use mothership_plan::gather::{Ending, Holders};
 use mothership_plan::{
     Course, Literals, LockScope, Merge, NoRoute, Params, Pin, Plan, Reason, Refusal, Role, Route,
@@ -82,6 +83,8 @@ pub struct Many {
     pub timed: bool,
     /// Where the statement stands in the text that is run.
     pub step: Span,
+    /// What is added to each row of a COPY.
+    pub(super) filler: Option<Rc<Filler>>,
     /// The plan that says which rows are divided.
     pub(super) divided: Option<Rc<Plan>>,
     /// The plan that says which defaults of new columns ask for the time.
@@ -116,6 +119,7 @@ impl Many {
             order: None,
             timed: false,
             step: Span { start: 0, end: 0 },
+            filler: None,
             divided: None,
             defaults: None,
             times: None,
@@ -652,6 +656,7 @@ impl Session {
             timed: defaults.is_some(),
             step: Span { start: 0, end: 0 },
             defaults,
+            filler: None,
             divided: matches!(&**plan, Plan::Split(split) if matches!(split.rows, SplitRows::Values { .. }))
                 .then(|| Rc::clone(plan)),
             times: None,

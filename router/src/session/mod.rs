@@ -80,6 +80,7 @@ mod gather;
 mod passwords;
 
 mod copy_in;
+mod copy_times;
 
 mod choose;
 

@@ -6,6 +6,7 @@
 //! value, defaults that the client left out included. Where the time is asked for out
 //! of sight, in a function's body or a trigger, the statement is refused.
 
+use super::copy_times::left_out;
 use super::dispatch::{Dispatch, Many, refused};
 use super::state::Block;
 use super::{Halt, Session};
@@ -14,6 +15,7 @@ use crate::statements::names::Prepared;
 use crate::statements::shapes::Shaped;
 use crate::statements::step::{Kind, Step};
 use mothership_catalog::NOWHERE;
+use mothership_catalog::times::TimeUse;
 use mothership_plan::{Bound, Params, Plan, PlanContext, Reason, Refusal, TimedDefault};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::fill::{Target, filled, width, without_defaults};
@@ -56,6 +58,16 @@ impl Session {
         // The texts of what gathers are written when its servers are known.
         let shaped = statement.shaped.as_ref();
         let shaped = shaped.filter(|_| !writes && !self.state.has_own_definitions(&self.topology));
+        if let Dispatch::Many(many) = &work
+            && let Some(split) = many.copy.as_deref().filter(|_| many.copy_in)
+        {
+            let left_out = left_out((sql, &context), strings, model, split).map_err(hidden)?;
+            let asks = Uses::of(sql, strings).is_ok_and(|uses| !uses.is_empty());
+            return Ok(match (work, !left_out.is_empty() || asks) {
+                (Dispatch::Many(many), timed) => Dispatch::Many(Many { timed, ..many }),
+                (other, _) => other,
+            });
+        }
         let timed = match &work {
             Dispatch::Gather(_) => None,
             _ if shaped.is_some_and(|shaped| asks_no_time(shaped, (sql, strings), model)) => None,
@@ -118,6 +130,9 @@ impl Session {
             }
             _ => self.moments(sql).await?,
         };
+        if many.copy_in {
+            return self.copied(many, sql, at, &moments).await.map(Some);
+        }
         let strings = self.standard_strings();
         let context = self.context();
         if let Some(Plan::Ddl(ddl)) = many.defaults.as_deref() {
@@ -311,6 +326,27 @@ fn with_defaults(
     Some((text, changes))
 }
 
+/// What a statement has to do with the time beside its own text.
+///
+/// # Errors
+/// What asks for it out of sight.
+pub(super) fn times_of(
+    (sql, context): (&str, Option<&PlanContext>),
+    strings: bool,
+    writes: bool,
+    model: &DatabaseModel,
+) -> Result<TimeUse, String> {
+    let times = model.times();
+    let mut found = times.found(sql, strings, writes, &NOWHERE);
+    if let Some(context) = context.filter(|_| found.hidden.is_some()) {
+        found = times.found(sql, strings, writes, &model.apart(sql, context));
+    }
+    match found.hidden.take() {
+        Some(hidden) => Err(hidden),
+        None => Ok(found),
+    }
+}
+
 /// A statement with these times wherever it asks for them, also by defaults of columns that it leaves out, and how that
 /// differs from it; `None` if it does not.
 ///
@@ -324,13 +360,7 @@ fn with_moments(
     moments: &Moments,
 ) -> Result<Option<(String, Vec<Change>)>, String> {
     let times = model.times();
-    let mut found = times.found(sql, strings, writes, &NOWHERE);
-    if let Some(context) = context.filter(|_| found.hidden.is_some()) {
-        found = times.found(sql, strings, writes, &model.apart(sql, context));
-    }
-    if let Some(hidden) = found.hidden {
-        return Err(hidden);
-    }
+    let found = times_of((sql, context), strings, writes, model)?;
     let unclear = |Unclear(what): Unclear| what;
     let uses = Uses::of(sql, strings).map_err(unclear)?;
     let fixed = (!uses.is_empty()).then(|| (uses.fixed(sql, moments), uses.changes(moments)));

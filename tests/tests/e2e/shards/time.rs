@@ -1,9 +1,10 @@
 //! One `now()` for all shards: in reads, writes and defaults of a transaction or statement over several, and a refusal
 //! where it would be asked for out of sight.
 
-use super::stage::{Stage, extended, keys_of, one_each, say, segment, send};
+use super::copying::copy_in;
+use super::stage::{Stage, extended, keys_of, one, one_each, say, segment, send};
 use mothership_tests::message::{self, Format};
-use mothership_tests::{Frame, Wire};
+use mothership_tests::{Frame, Shards, Wire};
 use std::collections::BTreeSet;
 
 const TABLES: &str = "[[table]]\nname = \"stamped\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n\
@@ -457,4 +458,114 @@ fn a_clock_of_the_users_own_is_not_taken_for_postgresqls() {
         "UPDATE public.items SET v = extract(year FROM now())::int8 WHERE id = 1",
     );
     assert_eq!(said[0], "CommandComplete UPDATE 1");
+}
+
+/// Of a table behind the router and of one in one PostgreSQL.
+const LOGS: &str = "CREATE TABLE items (id int8 PRIMARY KEY, v int8 CHECK (v < 1000), note text, \
+    at timestamptz NOT NULL DEFAULT now(), day date DEFAULT CURRENT_DATE, \
+    \"local Time\" timestamp(3) DEFAULT (now() AT TIME ZONE 'utc'), \
+    hour timestamp DEFAULT date_trunc('hour', now()))";
+
+#[test]
+fn columns_that_a_copy_leaves_out_get_one_time() {
+    let table = "[[table]]\nname = \"items\"\nkey = [\"id\"]\nkey_type = [\"int8\"]\n";
+    let stage = Stage::bare(table);
+    let plain = Shards::new(1);
+    let mut wires = [Wire::login(&plain.endpoint(0)), stage.wire()];
+    for wire in &mut wires {
+        say(wire, LOGS);
+    }
+    let [a, b, c] = one_each();
+    let text = format!("{a}\t1\tx\\\ty\n{b}\t2\t\\N\n{c}\t3\t\n");
+    let csv = format!("v,note,id\r\n1,\"x,\"\"\ny\",{a}\r\n2,,{b}\r\n3,\"\",{c}\r\n");
+    let (plainly, listed) = ("id, v, note", "v, note, id");
+    let quoted = "(FORMAT csv, HEADER, QUOTE '''', ESCAPE '\\')";
+    for (options, columns, rows) in [
+        ("", plainly, text.clone()),
+        ("", plainly, text.trim_end().to_owned()),
+        ("(DELIMITER ':')", plainly, text.replace('\t', ":")),
+        ("(DELIMITER '-')", plainly, text.replace('\t', "-")),
+        ("CSV HEADER", listed, csv.clone()),
+        (
+            "(FORMAT csv, HEADER, DELIMITER ':')",
+            listed,
+            csv.replace(',', ":"),
+        ),
+        (quoted, listed, csv.replace('"', "'")),
+        (
+            "",
+            "id, v, note, at",
+            text.replace('\n', "\t2020-01-01 00:00Z\n"),
+        ),
+        ("WHERE v < 3", plainly, text.clone()),
+        ("WHERE 'epoch'::timestamptz < now()", plainly, text.clone()),
+        // What is wrong is said of what the client has sent.
+        ("", plainly, text.replace("\t2\t", "\t2")),
+        ("", plainly, text.replace("\t2\t", "\t2\t2020-01-01\t")),
+        ("", plainly, text.replace("\t2\t", "\ttwo\t")),
+        ("", plainly, text.replace("\t2\t", "\t2000\t")),
+        ("", plainly, format!("{text}{text}")),
+        ("CSV HEADER", listed, csv.replace("2,,", "2,2,,")),
+        ("CSV HEADER", listed, csv.replace("2,,", "2,")),
+        ("CSV HEADER", listed, csv.replace("2,,", "2,\",")),
+    ] {
+        let sql = format!("COPY items ({columns}) FROM STDIN {options}");
+        for style in ["SQL, DMY", "German", "ISO"] {
+            let settings = format!("SET datestyle = '{style}'; SET timezone = 'Asia/Kathmandu'");
+            let told = wires.each_mut().map(|wire| {
+                say(wire, &settings);
+                wire.send(&message::query(&sql));
+                let mut frames = vec![wire.frame()];
+                assert_eq!(frames[0].kind, b'G', "{sql}: {}", frames[0]);
+                for piece in rows.as_bytes().chunks(11) {
+                    wire.send(&message::copy_data(piece));
+                }
+                wire.send(&message::copy_done());
+                frames.extend(wire.until_ready());
+                let frames: Vec<String> = frames.iter().map(Frame::to_string).collect();
+                (
+                    frames,
+                    say(wire, "SELECT id, v, note FROM items ORDER BY id"),
+                )
+            });
+            assert_eq!(told[1], told[0], "{sql}, {style}: {rows:?}");
+            for wire in &mut wires {
+                let wrong = "SELECT count(*) FROM items WHERE at > now() \
+                    OR at < now() - interval '1 minute' AND at <> '2020-01-01 00:00Z' \
+                    OR day < CURRENT_DATE - 1 \
+                    OR abs(extract(epoch FROM \"local Time\" - now() AT TIME ZONE 'utc')) > 60 \
+                    OR hour NOT IN (date_trunc('hour', now()::timestamp), \
+                        date_trunc('hour', now()::timestamp - interval '1 minute'))";
+                assert_eq!(one(wire, wrong), "0", "{sql}, {style}");
+                let times = "SELECT count(DISTINCT (at, day, \"local Time\", hour)) < 2 FROM items";
+                assert_eq!(one(wire, times), "t", "{sql}, {style}");
+                say(wire, "TRUNCATE items");
+            }
+        }
+    }
+    // In a block it is the time of the transaction.
+    let router = &mut wires[1];
+    say(router, "BEGIN");
+    let now = one(router, "SELECT now()");
+    let copy = "COPY items (id, v, note) FROM STDIN";
+    copy_in(router, copy, &[text.as_bytes()]);
+    assert_eq!(one(router, "SELECT min(at) FROM items"), now);
+    assert_eq!(one(router, "SELECT max(at) FROM items"), now);
+    say(router, "ROLLBACK");
+    // What cannot be given one time is refused.
+    let random = "at SET DEFAULT now() + random() * interval '1 s'";
+    for (definition, options) in [
+        ("", "(FORMAT binary)"),
+        ("", "(FORMAT csv, HEADER MATCH)"),
+        (random, ""),
+        ("note SET DEFAULT now()", ""),
+    ] {
+        if !definition.is_empty() {
+            say(router, &format!("ALTER TABLE items ALTER {definition}"));
+        }
+        let sql = format!("COPY items (id) FROM STDIN {options}");
+        let told = copy_in(router, &sql, &[]);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    stage.assert_nothing_open();
 }
