@@ -145,7 +145,11 @@ fn right(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 }
 
 fn cast(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
-    catalog.cast_functions.insert(row.text(0)?);
+    let function = catalog.cast_functions.entry(row.text(0)?).or_default();
+    match row.text(1) {
+        Some(name) => drop(function.types.insert(name)),
+        None => function.of_builtin = true,
+    }
     Some(())
 }
 

@@ -37,7 +37,7 @@ pub use relation::{
     LeafBound, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
 };
 pub use rights::{Rights, TablePrivileges};
-pub use types::{Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
+pub use types::{CastFunction, Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
 
 /// A schema-qualified name, already folded as PostgreSQL folds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,7 +117,7 @@ pub struct Catalog {
     /// A user's operator compares values of one of PostgreSQL's own types, so it is not known what `=` means.
     pub compares_otherwise: bool,
     /// The names of users' functions that are casts. A statement need not name them to call them.
-    pub cast_functions: BTreeSet<String>,
+    pub cast_functions: BTreeMap<String, CastFunction>,
     /// Installed extensions by name, with their version.
     pub extensions: BTreeMap<String, String>,
     /// Tables that the other shards do not have: they were made before tables were sharded automatically, or have no

@@ -179,13 +179,19 @@ pub const OPERATORS: &str = "SELECT DISTINCT o.oprname, p.proname, \
     o.oprleft OPERATOR(pg_catalog.<) 16384::pg_catalog.oid OR o.oprright OPERATOR(pg_catalog.<) 16384::pg_catalog.oid \
     FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace \
-    LEFT JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) o.oprcode::pg_catalog.oid \
-    WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog'";
+    LEFT JOIN pg_catalog.pg_operator u ON u.oid OPERATOR(pg_catalog.=) ANY (ARRAY[o.oid, o.oprnegate, o.oprcom]::pg_catalog.oid[]) \
+    LEFT JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) u.oprcode::pg_catalog.oid \
+    WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' \
+    OR o.oprnegate OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid OR o.oprcom OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
 
-/// The functions of users by which casts are made.
-pub const CASTS: &str = "SELECT DISTINCT p.proname FROM pg_catalog.pg_cast k \
+/// The functions of users by which casts are made, each with a type of users that it makes or takes; without one if both
+/// types are PostgreSQL's. Those that PostgreSQL makes itself for range types call nothing.
+pub const CASTS: &str = "SELECT DISTINCT p.proname, t.typname FROM pg_catalog.pg_cast k \
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) k.castfunc \
-    WHERE k.castfunc OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
+    JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang \
+    LEFT JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) ANY (ARRAY[k.castsource, k.casttarget]::pg_catalog.oid[]) \
+        AND t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+    WHERE (l.lanname OPERATOR(pg_catalog.<>) 'internal' OR p.prosrc OPERATOR(pg_catalog.!~) '^(multi)?range_constructor[0-3]$') AND k.castfunc OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
 
 /// Extended statistics: name and table.
 pub const STATISTICS: &str = "SELECT sn.nspname, s.stxname, n.nspname, c.relname FROM pg_catalog.pg_statistic_ext s \

@@ -27,7 +27,7 @@
 //! function public.g volatile path=app,public sql SELECT f()
 //! extension citext
 //! operator &&& overlapping   (its function, if that is known)
-//! cast to_money               (a function by which a cast is made)
+//! cast to_money money         (a function by which a cast is made, and the types of users that it makes or takes)
 //! index public.t_a on public.t
 //! statistics public.t_st on public.t
 //! ```
@@ -108,7 +108,15 @@ impl Reader {
                 let function = Some(function).filter(|name| !name.is_empty());
                 functions.or_default().extend(function.map(str::to_owned));
             }
-            "cast" => drop(self.catalog.cast_functions.insert(rest.to_owned())),
+            "cast" => {
+                let (function, types) = split_word(rest);
+                let function = self.catalog.cast_functions.entry(function.to_owned());
+                let function = function.or_default();
+                function.of_builtin |= types.is_empty();
+                function
+                    .types
+                    .extend(types.split_whitespace().map(str::to_owned));
+            }
             "type" => return self.user_type(rest),
             "function" | "procedure" | "aggregate" => return self.function(word, rest),
             "table" | "unlogged" | "view" | "sequence" | "foreign_table" | "materialized" => {

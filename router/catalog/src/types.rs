@@ -1,6 +1,7 @@
 //! Types, collations and functions of users.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// A type outside `pg_catalog`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +114,15 @@ pub struct Function {
     /// The search path while it runs, as PostgreSQL keeps it; `None`: that of its caller. One that runs with the rights of
     /// its owner has `"$user"`, unless it sets a path.
     pub search_path: Option<String>,
+}
+
+/// What is cast by a function of users.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CastFunction {
+    /// Names of the types of users that it makes or takes.
+    pub types: BTreeSet<String>,
+    /// It makes one of PostgreSQL's own types of another one.
+    pub of_builtin: bool,
 }
 
 impl Function {

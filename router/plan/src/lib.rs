@@ -487,6 +487,11 @@ impl<'a> Planner<'a> {
         self.names.is_longer_with_views(sql, most)
     }
 
+    /// Whether a text may run code that reaches tables by the operators, casts and types in it.
+    pub fn calls_unnamed(&self, sql: &str, standard_conforming_strings: bool) -> bool {
+        self.names.calls_unnamed(sql, standard_conforming_strings)
+    }
+
     /// Runs `decide` with a stack that is large enough for the tree of this text.
     ///
     /// Chains of operators become trees as deep as they are long, and even dropping such a tree walks it. A short text
@@ -572,7 +577,8 @@ impl<'a> Planner<'a> {
                 | Statement::Call
                 | Statement::Copy { .. }
                 | Statement::Declare { .. }
-        );
+                | Statement::Prepare { .. }
+        ) || ddl::computes(sql, &analysis.statement);
         if computes
             && self
                 .names

@@ -2,8 +2,10 @@
 //!
 //! The router refuses to create an operator, cast or domain on a function that reads tables, and to give such a function
 //! the name of one that is used so ([`replaces_bound`]). But somebody may do so past the router. Then the router refuses
-//! every statement that contains the operator's symbol or the domain's name. With such a cast it refuses every statement,
-//! because casts can be implicit. Usually the catalog has no such operator, cast or domain, and the check costs nothing.
+//! every statement that contains the operator's symbol or the domain's name, or that makes a row with such a domain.
+//! Casts can be implicit: where there is such a cast, the router refuses every statement that may have a value of its
+//! types, and every statement of all if both types are PostgreSQL's own. Usually the catalog has no such operator, cast or
+//! domain, and the check costs nothing.
 
 use std::collections::BTreeSet;
 
@@ -28,9 +30,16 @@ pub struct ImplicitCalls {
     domains: BTreeSet<String>,
     /// The same of those that only a qualified name means.
     domains_apart: Vec<Name>,
-    /// Some cast does.
+    /// Relations with a column of such a domain: a value of their type has one.
+    rows: BTreeSet<String>,
+    /// Some cast of PostgreSQL's own types does.
     casts: bool,
+    /// Names in lower case behind which there may be a value that other casts make or take.
+    cast_values: BTreeSet<String>,
 }
+
+/// Types from here on are those of users.
+const FIRST_OF_USERS: u32 = 16_384;
 
 /// Symbols of the operators that clauses and words stand for.
 pub const OF_WORDS: [&str; 14] = [
@@ -56,22 +65,32 @@ pub fn replaces_bound(names: &Names<'_>, sql: &str, verb: Verb, context: &PlanCo
         return false;
     }
     let catalog = &names.catalog;
-    let operators = catalog.operators.values().flatten();
-    let bound: BTreeSet<&str> = operators
-        .chain(&catalog.cast_functions)
-        .map(String::as_str)
-        .collect();
+    let bound = bound(names);
     let checks = catalog.types.values().filter_map(|info| match &info.kind {
         TypeKind::Domain { checks, .. } => Some(checks.to_lowercase()),
         TypeKind::Enum(_) | TypeKind::Other => None,
     });
     let checks: Vec<String> = checks.collect();
-    let is_bound = |name: &str| {
-        bound.contains(name)
-            || checks
-                .iter()
-                .any(|code| words(code).any(|word| word == name))
-    };
+    // What such a function calls may not be there yet: PL/pgSQL looks for it when it runs.
+    let mut called: BTreeSet<String> = checks
+        .iter()
+        .flat_map(|code| words(code).map(str::to_owned))
+        .chain(bound.iter().map(|name| name.to_string()))
+        .collect();
+    loop {
+        let before = called.len();
+        let bodies = catalog.functions.iter();
+        let bodies = bodies.filter(|(name, _)| called.contains(&name.name.to_lowercase()));
+        let code = bodies.flat_map(|(_, overloads)| overloads.iter());
+        let code: Vec<String> = code
+            .flat_map(|f| [f.body.to_lowercase(), f.defaults.to_lowercase()])
+            .collect();
+        called.extend(code.iter().flat_map(|code| words(code)).map(str::to_owned));
+        if called.len() == before {
+            break;
+        }
+    }
+    let is_bound = |name: &str| bound.contains(name) || called.contains(&name.to_lowercase());
     // The name that the function gets stands behind its kind, and behind RENAME TO.
     let mut c = Cursor::new(sql.as_bytes(), strings);
     let places: &[&str] = match verb {
@@ -89,6 +108,34 @@ pub fn replaces_bound(names: &Names<'_>, sql: &str, verb: Verb, context: &PlanCo
     name.is_none_or(is_bound)
 }
 
+/// The functions of operators and casts.
+fn bound<'n>(names: &'n Names<'_>) -> BTreeSet<&'n str> {
+    let operators = names.catalog.operators.values().flatten();
+    operators
+        .chain(names.catalog.cast_functions.keys())
+        .map(String::as_str)
+        .collect()
+}
+
+/// Names in lower case behind which there may be a value of one of these types: the types themselves, relations with a
+/// column of a type of users, and functions of users, of which it is not known what they return.
+fn values_of<'t>(names: &Names<'_>, types: impl Iterator<Item = &'t String>) -> BTreeSet<String> {
+    // A type of arrays begins with an underscore.
+    let types = types.map(|name| name.trim_start_matches('_').to_lowercase());
+    let mut values: BTreeSet<String> = types.collect();
+    if values.is_empty() {
+        return values;
+    }
+    let relations = names.catalog.relations.values().filter(|relation| {
+        let mut columns = relation.columns.iter();
+        relation.columns.is_empty() || columns.any(|column| column.type_oid >= FIRST_OF_USERS)
+    });
+    values.extend(relations.map(|relation| relation.name.name.to_lowercase()));
+    let functions = names.catalog.functions.keys();
+    values.extend(functions.map(|name| name.name.to_lowercase()));
+    values
+}
+
 impl ImplicitCalls {
     /// Looks at all operators, casts and domains of a catalog.
     pub fn of(names: &Names<'_>) -> ImplicitCalls {
@@ -101,15 +148,35 @@ impl ImplicitCalls {
             TypeKind::Domain { checks, .. } => names.code_reach(checks) > Reach::Nothing,
             TypeKind::Enum(_) | TypeKind::Other => false,
         });
-        let domains = domains.map(|(name, _)| name.clone());
-        let (domains, domains_apart): (Vec<Name>, Vec<Name>) =
-            domains.partition(|name| names.apart().may_mean(name));
+        let domains: Vec<Name> = domains.map(|(name, _)| name.clone()).collect();
+        let has_domain = |type_name: &str| {
+            domains
+                .iter()
+                .any(|domain| may_name(&type_name.to_lowercase(), &domain.name))
+        };
+        let rows = names.catalog.relations.values().filter(|relation| {
+            let mut columns = relation.columns.iter();
+            !domains.is_empty()
+                && columns.any(|column| {
+                    column.type_oid >= FIRST_OF_USERS && has_domain(&column.type_name)
+                })
+        });
+        let rows = rows.map(|relation| relation.name.name.to_lowercase());
+        let rows = rows.collect();
+        let casts = names.catalog.cast_functions.iter();
+        let casts = casts.filter(|(function, _)| reaches(function));
+        let casts: Vec<_> = casts.map(|(_, cast)| cast).collect();
+        let (domains, domains_apart): (Vec<Name>, Vec<Name>) = domains
+            .into_iter()
+            .partition(|name| names.apart().may_mean(name));
         ImplicitCalls {
             by_words: operators.iter().any(|one| OF_WORDS.contains(&one.as_str())),
             operators,
             domains: domains.into_iter().map(|name| name.name).collect(),
             domains_apart,
-            casts: names.catalog.cast_functions.iter().any(reaches),
+            rows,
+            casts: casts.iter().any(|cast| cast.of_builtin),
+            cast_values: values_of(names, casts.iter().flat_map(|cast| &cast.types)),
         }
     }
 
@@ -123,6 +190,19 @@ impl ImplicitCalls {
             may_name(&lower, &domain.schema.to_ascii_lowercase()) && may_name(&lower, &domain.name)
         };
         if self.domains_apart.iter().any(is_named) {
+            return true;
+        }
+        // The type of a parameter need not stand in the text.
+        let has_value = |name: &String| may_name(&lower, name);
+        let has_parameter = || !self.cast_values.is_empty() && lower.contains('$');
+        if has_parameter() || self.cast_values.iter().any(has_value) {
+            return true;
+        }
+        let makes_rows = || {
+            lower.contains("::")
+                || words(&lower).any(|word| word == "cast" || word.contains("json"))
+        };
+        if self.rows.iter().any(has_value) && makes_rows() {
             return true;
         }
         if self.operators.is_empty() && self.domains.is_empty() {

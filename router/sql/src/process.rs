@@ -570,6 +570,9 @@ const BEHIND_TABLE: [&str; 26] = [
 
 impl Writer<'_> {
     fn write(&mut self) -> Result<(), String> {
+        if let Some(name) = self.query_within() {
+            return Err(format!("a query within it that is called {name}"));
+        }
         let mut clauses = Clauses::new(self.sql, self.tokens);
         let mut next = Open::default();
         let mut at = 0;
@@ -612,6 +615,38 @@ impl Writer<'_> {
             at += 1;
         }
         Ok(())
+    }
+
+    /// One of our names that a query of WITH has in this text.
+    fn query_within(&self) -> Option<&'static str> {
+        let is_word = |at: usize, words: &[&str]| {
+            let token = self.tokens.get(at).filter(|t| t.kind == Kind::Word);
+            token.is_some_and(|t| {
+                let text = t.text(self.sql);
+                words
+                    .iter()
+                    .any(|w| text.eq_ignore_ascii_case(w.as_bytes()))
+            })
+        };
+        (1..self.tokens.len()).find_map(|at| {
+            let before = at - 1;
+            if !is_word(before, &["with", "recursive"]) && self.kind(before) != Some(Kind::Comma) {
+                return None;
+            }
+            let token = self.tokens[at];
+            let name = identifier(token, self.sql, b'\\')?;
+            let (name, _) = known(name.as_bytes())?;
+            let mut behind = at + 1;
+            if self.kind(behind) == Some(Kind::LParen) {
+                let close =
+                    (behind..self.tokens.len()).find(|at| self.tokens[*at].kind == Kind::RParen)?;
+                behind = close + 1;
+            }
+            let is_query = is_word(behind, &["as"])
+                && (self.kind(behind + 1) == Some(Kind::LParen)
+                    || is_word(behind + 1, &["materialized", "not"]));
+            is_query.then_some(name)
+        })
     }
 
     /// Writes what stands in place of the name at `at`, if it is one of ours: what is to follow at its parenthesis, and

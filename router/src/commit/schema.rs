@@ -423,9 +423,42 @@ pub fn is_named_in(sql: &str, schema: &Name) -> bool {
     })
 }
 
+/// Whether a statement takes away the language of the router's own functions, or its name.
+pub fn takes_language(sql: &str) -> bool {
+    let lower = sql.to_ascii_lowercase().replace('"', " ");
+    let words: Vec<&str> = lower
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty() && *word != "procedural")
+        .collect();
+    let takes = words.starts_with(&["drop", "language"])
+        || words.starts_with(&["drop", "extension"])
+        || words.starts_with(&["alter", "language"]) && words.contains(&"rename");
+    takes && words.contains(&"plpgsql")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_language_of_the_routers_functions_is_not_taken_away() {
+        for sql in [
+            "ALTER LANGUAGE plpgsql RENAME TO plx",
+            "alter procedural language \"plpgsql\" rename to plx",
+            "DROP LANGUAGE IF EXISTS plpgsql CASCADE",
+            "DROP EXTENSION citext, plpgsql CASCADE",
+        ] {
+            assert!(takes_language(sql), "{sql}");
+        }
+        for sql in [
+            "ALTER LANGUAGE plpgsql OWNER TO bob",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'begin return 1; end'",
+            "DROP EXTENSION citext",
+            "COMMENT ON LANGUAGE plpgsql IS 'drop'",
+        ] {
+            assert!(!takes_language(sql), "{sql}");
+        }
+    }
 
     #[test]
     fn the_routers_schema_is_found_where_it_is_named() {

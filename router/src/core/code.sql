@@ -4,7 +4,7 @@
 -- were read and may leave something. Run with search_path = pg_catalog, pg_temp, so that no operator or function of a user
 -- is meant. `seeds` is such code: these functions, those in languages that are not read, and what calls a built-in
 -- function that leaves something. `tainted` is what reaches it: by pg_depend, by what PostgreSQL does of itself (rules,
--- triggers, defaults, checks, indexes, cascades, partitions), and by names in bodies. A body that PostgreSQL has parsed
+-- triggers, defaults, checks, indexes, cascades, partitions, negators, commutators), and by names in bodies. A body that PostgreSQL has parsed
 -- (BEGIN ATOMIC) is not printed, which would wait for who has locked a table of it: pg_depend says all that it names.
 -- PostgreSQL looks for functions of pg_temp by qualified names only: of those the schemas are the names.
 WITH RECURSIVE
@@ -20,7 +20,7 @@ texts AS (SELECT f.oid, f.lanname, pg_catalog.length(f.body) AS size,
       AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND x.extname::text = ANY ($2))) f),
 seeds AS (SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid AS class, oid AS id FROM texts
     WHERE (lanname NOT IN ('sql', 'plpgsql') AND NOT (lanname = 'internal' AND body ~ '^(range|multirange)_constructor[0-3]$')) OR size > 32768 OR oid::int8 = ANY ($3::int8[])
-  UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, oid FROM pg_catalog.pg_proc, marks WHERE oid >= 16384 AND prosqlbody::text ~ mark
+  UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, oid FROM pg_catalog.pg_proc, marks WHERE oid >= 16384 AND (prosqlbody::text ~ mark OR proargdefaults::text ~ mark)
   UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, oid FROM pg_catalog.pg_proc WHERE oid >= 16384
     AND (EXISTS (SELECT 1 FROM pg_catalog.unnest(proconfig) c WHERE c ~* '^seed=') OR proname = ANY (ARRAY['set_limit', 'isn_weak']))
   UNION SELECT 'pg_catalog.pg_attrdef'::pg_catalog.regclass, oid FROM pg_catalog.pg_attrdef, marks WHERE oid >= 16384 AND adbin::text ~ mark
@@ -71,6 +71,7 @@ edges AS MATERIALIZED (
   UNION ALL SELECT 'pg_catalog.pg_amop'::pg_catalog.regclass, a.oid, 'pg_catalog.pg_opclass'::pg_catalog.regclass, o.oid FROM pg_catalog.pg_amop a JOIN pg_catalog.pg_opclass o ON o.opcfamily = a.amopfamily WHERE a.oid >= 16384
   UNION ALL SELECT 'pg_catalog.pg_opclass'::pg_catalog.regclass, oid, 'pg_catalog.pg_type'::pg_catalog.regclass, opcintype FROM pg_catalog.pg_opclass WHERE oid >= 16384
   UNION ALL SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, oid, 'pg_catalog.pg_type'::pg_catalog.regclass, t.t FROM pg_catalog.pg_operator CROSS JOIN LATERAL (VALUES (oprleft), (oprright)) t(t) WHERE oid >= 16384 AND t.t >= 16384
+  UNION ALL SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, u.o, 'pg_catalog.pg_operator'::pg_catalog.regclass, oid FROM pg_catalog.pg_operator CROSS JOIN LATERAL (VALUES (oprnegate), (oprcom)) u(o) WHERE u.o <> 0 AND (u.o >= 16384 OR oid >= 16384)
   UNION ALL SELECT class, of, 'pg_catalog.pg_proc'::pg_catalog.regclass, id FROM words),
 temporary AS (SELECT p.oid, n.nspname::text AS schema FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
   WHERE p.oid >= 16384 AND n.nspname::text ~ '^pg_temp_'),
@@ -81,6 +82,7 @@ UNION SELECT 'relation', w.word FROM tainted t JOIN temporary f ON t.class = 'pg
   CROSS JOIN LATERAL (VALUES ('pg_temp'), (f.schema)) w(word)
 UNION SELECT 'unnamed', '' FROM tainted t WHERE t.class <> ALL (ARRAY['pg_class', 'pg_proc', 'pg_type', 'pg_operator', 'pg_rewrite', 'pg_trigger',
   'pg_policy', 'pg_attrdef', 'pg_constraint', 'pg_cast', 'pg_amproc', 'pg_amop', 'pg_statistic_ext', 'pg_event_trigger']::pg_catalog.regclass[]::oid[])
+UNION SELECT 'operator', o.oprname::text FROM tainted t JOIN pg_catalog.pg_operator o ON t.class = 'pg_catalog.pg_operator'::pg_catalog.regclass AND o.oid = t.id WHERE o.oid < 16384
 UNION SELECT 'definitions', '' FROM tainted t WHERE t.class = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass
 UNION SELECT 'all', '' FROM tainted t JOIN pg_catalog.pg_cast c ON t.class = 'pg_catalog.pg_cast'::pg_catalog.regclass AND c.oid = t.id WHERE c.castsource < 16384 AND c.casttarget < 16384
 UNION SELECT 'all', '' FROM tainted t JOIN pg_catalog.pg_opclass o ON t.class = 'pg_catalog.pg_opclass'::pg_catalog.regclass AND o.oid = t.id WHERE o.opcdefault AND o.opcintype < 16384

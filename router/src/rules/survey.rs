@@ -141,7 +141,7 @@ impl Survey {
         if !function.is_readable() {
             return is_foreign(function);
         }
-        let body = function.body.to_ascii_lowercase();
+        let body = code_of(function);
         let begins =
             |word: &str| WRITING.contains(&word) || (word == "into" && function.language == "sql");
         function.body.is_empty()
@@ -154,7 +154,7 @@ impl Survey {
         if !function.is_readable() {
             return is_foreign(function);
         }
-        let body = function.body.to_ascii_lowercase();
+        let body = code_of(function);
         function.body.is_empty() || function.is_dynamic() || self.calls_dark(&body)
     }
 
@@ -399,7 +399,7 @@ fn operators_of(catalog: &Catalog, functions: &HashSet<String>) -> HashSet<Strin
 }
 
 fn has_cast_of(catalog: &Catalog, functions: &HashSet<String>) -> bool {
-    let mut casts = catalog.cast_functions.iter();
+    let mut casts = catalog.cast_functions.keys();
     casts.any(|name| functions.contains(name))
 }
 
@@ -424,6 +424,11 @@ fn runs_text(code: &str, dark: &HashSet<String>) -> bool {
     words(&lower).any(|word| {
         word == "execute" || is_opaque(word) || dark.iter().any(|f| f.eq_ignore_ascii_case(word))
     })
+}
+
+/// What a call of a function runs, in lower case: its body, and the defaults of its arguments.
+fn code_of(function: &Function) -> String {
+    format!("{} {}", function.body, function.defaults).to_ascii_lowercase()
 }
 
 /// Code that nobody here can read, and that no well-known extension brought.
@@ -477,7 +482,7 @@ fn leads(patterns: &[TablePattern], catalog: &Catalog) -> Leads {
             }
         }
         for (name, overloads) in &catalog.functions {
-            let reads = |f: &Function| f.is_readable() && leads.mentioned(&f.body);
+            let reads = |f: &Function| f.is_readable() && leads.mentioned(&code_of(f));
             if !leads.functions.contains(&name.name) && overloads.iter().any(reads) {
                 leads.touch(&name.name);
                 leads.functions.insert(name.name.clone());

@@ -13,10 +13,10 @@ use super::state::{Block, State};
 use super::touched::Parts;
 use super::transact::Transaction;
 use super::{Halt, Servers, Session};
-use crate::commit::schema::is_named_in;
+use crate::commit::schema::{is_named_in, takes_language};
 use crate::metrics::latency::PlanKind;
 use crate::model::DatabaseModel;
-use crate::statements::names::Prepared;
+use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Pins, Step};
 use crate::topology::Topology;
 use mothership_copy::Filler;
@@ -242,7 +242,16 @@ impl Topology {
         let verb = sql.trim_start().as_bytes().get(.."truncate".len());
         let truncates = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"truncate"));
         let has_one = self.declared && self.postgres > 1 && self.config.transactions.two_phase;
-        if !has_one || !(step.changes_schema || truncates) || !is_named_in(sql, schema) {
+        if !has_one || !(step.changes_schema || truncates) {
+            return Ok(());
+        }
+        if takes_language(sql) {
+            let message = "language \"plpgsql\" is that of the router's own functions";
+            return Err(Report::error(sqlstate::INSUFFICIENT_PRIVILEGE, message)
+                .detail("Without it no statement could be planned.")
+                .into());
+        }
+        if !is_named_in(sql, schema) {
             return Ok(());
         }
         let message = format!("schema \"{schema}\" belongs to the router");
@@ -356,6 +365,15 @@ impl Session {
             None => self.plan(statement, at, sql, &model)?,
         };
         plan = self.known.allowed(plan, sql)?;
+        if let (Origin::Prepare(_), Ok(whole)) =
+            (&statement.origin, std::str::from_utf8(&statement.sql))
+            && model
+                .planner()
+                .calls_unnamed(whole, self.standard_strings())
+        {
+            // The types of its parameters stand before what the plan is made of.
+            return Err(refused(&Refusal::new(Reason::FunctionUnproven)).into());
+        }
         if let Some(step) = step {
             self.state.check_defined(&self.topology, step, &plan)?;
             self.topology.check_own_schema(step, sql)?;

@@ -112,8 +112,10 @@ impl Session {
         if in_segment {
             self.settle_active().await.ok()?;
         }
-        // It is parsed and never runs, so that no code of it can leave anything.
-        self.state.end_unseen(!self.servers.is_empty());
+        if !has_constant(sql) {
+            // It is parsed and never runs, so that no code of it can leave anything.
+            self.state.end_unseen(!self.servers.is_empty());
+        }
         let at = self.attach(shard).await.ok()?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment |= in_segment;
@@ -134,6 +136,12 @@ impl Session {
         collected.await.ok()?;
         error
     }
+}
+
+/// Whether a text may have a string in it. To parse it may run code: a constant is read by the input function of its type,
+/// which checks the domains within it.
+pub(super) fn has_constant(sql: &[u8]) -> bool {
+    sql.iter().any(|byte| matches!(byte, b'\'' | b'$'))
 }
 
 /// What a server says of tables, functions, schemas and other objects that it does not have, or has as something else.

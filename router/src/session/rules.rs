@@ -22,7 +22,7 @@ use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{Refusal, RequestFacts, RuleOutcome, RuleSet, Servers};
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::requests::RequestKey;
-use crate::statements::step::{Defines, Kind};
+use crate::statements::step::{Defines, Kind, Step};
 use crate::topology::Topology;
 use crate::topology::shard_id;
 use mothership_plan::pin::unplanned;
@@ -449,6 +449,10 @@ impl Session {
         let made = before.map(|step| step.defines).max().unwrap_or_default();
         scope.is_hidden |= made != Defines::Nothing;
         scope.is_redefined |= made == Defines::More;
+        // What stands before it in the same text may change the search path.
+        let moves = |step: &Step| step.kind != Kind::Plain || !step.pins.is_empty();
+        let mut before = statement.steps.iter().take(at);
+        scope.is_path_known &= !(before.any(moves) || at > 0 && self.runs_code_unseen(statement));
         let asked = RequestKey {
             at,
             rules: self.rules.set.number,
@@ -489,10 +493,12 @@ impl Session {
         let settings = self.state.in_force();
         use effect::Pin;
         let unclear = [Pin::TempObject, Pin::Opaque, Pin::UnclearSetting];
+        let is_unclear = |pin: &Pin| self.state.pins.has(*pin);
         Scope {
             search_path: context.search_path.clone(),
-            is_path_known: search_path(settings).is_some(),
-            is_hidden: unclear.iter().any(|pin| self.state.pins.has(*pin))
+            is_path_known: search_path(settings).is_some()
+                && ![Pin::Opaque, Pin::UnclearSetting].iter().any(is_unclear),
+            is_hidden: unclear.iter().any(is_unclear)
                 || self.state.defined_in_block != Defines::Nothing,
             is_redefined: self.state.defined_in_block == Defines::More,
         }

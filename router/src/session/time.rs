@@ -81,7 +81,8 @@ impl Session {
                 TEXTS.contains(&u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]]))
             })
         };
-        let mut numbers = (1u16..).take(params.values.len());
+        let count = u16::try_from(params.values.len()).unwrap_or(u16::MAX);
+        let mut numbers = 1..=count;
         let moving = |number: u16| match params.get(number) {
             Some(Bound::Text(value)) => !is_text(usize::from(number) - 1) && is_moving(value),
             _ => false,

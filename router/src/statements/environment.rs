@@ -142,6 +142,9 @@ pub fn reads_settings(sql: &[u8], strings: bool) -> bool {
                     || text.len() >= 3 && text[..3].eq_ignore_ascii_case(b"xml")
             }
             kind if kind.is_string() => {
+                if means_the_same(text) {
+                    return false;
+                }
                 let lower = String::from_utf8_lossy(text).to_ascii_lowercase();
                 text.iter()
                     .any(|b| b.is_ascii_digit() || matches!(b, b'{' | b'\\' | b'$' | b'<'))
@@ -152,6 +155,52 @@ pub fn reads_settings(sql: &[u8], strings: bool) -> bool {
             _ => false,
         }
     })
+}
+
+/// Whether a string, with its quotes, is a number too short for a date, or a span of time such as `1 day` without a sign:
+/// no type reads those by settings.
+fn means_the_same(string: &[u8]) -> bool {
+    const UNITS: [&str; 13] = [
+        "microsecond",
+        "millisecond",
+        "second",
+        "sec",
+        "minute",
+        "min",
+        "hour",
+        "day",
+        "week",
+        "month",
+        "year",
+        "decade",
+        "century",
+    ];
+    /// A date or a time has more digits.
+    const FEW: usize = 3;
+    let inner = string.strip_prefix(b"'").and_then(|s| s.strip_suffix(b"'"));
+    let Some(inner) = inner.and_then(|inner| std::str::from_utf8(inner).ok()) else {
+        return false;
+    };
+    let is_number = |word: &str| {
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        digits > 0 && digits <= FEW && word.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    };
+    let is_unit = |word: &str| {
+        let word = word.to_ascii_lowercase();
+        let word = word.strip_suffix('s').unwrap_or(&word);
+        UNITS.contains(&word)
+    };
+    let words: Vec<&str> = inner.split_ascii_whitespace().collect();
+    match words.as_slice() {
+        [one] => is_number(one.strip_prefix(['-', '+']).unwrap_or(one)),
+        words => {
+            words.len() % 2 == 0
+                && !words.is_empty()
+                && words
+                    .chunks(2)
+                    .all(|pair| is_number(pair[0]) && is_unit(pair[1]))
+        }
+    }
 }
 
 /// An environment and what it was found by. So the next statement finds it without comparing the settings.
@@ -243,7 +292,12 @@ mod tests {
 
     #[test]
     fn texts_without_such_literals_mean_the_same_under_all_settings() {
-        for sql in ["select a from t where b = $1 and c = 'open'", "select 5"] {
+        for sql in [
+            "select a from t where b = $1 and c = 'open'",
+            "select 5",
+            "select now() - interval '1 day' - '2 hours 30 minutes'",
+            "select a = '1.5' or a = '-20' or a = ''",
+        ] {
             assert!(!reads_settings(sql.as_bytes(), true), "{sql}");
         }
         for sql in [
@@ -253,6 +307,12 @@ mod tests {
             "select '{a}'::text[]",
             "select XMLPARSE(document $1)",
             "select E'a\\tb'",
+            "select interval '-1 day 2 hours'",
+            "select '20200102'::timestamptz",
+            "select '0405'::timetz",
+            "select '2020.100'::date",
+            "select '1 mar 2020'::date",
+            "select '1 2'::interval",
         ] {
             assert!(reads_settings(sql.as_bytes(), true), "{sql}");
         }

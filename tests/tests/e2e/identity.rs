@@ -542,13 +542,18 @@ CREATE TABLE evil.below (a int REFERENCES evil.above ON DELETE CASCADE); INSERT 
 CREATE FUNCTION evil.td() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '17', false); RETURN OLD; END $$;
 CREATE TRIGGER t BEFORE DELETE ON evil.below FOR EACH ROW EXECUTE FUNCTION evil.td();
 CREATE TABLE evil.typed (a evil.d);
+CREATE FUNCTION evil.arg(a text DEFAULT set_config('app.tenant', '19', false)) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN a; END $$;
+CREATE FUNCTION evil.same(int, int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RETURN $1 = $2; END $$;
+CREATE FUNCTION evil.other(int, int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('app.tenant', '20', false); RETURN $1 <> $2; END $$;
+CREATE OPERATOR evil.=%= (leftarg = int, rightarg = int, function = evil.same);
+CREATE OPERATOR evil.!%= (leftarg = int, rightarg = int, function = evil.other, negator = OPERATOR(evil.=%=));
 CREATE TABLE clean (a int PRIMARY KEY, b int);
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE clean AS row_before SET b = 1 WHERE row_before.a = NEW.a - 1; NEW.b := 2; RETURN NEW; END $$;
 CREATE TRIGGER touch BEFORE INSERT ON clean FOR EACH ROW EXECUTE FUNCTION touch();
 ";
 
 /// Statements that run it.
-const RUNS: [(&str, &str); 18] = [
+const RUNS: [(&str, &str); 22] = [
     ("a domain", "SELECT 1::evil.d"),
     ("a column of a domain", "INSERT INTO evil.typed VALUES (1)"),
     (
@@ -556,6 +561,16 @@ const RUNS: [(&str, &str); 18] = [
         "INSERT INTO evil.gen (a) VALUES ('x')",
     ),
     ("an index", "INSERT INTO evil.idx VALUES ('x')"),
+    ("a default of an argument", "SELECT evil.arg()"),
+    (
+        "a negator",
+        "SELECT NOT (a OPERATOR(evil.=%=) 2) FROM generate_series(1, 2) a",
+    ),
+    ("a constant of a domain", "SELECT '{1}'::evil.d[]"),
+    (
+        "a constant that is prepared",
+        "PREPARE p AS SELECT '{1}'::evil.d[]",
+    ),
     ("an operator", "SELECT 1 OPERATOR(evil.<%>) 2"),
     (
         "an operator of a built-in function",
@@ -608,6 +623,16 @@ fn what_code_behind_names_leaves_reaches_nobody_else() {
         let left = other.rows(LEFT);
         assert_eq!(left, [["\"$user\", public", "", "0"]], "left by {what}");
     }
+    // To parse it is enough, where a constant has the type.
+    let mut client = Wire::login(&served);
+    client.send_all(&[
+        message::parse("", "SELECT '{1}'::evil.d[]", &[]),
+        message::sync(),
+    ]);
+    client.until_ready();
+    drop(client);
+    let left = Wire::login(&served).rows(LEFT);
+    assert_eq!(left, [["\"$user\", public", "", "0"]], "left by Parse");
     // Code that leaves nothing keeps no connection: there is one, and both work.
     let (mut one_client, mut other) = (Wire::login(&served), Wire::login(&served));
     for wire in [&mut one_client, &mut other] {

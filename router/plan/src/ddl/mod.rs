@@ -32,9 +32,10 @@ use crate::{
     Course, Ddl, DdlPlace, LockScope, Merge, Plan, PlanContext, Role, Scatter, Target, keep,
     unnamed, utility,
 };
+use mothership_catalog::types::words as words_of;
 use mothership_catalog::{Events, Name, RelationKind};
 use mothership_sql::cursor::Cursor;
-use mothership_sql::effect::{Object, Other, Verb};
+use mothership_sql::effect::{Object, Other, Statement, Verb};
 use mothership_sql::lexer::Kind;
 
 use alter::{alter_table, drops_no_key, renames};
@@ -300,6 +301,21 @@ fn by_tables(
         Named::Both => refuse(Reason::MixedTables),
         Named::None if names.mentions(sql) => refuse(Reason::DdlNotUnderstood),
         Named::None => on_all_shards("the same on all shards"),
+    }
+}
+
+/// Whether a definition computes something of rows when it is made: of a query, or of rows that are there.
+pub(crate) fn computes(sql: &str, statement: &Statement) -> bool {
+    let Statement::Ddl { verb, object } = statement else {
+        return false;
+    };
+    match (verb, object) {
+        (Verb::Create, Object::Table | Object::MaterializedView) => {
+            words_of(&sql.to_ascii_lowercase()).any(|word| word == "as")
+        }
+        (Verb::Create, Object::Index) => true,
+        (Verb::Alter, Object::Table | Object::MaterializedView) => true,
+        _ => false,
     }
 }
 

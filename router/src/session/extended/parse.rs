@@ -1,6 +1,7 @@
 //! Parse: what is wrong with a statement is said now, and which server gets it often only at its Bind.
 
 use crate::session::allowed::failed_transaction;
+use crate::session::judged::has_constant;
 use crate::session::process;
 use crate::session::rules::RuleStage;
 use crate::session::simple::named::duplicate_statement;
@@ -43,6 +44,9 @@ impl Session {
         }
         let meant = self.meant(&statement)?;
         self.heed(&meant, RuleStage::Prepared).await?;
+        if has_constant(parse.sql) && self.runs_code_unseen(&statement) {
+            self.state.run_unseen();
+        }
         // Several commands are never ours to answer: the server, or the check below, refuses them.
         let one = statement.steps.len() == 1;
         if one

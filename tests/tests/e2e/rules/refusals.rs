@@ -211,6 +211,40 @@ fn a_refused_table_is_reached_in_no_way_with_and_without_declared_tables() {
     }
 }
 
+// A stranger found them: a text that changes the path was judged by the path before it.
+#[test]
+fn a_refused_table_is_not_reached_by_another_search_path() {
+    for (shards, tables) in [(1, UNDECLARED), (2, DECLARED)] {
+        let world = World::new(shards, tables, NO_SALARIES);
+        world.shards.sql_all(
+            "CREATE FUNCTION public.by_default(a int8 DEFAULT paid()) RETURNS int8 LANGUAGE sql AS 'SELECT a'",
+        );
+        for texts in [
+            &["SET search_path = public; SELECT * FROM salaries"][..],
+            &["SET SCHEMA 'public'; TABLE salaries"],
+            &["BEGIN; SET LOCAL search_path = public; SELECT * FROM salaries; COMMIT"],
+            &["SELECT set_config('search_path', 'public', false); SELECT * FROM salaries"],
+            &["RESET search_path; SELECT * FROM salaries"],
+            &[
+                "SELECT set_config('search_path', 'pub' || 'lic', false)",
+                "SELECT * FROM salaries",
+            ],
+            &[
+                "DO $$ BEGIN PERFORM set_config('search_path', 'public', false); END $$",
+                "SELECT * FROM salaries",
+            ],
+            &["SELECT public.by_default()"],
+        ] {
+            let mut wire = world.wire();
+            assert_eq!(code(&wire.query("SET search_path = shop")), "");
+            check(&mut wire, &[], &["SELECT * FROM salaries"]);
+            let codes: Vec<String> = texts.iter().map(|text| code(&wire.query(text))).collect();
+            let is_refused = codes.iter().any(|code| !code.is_empty());
+            assert!(is_refused, "{shards}, {texts:?}: {codes:?}");
+        }
+    }
+}
+
 #[test]
 fn a_refused_kind_is_refused_however_it_is_written() {
     for (shards, tables) in [(1, UNDECLARED), (2, DECLARED)] {

@@ -1014,3 +1014,28 @@ fn an_empty_text_is_answered_in_a_failed_block() {
         say(&mut wire, "ROLLBACK");
     }
 }
+
+#[test]
+fn a_statement_has_as_many_parameters_as_the_protocol_can_count() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    say(&mut wire, "INSERT INTO items (id) VALUES (1), (2), (3)");
+    let count = usize::from(u16::MAX);
+    let list: Vec<String> = (1..=count).map(|n| format!("${n}")).collect();
+    let ids: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
+    let values: Vec<Option<&[u8]>> = ids.iter().map(|id| Some(id.as_bytes())).collect();
+    let sql = format!(
+        "SELECT count(*) FROM items WHERE id IN ({})",
+        list.join(", ")
+    );
+    let told = send(
+        &mut wire,
+        &[
+            message::parse("", &sql, &[]),
+            message::bind("", "", Format::Text, &values, Format::Text),
+            message::execute("", 0),
+            message::sync(),
+        ],
+    );
+    assert!(told.contains(&"DataRow 3".into()), "{told:?}");
+}

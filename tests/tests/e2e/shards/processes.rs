@@ -402,6 +402,16 @@ fn a_text_that_names_a_view_of_processes_often_is_refused() {
     let names = vec!["pg_stat_activity"; 2000].join(", ");
     let answer = say(&mut wire, &format!("SELECT 1 FROM {names}"));
     assert!(answer[0].starts_with("Error 0A000"), "{answer:?}");
+    // A query within the statement has the name.
+    for sql in [
+        "WITH pg_locks AS (SELECT 1 AS pid) SELECT count(*) FROM pg_locks",
+        "WITH a AS (SELECT 1), pg_stat_activity (pid) AS NOT MATERIALIZED (SELECT 1) SELECT pid FROM pg_stat_activity",
+        "WITH RECURSIVE pg_locks (pid) AS (SELECT 1 UNION ALL SELECT pid + 1 FROM pg_locks WHERE pid < 5) \
+            SELECT sum(pid) FROM pg_locks",
+    ] {
+        let answer = say(&mut wire, sql);
+        assert!(answer[0].starts_with("Error 0A000"), "{sql}: {answer:?}");
+    }
     for from in [
         "ONLY pg_stat_activity",
         "ONLY (pg_stat_activity)",

@@ -1,8 +1,8 @@
 //! What functions, views, triggers and defaults leave in a session behind a statement's back stays with its client.
 
-use super::stage::{Stage, extended, keys_of, one, say, send};
+use super::stage::{LIMIT, Stage, extended, keys_of, one, say, send};
 use mothership_tests::shared::USER;
-use mothership_tests::{Endpoint, Wire, message};
+use mothership_tests::{Endpoint, Wire, message, poll_until};
 
 /// They leave a setting, a lock or a table; the last ones leave nothing.
 const DEFINITIONS: [&str; 11] = [
@@ -289,6 +289,132 @@ fn tables_of_a_schema_off_the_search_path_stop_nobody() {
     assert!(say(&mut other, "SELECT empties()")[0].starts_with("Error 0A000"));
     say(&mut wire, &format!("DROP OWNED BY {role}"));
     say(&mut wire, &format!("DROP ROLE {role}"));
+}
+
+// A stranger found it: to ask a server what is wrong with a refused statement is enough to run the checks of its constants.
+#[test]
+fn a_statement_that_is_refused_leaves_nothing() {
+    let stage = Stage::with("[pool]\nmax = 1\n");
+    stage.shards.sql_all(
+        "CREATE SCHEMA own; \
+         CREATE FUNCTION own.late() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \
+            EXECUTE 'SET search_path = own'; EXECUTE 'SET app.tenant = 7'; RETURN true; END $$; \
+         CREATE FUNCTION own.checks(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RETURN own.late(); END $$; \
+         CREATE DOMAIN own.d AS int CHECK (own.checks(VALUE)); \
+         CREATE TYPE own.row AS (a own.d)",
+    );
+    // By a change of code through the router it learns of all other code.
+    let any = "CREATE FUNCTION own.any() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    say(&mut stage.wire(), any);
+    let refused = |wire: &mut Wire| say(wire, "SELECT NULL::own.d[]");
+    let seen = poll_until(LIMIT, || {
+        refused(&mut stage.wire())[0].starts_with("Error 0A000")
+    });
+    assert!(seen, "{:?}", refused(&mut stage.wire()));
+    for sql in [
+        "SELECT '{1}'::own.d[]",
+        "SELECT id FROM items WHERE id = 1 AND '{1}'::own.d[] IS NOT NULL",
+        "INSERT INTO notes SELECT 1, 'x' WHERE '{1}'::own.d[] IS NULL",
+        "PREPARE p AS SELECT '{1}'::own.d[]",
+    ] {
+        for by_parse in [false, true] {
+            let mut wire = stage.wire();
+            let told = match by_parse {
+                true => send(&mut wire, &extended(sql, &[], &[])),
+                false => say(&mut wire, sql),
+            };
+            // PREPARE plans nothing, and only EXECUTE is refused.
+            let is_refused = told.iter().any(|line| line.starts_with("Error 0A000"));
+            assert!(is_refused || sql.starts_with("PREPARE"), "{sql}: {told:?}");
+            drop(wire);
+            let mut other = stage.wire();
+            let left = "SELECT current_setting('search_path'), coalesce(current_setting('app.tenant', true), '')";
+            assert_eq!(
+                other.rows(left),
+                [["\"$user\", public", ""]],
+                "{sql} {by_parse}: {told:?}"
+            );
+        }
+    }
+}
+
+// A stranger found it: code that is called two levels below may come later.
+#[test]
+fn what_an_operator_or_a_cast_calls_stays_what_it_was() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE TYPE mood AS ENUM ('a', 'b')",
+        "CREATE FUNCTION op(int8, int8) RETURNS int8 LANGUAGE plpgsql AS 'begin return late($1); end'",
+        "CREATE OPERATOR <!> (LEFTARG = int8, RIGHTARG = int8, FUNCTION = op)",
+        "CREATE FUNCTION to_int(mood) RETURNS int LANGUAGE plpgsql AS 'begin return later(1); end'",
+        "CREATE CAST (mood AS int) WITH FUNCTION to_int(mood)",
+        "CREATE FUNCTION other(int8) RETURNS int8 LANGUAGE plpgsql AS 'begin return (select count(*) from items); end'",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    let body = "LANGUAGE plpgsql AS 'begin return (select count(*) from items); end'";
+    for sql in [
+        format!("CREATE FUNCTION late(int8) RETURNS int8 {body}"),
+        format!("CREATE FUNCTION later(int8) RETURNS int {body}"),
+        "ALTER FUNCTION other(int8) RENAME TO late".to_owned(),
+    ] {
+        let told = say(&mut wire, &sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    // Past the router it can be done. Then nothing is computed by it, and who has no such value goes on.
+    stage.shards.sql_all(&format!(
+        "CREATE FUNCTION late(int8) RETURNS int8 {body}; CREATE FUNCTION later(int8) RETURNS int {body}; \
+         CREATE TABLE moods (id int4, m mood); CREATE DOMAIN dm AS int8 CHECK (late(VALUE) >= 0); \
+         CREATE TABLE rows_of (a int, b dm)"
+    ));
+    let refused = "CREATE TABLE made AS SELECT 1::int8 <!> 2::int8 AS x";
+    let seen = poll_until(LIMIT, || {
+        say(&mut wire, "DROP TABLE IF EXISTS made");
+        say(&mut wire, refused)[0].starts_with("Error 0A000")
+    });
+    assert!(seen);
+    say(&mut wire, "PREPARE q (dm) AS SELECT $1");
+    for sql in [
+        refused,
+        "CREATE MATERIALIZED VIEW made AS SELECT 1::int8 <!> 2::int8 AS x",
+        "SELECT 1::int8 <!> 2::int8 AS x INTO made",
+        "ALTER TABLE accounts ALTER COLUMN balance TYPE int8 USING balance <!> 1::int8",
+        "ALTER TABLE notes ADD CHECK (id <!> 1::int8 < 10)",
+        "ALTER TABLE kinds ADD COLUMN b dm DEFAULT 10",
+        "CREATE TABLE made AS SELECT 10::dm",
+        "SELECT json_populate_record(NULL::rows_of, '{\"b\": 10}')",
+        "SELECT '(1,10)'::rows_of",
+        "EXECUTE q (10)",
+        "SELECT 'a'::mood::int",
+        "SELECT m FROM moods WHERE m::int = 1",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    for sql in [
+        "SELECT 1",
+        "SELECT count(*) FROM items",
+        "SELECT id FROM items WHERE id = 1",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("RowDescription"), "{sql}: {told:?}");
+    }
+}
+
+#[test]
+fn the_language_of_the_routers_functions_keeps_its_name() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for sql in [
+        "ALTER LANGUAGE plpgsql RENAME TO plx",
+        "DROP EXTENSION plpgsql CASCADE",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("Error 42501"), "{sql}: {told:?}");
+    }
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "0");
 }
 
 // A stranger found it: a role that owns a schema nobody looks into stopped the statements of all others.
