@@ -159,7 +159,7 @@ impl Function {
 }
 
 /// The identifier-like words of a text, whatever they stand in.
-pub fn words(text: &str) -> impl Iterator<Item = &str> {
+pub fn words(text: &str) -> impl DoubleEndedIterator<Item = &str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
         .filter(|w| !w.is_empty())
 }

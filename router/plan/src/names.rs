@@ -124,7 +124,7 @@ fn is_of_clause(text: &str, word: &str) -> bool {
     let begins = word.as_ptr().addr() - text.as_ptr().addr();
     let before = text[..begins].trim_end_matches([' ', '\t']);
     let is_apart = before.len() < begins;
-    let last = words(before).last();
+    let last = words(before).next_back();
     let clause = last.filter(|last| before.ends_with(last));
     word == "by" && is_apart && matches!(clause, Some("order" | "group" | "partition"))
 }

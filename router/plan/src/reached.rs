@@ -270,7 +270,7 @@ impl<'a> Names<'a> {
         let named = self.apart().named_in(&lower);
         let called = lower.match_indices('(').filter_map(|(at, _)| {
             let before = lower.get(..at)?.trim_end();
-            words(before.trim_end_matches('"')).last()
+            words(before.trim_end_matches('"')).next_back()
         });
         let known = called.map(|name| match is_opaque(name) {
             true => Reach::Anything,
