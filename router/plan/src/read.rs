@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlparser::ast::{Query, Statement};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::decide::{finish, home_table, of_one_server, on_one_shard, role};
 use super::documents::{self, Hidden};
@@ -393,6 +393,9 @@ pub fn explained(
         if word.quote_style.is_none() && !qualified && is_reserved(&name) {
             continue;
         }
+        if is_in_operator(&parsed.tokens, at) {
+            continue;
+        }
         let unexplained = names.mentions(&name) && !analysis.explained.contains(&token.span.start);
         if unexplained && word.quote_style.is_none() {
             // Patterns are of tables, and no table that is not there is called.
@@ -409,4 +412,16 @@ pub fn explained(
         }
     }
     Ok(())
+}
+
+/// Whether a word is the schema of `OPERATOR(schema.=)`, which names no table.
+fn is_in_operator(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let token = |back: usize| Some(&tokens[at.checked_sub(back)?].token);
+    matches!(token(1), Some(Token::LParen))
+        && matches!(token(2), Some(Token::Word(word))
+            if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("operator"))
+        && matches!(
+            tokens.get(at + 1).map(|next| &next.token),
+            Some(Token::Period)
+        )
 }

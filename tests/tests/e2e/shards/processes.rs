@@ -1,6 +1,6 @@
 //! The number of its process that a client is told at login: the same wherever it looks, and good for signals.
 
-use super::stage::{LIMIT, Stage, one_each, say};
+use super::stage::{LIMIT, Stage, one, one_each, say};
 use mothership_tests::message::Format;
 use mothership_tests::{Endpoint, Wire, endpoint, message, poll_until};
 
@@ -420,6 +420,21 @@ fn a_text_that_names_a_view_of_processes_often_is_refused() {
         let answer = say(&mut wire, &format!("SELECT count(*) FROM {from}"));
         assert!(answer[0].starts_with("Error 0A000"), "{from}: {answer:?}");
     }
+}
+
+/// Where a pattern declares tables, any word may be one of them, and every statement is read.
+#[test]
+fn questions_about_the_session_are_answered_beside_a_pattern() {
+    let stage = Stage::with("[[table]]\nname = \"sh.*\"\nkey = \"id\"\nkey_type = \"int8\"\n");
+    let mut wire = stage.wire();
+    say(&mut wire, "CREATE SCHEMA sh");
+    say(&mut wire, "CREATE TABLE sh.own (id int8 PRIMARY KEY)");
+    assert_eq!(one(&mut wire, "SELECT current_schemas(false)"), "{public}");
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    assert_eq!(one(&mut wire, sql), "1");
+    let sql = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = ANY (current_schemas(false)) AND c.relname = 'items'";
+    assert_eq!(one(&mut wire, sql), "items");
 }
 
 #[test]
