@@ -1,8 +1,8 @@
 //! Calls of functions within the walk: what they may reach, their arguments and windows.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause,
-    FunctionArguments, Ident, ObjectName, Value, WindowSpec, WindowType,
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Value, WindowSpec, WindowType,
 };
 
 use crate::expr::ExprContext;
@@ -140,19 +140,20 @@ impl<'n> Analysis<'n> {
         let FunctionArguments::List(list) = args else {
             return false;
         };
-        match list.args.first() {
-            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) => {
-                match &value.value {
-                    Value::SingleQuotedString(name) => name.contains('.'),
-                    Value::Placeholder(text) => {
-                        if Slot::of_placeholder(text).is_some() {
-                            self.looked.value.set(true);
-                        }
-                        false
+        let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))) = list.args.first() else {
+            return false;
+        };
+        match without_text_cast(argument) {
+            Expr::Value(value) => match &value.value {
+                Value::SingleQuotedString(name) => name.contains('.'),
+                Value::Placeholder(text) => {
+                    if Slot::of_placeholder(text).is_some() {
+                        self.looked.value.set(true);
                     }
-                    _ => false,
+                    false
                 }
-            }
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -221,5 +222,18 @@ impl<'n> Analysis<'n> {
             }
         }
         Ok(())
+    }
+}
+
+/// What is cast to `text`, as PostgreSQL prints constants in the definitions of views.
+fn without_text_cast(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => without_text_cast(inner),
+        Expr::Cast {
+            expr,
+            data_type: DataType::Text,
+            ..
+        } => without_text_cast(expr),
+        other => other,
     }
 }

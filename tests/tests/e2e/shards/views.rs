@@ -1,6 +1,6 @@
 //! A view is answered as its definition is, whatever it joins: beside one PostgreSQL.
 
-use super::stage::{Stage, say};
+use super::stage::{Stage, one, say};
 use mothership_tests::{Shards, Wire};
 
 /// The keys that join rows of different shards: what is billed for is elsewhere than what bills it.
@@ -260,4 +260,29 @@ fn who_may_read_a_view_is_asked_of_the_view_when_it_has_become_part_of_a_stateme
     say(&mut wire, &format!("DROP OWNED BY {role}"));
     stage.shards.sql_all(&format!("DROP OWNED BY {role}"));
     stage.shards.sql(0, &format!("DROP ROLE {role}"));
+}
+
+#[test]
+fn a_view_reads_a_setting_of_the_application() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for sql in [
+        "INSERT INTO items (id, v) SELECT g, g % 3 FROM generate_series(1, 12) g",
+        "CREATE VIEW mine AS SELECT id, v FROM items WHERE v = current_setting('app.v')::int",
+        "CREATE VIEW perhaps AS SELECT id FROM items WHERE v::text = current_setting('app.v', true)",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("CommandComplete"), "{sql}: {told:?}");
+    }
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM perhaps"), "0");
+    for v in 0..3 {
+        say(&mut wire, &format!("SET app.v = '{v}'"));
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM mine"), "4");
+        assert_eq!(one(&mut wire, "SELECT max(v) FROM mine"), v.to_string());
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM perhaps"), "4");
+        let own = format!("SELECT count(*) FROM mine WHERE id = {}", v + 3);
+        assert_eq!(one(&mut wire, &own), "1");
+        let sql = "SELECT count(*) FROM mine a JOIN mine b ON b.v = a.v";
+        assert_eq!(one(&mut wire, sql), "16");
+    }
 }
