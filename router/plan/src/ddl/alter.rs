@@ -47,6 +47,8 @@ pub(super) fn alter_table(
         Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
         Resolved::KeyGone(name, reason) => return Err(Refusal::of_table(reason, &name)),
         Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
+        // The home shard says that there is none, whatever was to become of it.
+        Resolved::Unknown(_) => return home_table(),
         _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
         _ => return home_table(),
     };
