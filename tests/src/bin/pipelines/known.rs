@@ -29,12 +29,20 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
     if unnamed(router) && (error(plain, "25P02") || plain == ["NoData"]) {
         return Some("the unnamed portal of a query that the router has refused");
     }
+    // The router asks first whether the transaction has failed, and not for a savepoint.
+    if error(plain, "3B001") && error(router, "25P02") {
+        return Some("a missing savepoint in a failed block");
+    }
+    // Both refuse it, in other words.
+    if error(plain, "25001") && error(router, "25001") && text(plain, "within a pipeline") {
+        return Some("what cannot be done in a pipeline");
+    }
     // PostgreSQL counts the values of Bind before it looks at the transaction.
     if counted(plain) && error(router, "25P02") {
         return Some("the number of values in a failed block");
     }
     // A Parse that fails has dropped the statement without a name; the router keeps the one before.
-    if error(plain, "26000") && router == ["BindComplete"] {
+    if error(plain, "26000") && (router == ["BindComplete"] || counted(router)) {
         return Some("the unnamed statement behind a Parse that failed");
     }
     // What makes a transaction read-only behind its writes makes it so for the router's decision, too.
@@ -60,7 +68,10 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
         return Some("the end of a setting whose text is not committed");
     }
     // A pipeline may be in a transaction of the router's own, in which servers do not warn.
-    let warned = |lines: &[String]| text(lines, "can only be used in transaction blocks");
+    let warned = |lines: &[String]| {
+        text(lines, "can only be used in transaction blocks")
+            || text(lines, "there is no transaction in progress")
+    };
     if warned(plain) && !warned(router) {
         return Some("the warning of what needs a block, in a pipeline");
     }
