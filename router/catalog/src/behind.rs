@@ -434,6 +434,7 @@ fn is_meant(
 /// Lets `see` have each name of a statement.
 pub fn names(sql: &str, strings: bool, mut see: impl FnMut(Named<'_>)) {
     let mut cursor = Cursor::new(sql.as_bytes(), strings);
+    while cursor.skip_semicolon() {}
     let mut after_dot = false;
     while let Some(token) = cursor.peek() {
         let is_word = token.kind == Kind::Word;

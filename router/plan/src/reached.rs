@@ -320,7 +320,7 @@ impl<'a> Names<'a> {
     }
 
     /// How far the constraints of the domains may reach that values of a type are made of.
-    fn type_reach(&self, oid: u32) -> Reach {
+    pub(super) fn type_reach(&self, oid: u32) -> Reach {
         let under = self.catalog.types_under(oid);
         let of = |kind: &TypeKind| match kind {
             TypeKind::Domain { checks, .. } => self.code_reach(checks),

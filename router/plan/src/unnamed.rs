@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use mothership_catalog::types::{may_name, words};
-use mothership_catalog::{Name, TypeKind};
+use mothership_catalog::{DefaultKind, Name, Relation, RelationKind, TypeKind};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::effect::Verb;
 use mothership_sql::keywords;
@@ -36,6 +36,8 @@ pub struct ImplicitCalls {
     casts: bool,
     /// Names in lower case behind which there may be a value that other casts make or take.
     cast_values: BTreeSet<String>,
+    /// Symbols of operators that may take such a value: all of users, if there are such casts.
+    cast_operators: BTreeSet<String>,
 }
 
 /// Types from here on are those of users.
@@ -117,8 +119,9 @@ fn bound<'n>(names: &'n Names<'_>) -> BTreeSet<&'n str> {
         .collect()
 }
 
-/// Names in lower case behind which there may be a value of one of these types: the types themselves, relations with a
-/// column of a type of users, and functions of users, of which it is not known what they return.
+/// Names in lower case behind which there may be a value of one of these types: the types themselves, functions of users,
+/// of which it is not known what they return, and relations, but for tables of PostgreSQL's own types whose definitions
+/// name none of those.
 fn values_of<'t>(names: &Names<'_>, types: impl Iterator<Item = &'t String>) -> BTreeSet<String> {
     // A type of arrays begins with an underscore.
     let types = types.map(|name| name.trim_start_matches('_').to_lowercase());
@@ -126,13 +129,48 @@ fn values_of<'t>(names: &Names<'_>, types: impl Iterator<Item = &'t String>) -> 
     if values.is_empty() {
         return values;
     }
-    let relations = names.catalog.relations.values().filter(|relation| {
-        let mut columns = relation.columns.iter();
-        relation.columns.is_empty() || columns.any(|column| column.type_oid >= FIRST_OF_USERS)
-    });
-    values.extend(relations.map(|relation| relation.name.name.to_lowercase()));
     let functions = names.catalog.functions.keys();
     values.extend(functions.map(|name| name.name.to_lowercase()));
+    let operators = &names.catalog.operators;
+    let has_value = |code: &str| {
+        let lower = code.to_lowercase();
+        values.iter().any(|name| may_name(&lower, name))
+            || operators.keys().any(|symbol| lower.contains(&**symbol))
+    };
+    let is_plain = |relation: &Relation| {
+        let checks = relation.checks.iter().map(|check| &*check.expression);
+        let columns = relation.columns.iter();
+        let computed = columns.filter_map(|column| column.generated.as_deref());
+        let defaults = relation
+            .columns
+            .iter()
+            .filter_map(|column| match &column.default {
+                DefaultKind::Constant(code)
+                | DefaultKind::Stable(code)
+                | DefaultKind::Volatile(code) => Some(&**code),
+                DefaultKind::None | DefaultKind::Sequence(_) => None,
+            });
+        let mut columns = relation.columns.iter();
+        let is_simple = relation.triggers.is_empty()
+            && !relation.has_rules
+            && relation.row_security.is_none()
+            && columns.all(|column| column.type_oid < FIRST_OF_USERS);
+        match relation.kind {
+            RelationKind::Sequence => true,
+            RelationKind::Table => {
+                is_simple && !checks.chain(computed).chain(defaults).any(has_value)
+            }
+            RelationKind::View | RelationKind::MaterializedView | RelationKind::ForeignTable => {
+                false
+            }
+        }
+    };
+    let relations = names.catalog.relations.values();
+    let relations = relations.filter(|relation| !is_plain(relation));
+    let relations: Vec<String> = relations
+        .map(|relation| relation.name.name.to_lowercase())
+        .collect();
+    values.extend(relations);
     values
 }
 
@@ -144,21 +182,29 @@ impl ImplicitCalls {
         let operators = operators.filter(|(_, functions)| functions.iter().any(reaches));
         let operators: BTreeSet<String> = operators.map(|(symbol, _)| symbol.clone()).collect();
         let types = names.catalog.types.iter();
-        let domains = types.filter(|(_, info)| match &info.kind {
-            TypeKind::Domain { checks, .. } => names.code_reach(checks) > Reach::Nothing,
-            TypeKind::Enum(_) | TypeKind::Other => false,
+        // A domain may be over another one, and what a composite type is made of is not known.
+        let domains = types.filter(|(name, info)| match &info.kind {
+            // The type of a table's rows.
+            TypeKind::Other if names.catalog.relation(name).is_some() => false,
+            TypeKind::Domain { checks, .. } if names.code_reach(checks) > Reach::Nothing => true,
+            TypeKind::Domain { .. } | TypeKind::Other => {
+                info.oid != 0 && names.type_reach(info.oid) > Reach::Nothing
+            }
+            TypeKind::Enum(_) => false,
         });
         let domains: Vec<Name> = domains.map(|(name, _)| name.clone()).collect();
         let has_domain = |type_name: &str| {
-            domains
-                .iter()
-                .any(|domain| may_name(&type_name.to_lowercase(), &domain.name))
+            let type_name = type_name.to_lowercase();
+            let mut domains = domains.iter();
+            domains.any(|domain| may_name(&type_name, &domain.name.to_lowercase()))
         };
         let rows = names.catalog.relations.values().filter(|relation| {
             let mut columns = relation.columns.iter();
             !domains.is_empty()
                 && columns.any(|column| {
-                    column.type_oid >= FIRST_OF_USERS && has_domain(&column.type_name)
+                    column.type_oid >= FIRST_OF_USERS
+                        && (has_domain(&column.type_name)
+                            || names.type_reach(column.type_oid) > Reach::Nothing)
                 })
         });
         let rows = rows.map(|relation| relation.name.name.to_lowercase());
@@ -176,8 +222,23 @@ impl ImplicitCalls {
             domains_apart,
             rows,
             casts: casts.iter().any(|cast| cast.of_builtin),
+            cast_operators: match casts.is_empty() {
+                true => BTreeSet::new(),
+                false => names.catalog.operators.keys().cloned().collect(),
+            },
             cast_values: values_of(names, casts.iter().flat_map(|cast| &cast.types)),
         }
+    }
+
+    /// Whether there is nothing that calls such code.
+    fn calls_nothing(&self) -> bool {
+        let named = [
+            &self.operators,
+            &self.domains,
+            &self.rows,
+            &self.cast_values,
+        ];
+        named.into_iter().all(BTreeSet::is_empty) && self.domains_apart.is_empty()
     }
 
     /// Whether a statement may use one of these operators, domains or casts.
@@ -185,9 +246,13 @@ impl ImplicitCalls {
         if self.casts || self.by_words {
             return true;
         }
+        if self.calls_nothing() {
+            return false;
+        }
         let lower = keywords::lower(sql);
         let is_named = |domain: &Name| {
-            may_name(&lower, &domain.schema.to_ascii_lowercase()) && may_name(&lower, &domain.name)
+            may_name(&lower, &domain.schema.to_lowercase())
+                && may_name(&lower, &domain.name.to_lowercase())
         };
         if self.domains_apart.iter().any(is_named) {
             return true;
@@ -198,21 +263,22 @@ impl ImplicitCalls {
         if has_parameter() || self.cast_values.iter().any(has_value) {
             return true;
         }
+        // A row is made of a constant, or of JSON.
         let makes_rows = || {
-            lower.contains("::")
+            lower.contains(['\'', '$'])
+                || lower.contains("::")
                 || words(&lower).any(|word| word == "cast" || word.contains("json"))
         };
         if self.rows.iter().any(has_value) && makes_rows() {
             return true;
         }
-        if self.operators.is_empty() && self.domains.is_empty() {
-            return false;
-        }
         let mut tokens = Lexer::new(sql.as_bytes(), standard_conforming_strings);
         tokens.any(|token| {
             let text = sql.get(token.start..token.end).unwrap_or_default();
             match token.kind {
-                Kind::Operator => self.operators.contains(text),
+                Kind::Operator => {
+                    self.operators.contains(text) || self.cast_operators.contains(text)
+                }
                 Kind::UnicodeIdent => true,
                 kind => named(kind, text).is_some_and(|name| self.domains.contains(&name)),
             }

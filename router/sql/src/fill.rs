@@ -24,10 +24,10 @@ impl Target {
     /// Reads the beginning of a statement. `None` if it is another kind of statement, or is not understood.
     pub fn of(sql: &str, strings: bool) -> Option<Self> {
         let mut cursor = Cursor::new(sql.as_bytes(), strings);
-        let known = cursor.eat_all(&["insert", "into"])
-            || cursor.eat_all(&["merge", "into"])
-            || cursor.eat("copy");
-        if !known {
+        while cursor.skip_semicolon() {}
+        if cursor.eat("copy") {
+            cursor.eat("binary");
+        } else if !(cursor.eat_all(&["insert", "into"]) || cursor.eat_all(&["merge", "into"])) {
             return None;
         }
         cursor.eat("only");

@@ -617,7 +617,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// One of our names that a query of WITH has in this text.
+    /// One of our names that a query of WITH has in this text: behind WITH, RECURSIVE or a comma, before AS or before a list
+    /// of columns and AS.
     fn query_within(&self) -> Option<&'static str> {
         let is_word = |at: usize, words: &[&str]| {
             let token = self.tokens.get(at).filter(|t| t.kind == Kind::Word);
@@ -628,25 +629,33 @@ impl Writer<'_> {
                     .any(|w| text.eq_ignore_ascii_case(w.as_bytes()))
             })
         };
-        (1..self.tokens.len()).find_map(|at| {
-            let before = at - 1;
-            if !is_word(before, &["with", "recursive"]) && self.kind(before) != Some(Kind::Comma) {
-                return None;
+        // Where the list begins that is open, and the name before it.
+        let mut open: Option<&'static str> = None;
+        let mut found = None;
+        for (at, token) in self.tokens.iter().enumerate() {
+            match token.kind {
+                Kind::LParen => open = found.take(),
+                Kind::RParen => found = open.take(),
+                _ if found.is_some() && is_word(at, &["as"]) => {
+                    let is_query = self.kind(at + 1) == Some(Kind::LParen)
+                        || is_word(at + 1, &["materialized", "not"]);
+                    if is_query {
+                        return found;
+                    }
+                    found = None;
+                }
+                _ => {
+                    let begins = at.checked_sub(1).is_some_and(|before| {
+                        is_word(before, &["with", "recursive"])
+                            || self.kind(before) == Some(Kind::Comma)
+                    });
+                    let name = identifier(*token, self.sql, b'\\').filter(|_| begins);
+                    let name = name.and_then(|name| known(name.as_bytes()));
+                    found = name.map(|(name, _)| name);
+                }
             }
-            let token = self.tokens[at];
-            let name = identifier(token, self.sql, b'\\')?;
-            let (name, _) = known(name.as_bytes())?;
-            let mut behind = at + 1;
-            if self.kind(behind) == Some(Kind::LParen) {
-                let close =
-                    (behind..self.tokens.len()).find(|at| self.tokens[*at].kind == Kind::RParen)?;
-                behind = close + 1;
-            }
-            let is_query = is_word(behind, &["as"])
-                && (self.kind(behind + 1) == Some(Kind::LParen)
-                    || is_word(behind + 1, &["materialized", "not"]));
-            is_query.then_some(name)
-        })
+        }
+        None
     }
 
     /// Writes what stands in place of the name at `at`, if it is one of ours: what is to follow at its parenthesis, and

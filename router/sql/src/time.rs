@@ -175,6 +175,7 @@ impl Uses {
     pub fn of(sql: &str, standard_conforming_strings: bool) -> Result<Self, Unclear> {
         let bytes = sql.as_bytes();
         let mut cursor = Cursor::new(bytes, standard_conforming_strings);
+        while cursor.skip_semicolon() {}
         let mut tokens: Vec<Token> = Vec::new();
         while let Some(token) = cursor.bump() {
             tokens.push(token);
@@ -240,7 +241,14 @@ impl Uses {
 /// Whether a text with fixed times is one value, however often it is computed: it calls no other function than those
 /// that compute with times.
 pub fn is_one_value(sql: &str) -> bool {
-    const CALLS: [&str; 2] = ["timezone", "date_trunc"];
+    const CALLS: [&str; 6] = [
+        "timezone",
+        "date_trunc",
+        "timestamptz",
+        "timestamp",
+        "time",
+        "timetz",
+    ];
     let mut cursor = Cursor::new(sql.as_bytes(), true);
     while let Some(token) = cursor.bump() {
         if matches!(token.kind, Kind::Word | Kind::QuotedIdent)

@@ -45,11 +45,17 @@ pub(super) fn left_out(
     split: &Split,
 ) -> Result<Vec<LeftOut>, String> {
     let found = times_of((sql, Some(context)), strings, true, model)?;
-    let listed = Target::of(sql, strings).and_then(|target| target.columns);
-    let (true, Some(listed)) = (found.has_defaults, listed) else {
+    if !found.has_defaults {
+        return Ok(Vec::new());
+    }
+    let table = &split.table.name;
+    let target = Target::of(sql, strings).filter(|target| target.name == *table);
+    let Some(target) = target else {
+        return Err(format!("default of a column of table \"{table}\""));
+    };
+    let Some(listed) = target.columns else {
         return Ok(Vec::new());
     };
-    let table = &split.table.name;
     let about = |column: &str| format!("default of column \"{column}\" of table \"{table}\"");
     let times = model.times();
     let Some(defaults) = times.defaults(table) else {
@@ -92,7 +98,7 @@ impl LeftOut {
         let value = uses.fixed_plainly(&self.default, moments);
         let type_name = &self.type_name;
         Some(format!(
-            "pg_catalog.to_json(({value})::{type_name}) OPERATOR(pg_catalog.#>>) '{{}}'"
+            "COALESCE(pg_catalog.to_json(({value})::{type_name}) OPERATOR(pg_catalog.#>>) '{{}}', '')"
         ))
     }
 }
@@ -129,8 +135,9 @@ impl Session {
             };
             let options = CopyOptions::parse(sql, strings).map_err(|e| Halt::Fail(e.report()))?;
             let values = self.values_left_out(&left_out, moments, at).await?;
+            let is_null = values.iter().any(String::is_empty);
             let made = Filler::new(&options.format, *columns, &values);
-            filler = Some(Rc::new(made.ok_or_else(|| {
+            filler = Some(Rc::new(made.filter(|_| !is_null).ok_or_else(|| {
                 hidden("a column that rows in this form cannot be given".to_owned())
             })?));
         }

@@ -450,7 +450,10 @@ impl Session {
         scope.is_hidden |= made != Defines::Nothing;
         scope.is_redefined |= made == Defines::More;
         // What stands before it in the same text may change the search path.
-        let moves = |step: &Step| step.kind != Kind::Plain || !step.pins.is_empty();
+        let moves = |step: &Step| match &step.kind {
+            Kind::Plain | Kind::Begin(_) | Kind::Savepoint(_) => !step.pins.is_empty(),
+            _ => true,
+        };
         let mut before = statement.steps.iter().take(at);
         scope.is_path_known &= !(before.any(moves) || at > 0 && self.runs_code_unseen(statement));
         let asked = RequestKey {

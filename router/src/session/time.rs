@@ -62,8 +62,8 @@ impl Session {
             && let Some(split) = many.copy.as_deref().filter(|_| many.copy_in)
         {
             let left_out = left_out((sql, &context), strings, model, split).map_err(hidden)?;
-            let asks = Uses::of(sql, strings).is_ok_and(|uses| !uses.is_empty());
-            return Ok(match (work, !left_out.is_empty() || asks) {
+            let uses = Uses::of(sql, strings).map_err(|Unclear(what)| hidden(what))?;
+            return Ok(match (work, !left_out.is_empty() || !uses.is_empty()) {
                 (Dispatch::Many(many), timed) => Dispatch::Many(Many { timed, ..many }),
                 (other, _) => other,
             });

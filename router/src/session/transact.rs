@@ -199,7 +199,11 @@ impl Session {
                 self.sync_quietly(at).await?;
             }
         }
-        Ok(())
+        match self.state.has_failed() {
+            // It was told.
+            true => Err(Halt::Failed),
+            false => Ok(()),
+        }
     }
 
     /// Ends the transaction of the router's own as `result` says.

@@ -183,7 +183,8 @@ fn means_the_same(string: &[u8]) -> bool {
     };
     let is_number = |word: &str| {
         let digits = word.bytes().filter(u8::is_ascii_digit).count();
-        digits > 0 && digits <= FEW && word.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        let points = word.bytes().filter(|b| *b == b'.').count();
+        digits > 0 && digits <= FEW && points < 2 && digits + points == word.len()
     };
     let is_unit = |word: &str| {
         let word = word.to_ascii_lowercase();
@@ -192,7 +193,8 @@ fn means_the_same(string: &[u8]) -> bool {
     };
     let words: Vec<&str> = inner.split_ascii_whitespace().collect();
     match words.as_slice() {
-        [one] => is_number(one.strip_prefix(['-', '+']).unwrap_or(one)),
+        // Which character is the point of money depends on lc_monetary.
+        [one] => !one.contains('.') && is_number(one.strip_prefix(['-', '+']).unwrap_or(one)),
         words => {
             words.len() % 2 == 0
                 && !words.is_empty()
@@ -296,7 +298,7 @@ mod tests {
             "select a from t where b = $1 and c = 'open'",
             "select 5",
             "select now() - interval '1 day' - '2 hours 30 minutes'",
-            "select a = '1.5' or a = '-20' or a = ''",
+            "select a = '15' or a = '-20' or a = ''",
         ] {
             assert!(!reads_settings(sql.as_bytes(), true), "{sql}");
         }
@@ -313,6 +315,8 @@ mod tests {
             "select '2020.100'::date",
             "select '1 mar 2020'::date",
             "select '1 2'::interval",
+            "select '1.2.3'::date",
+            "select '1.5'::money",
         ] {
             assert!(reads_settings(sql.as_bytes(), true), "{sql}");
         }

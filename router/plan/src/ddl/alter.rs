@@ -19,6 +19,18 @@ use super::index::{index, is_index};
 use super::words::{HomeOrDeclared, Words, places_named};
 use super::{home_table, on_all_shards, sequence, view_changed};
 
+/// Whether an alteration names another table, or gives the table another name.
+fn concerns_others(read: &Alteration<'_>, context: &PlanContext) -> bool {
+    let strings = context.standard_conforming_strings;
+    read.actions.iter().any(|text| {
+        let is_own = matches!(
+            action(text, strings),
+            Action::Harmless | Action::DropExpression(_) | Action::Other
+        );
+        !is_own || text.to_ascii_lowercase().contains("references")
+    })
+}
+
 pub(super) fn alter_table(
     names: &Names<'_>,
     sql: &str,
@@ -47,8 +59,8 @@ pub(super) fn alter_table(
         Resolved::Missing(name) => return Err(Refusal::of_table(Reason::NotInCatalog, &name)),
         Resolved::KeyGone(name, reason) => return Err(Refusal::of_table(reason, &name)),
         Resolved::Unread(name) => return Err(Refusal::of_table(Reason::Unread, &name)),
-        // The home shard says that there is none, whatever was to become of it.
-        Resolved::Unknown(_) => return home_table(),
+        // The home shard says that there is none, whatever was to become of it. It may be of this transaction, and unread.
+        Resolved::Unknown(_) if !concerns_others(&read, context) => return home_table(),
         _ if names.mentions(sql) => return refuse(Reason::DdlNotUnderstood),
         _ => return home_table(),
     };

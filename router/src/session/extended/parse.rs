@@ -46,6 +46,7 @@ impl Session {
         self.heed(&meant, RuleStage::Prepared).await?;
         if has_constant(parse.sql) && self.runs_code_unseen(&statement) {
             self.state.run_unseen();
+            self.run_unfollowed(&statement);
         }
         // Several commands are never ours to answer: the server, or the check below, refuses them.
         let one = statement.steps.len() == 1;

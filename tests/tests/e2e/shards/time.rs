@@ -552,7 +552,26 @@ fn columns_that_a_copy_leaves_out_get_one_time() {
     assert_eq!(one(router, "SELECT min(at) FROM items"), now);
     assert_eq!(one(router, "SELECT max(at) FROM items"), now);
     say(router, "ROLLBACK");
+    // Wherever the statement stands in its text.
+    for before in [";", " ; -- first\n;"] {
+        let told = copy_in(router, &format!("{before}{copy}"), &[text.as_bytes()]);
+        assert_eq!(told[0], "CommandComplete COPY 3", "{before:?}");
+        for update in ["", "UPDATE items SET at = now()"] {
+            say(router, &format!("{before}{update}"));
+            let times = "SELECT count(DISTINCT at) FROM items";
+            assert_eq!(one(router, times), "1", "{before:?}{update}");
+        }
+        say(router, "TRUNCATE items");
+    }
     // What cannot be given one time is refused.
+    for sql in [
+        "COPY BINARY items (id) FROM STDIN",
+        "COPY items FROM STDIN WHERE at < 'now'::timestamptz",
+        "COPY items (id) FROM STDIN WHERE 'today'::date < day",
+    ] {
+        let told = copy_in(router, sql, &[]);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
     let random = "at SET DEFAULT now() + random() * interval '1 s'";
     for (definition, options) in [
         ("", "(FORMAT binary)"),

@@ -367,7 +367,11 @@ fn what_an_operator_or_a_cast_calls_stays_what_it_was() {
     stage.shards.sql_all(&format!(
         "CREATE FUNCTION late(int8) RETURNS int8 {body}; CREATE FUNCTION later(int8) RETURNS int {body}; \
          CREATE TABLE moods (id int4, m mood); CREATE DOMAIN dm AS int8 CHECK (late(VALUE) >= 0); \
-         CREATE TABLE rows_of (a int, b dm)"
+         CREATE TABLE rows_of (a int, b dm); CREATE DOMAIN over_dm AS dm; CREATE TYPE comp AS (a int, b dm); \
+         CREATE DOMAIN \"Dm\" AS int8 CHECK (late(VALUE) >= 0); CREATE TABLE capital (a int, b \"Dm\"); \
+         CREATE VIEW shown AS SELECT id, m::int AS x FROM moods; \
+         CREATE FUNCTION by_mood(mood, mood) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
+         CREATE OPERATOR <?> (LEFTARG = mood, RIGHTARG = mood, FUNCTION = by_mood)"
     ));
     let refused = "CREATE TABLE made AS SELECT 1::int8 <!> 2::int8 AS x";
     let seen = poll_until(LIMIT, || {
@@ -386,6 +390,13 @@ fn what_an_operator_or_a_cast_calls_stays_what_it_was() {
         "CREATE TABLE made AS SELECT 10::dm",
         "SELECT json_populate_record(NULL::rows_of, '{\"b\": 10}')",
         "SELECT '(1,10)'::rows_of",
+        "SELECT rows_of '(1,10)'",
+        "SELECT '(1,10)'::comp",
+        "SELECT comp '(1,10)'",
+        "SELECT 10::over_dm",
+        "SELECT json_populate_record(NULL::capital, '{\"b\": 10}')",
+        "SELECT * FROM shown",
+        "SELECT 'a' <?> 'b'",
         "EXECUTE q (10)",
         "SELECT 'a'::mood::int",
         "SELECT m FROM moods WHERE m::int = 1",
