@@ -27,7 +27,7 @@ use mothership_plan::{
 };
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;
-use mothership_sql::cursor::Span;
+use mothership_sql::cursor::{Cursor, Span};
 use mothership_sql::password::RolePassword;
 use mothership_sql::places::{Change, Characters, own_place, place_of_part};
 use std::collections::{BTreeMap, BTreeSet};
@@ -242,7 +242,12 @@ impl Topology {
         let verb = sql.trim_start().as_bytes().get(.."truncate".len());
         let truncates = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"truncate"));
         let has_one = self.declared && self.postgres > 1 && self.config.transactions.two_phase;
-        if !has_one || !(step.changes_schema || truncates) {
+        // What the router itself writes into a query has this name, too.
+        let queries = [
+            "select", "with", "values", "insert", "update", "delete", "merge",
+        ];
+        let is_query = Cursor::new(sql.as_bytes(), true).eat_any(&queries);
+        if !has_one || is_query || !(step.changes_schema || truncates) {
             return Ok(());
         }
         if takes_language(sql) {
