@@ -19,6 +19,7 @@ use crate::model::DatabaseModel;
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Pins, Step};
 use crate::topology::Topology;
+use mothership_catalog::types::words;
 use mothership_copy::Filler;
 use mothership_plan::gather::{Ending, Holders};
 use mothership_plan::{
@@ -242,12 +243,13 @@ impl Topology {
         let verb = sql.trim_start().as_bytes().get(.."truncate".len());
         let truncates = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"truncate"));
         let has_one = self.declared && self.postgres > 1 && self.config.transactions.two_phase;
-        // What the router itself writes into a query has this name, too.
-        let queries = [
-            "select", "with", "values", "insert", "update", "delete", "merge",
-        ];
-        let is_query = Cursor::new(sql.as_bytes(), true).eat_any(&queries);
-        if !has_one || is_query || !(step.changes_schema || truncates) {
+        if !has_one || !(step.changes_schema || truncates) {
+            return Ok(());
+        }
+        // What the router itself writes into a query has this name, too. A query with INTO makes a table.
+        let makes_table = || words(sql).any(|word| word.eq_ignore_ascii_case("into"));
+        let is_query = Cursor::new(sql.as_bytes(), true).eat_any(&["select", "with", "values"]);
+        if is_query && !makes_table() {
             return Ok(());
         }
         if takes_language(sql) {
