@@ -1,11 +1,8 @@
 //! The settings of applications' own (`app.tenant`) that statements have named: servers list them nowhere, so where a
 //! session's settings have to be asked for, they are asked for by these names.
 
-use mothership_catalog::custom_settings::CustomSettings;
+use crate::statements::named_settings::MAX_NAMES;
 use std::collections::VecDeque;
-
-/// So many names are kept for all sessions of a core; older ones are dropped.
-const MAX_NAMES: usize = 500;
 
 /// The names, the newest last. Each has a number: who has asked for all of them knows those up to the last number.
 #[derive(Debug, Default)]
@@ -15,13 +12,13 @@ pub struct NamedSettings {
 }
 
 impl NamedSettings {
-    /// Adds the names that stand in a statement. Gives the number of the newest of them; 0 if there is none.
-    pub fn add(&mut self, sql: &str) -> u16 {
+    /// Adds the names of a statement. Gives the number of the newest of them; 0 if there is none.
+    pub fn add(&mut self, names: &[String]) -> u16 {
         let mut newest = 0;
-        for name in CustomSettings::named_by(sql) {
-            let place = self.names.iter().position(|known| *known == name);
+        for name in names {
+            let place = self.names.iter().position(|known| known == name);
             let place = place.unwrap_or_else(|| {
-                self.names.push_back(name);
+                self.names.push_back(name.clone());
                 self.names.len() - 1
             });
             newest = newest.max(number(self.dropped + place + 1));
@@ -51,19 +48,22 @@ fn number(count: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statements::named_settings::named_by;
 
     #[test]
     fn each_name_has_a_number_for_as_long_as_it_is_kept() {
         let mut named = NamedSettings::default();
-        assert_eq!(named.add("SELECT 1"), 0);
-        assert_eq!(named.add("SELECT current_setting('app.a')"), 1);
-        assert_eq!(named.add("SET app.b = '1'"), 2);
-        assert_eq!(named.add("SET app.a = '1'"), 1);
+        let mut add = |sql: &str| named.add(&named_by(sql.as_bytes()));
+        assert_eq!(add("SELECT 1"), 0);
+        assert_eq!(add("SELECT current_setting('app.a')"), 1);
+        assert_eq!(add("SET app.b = '1'"), 2);
+        assert_eq!(add("SET app.a = '1'"), 1);
         for n in 0..MAX_NAMES {
-            named.add(&format!("SET app.n{n} = '1'"));
+            add(&format!("SET app.n{n} = '1'"));
         }
         assert_eq!(named.iter().count(), MAX_NAMES);
         assert_eq!(named.last(), number(MAX_NAMES) + 2);
-        assert_eq!(named.add("SET app.a = '1'"), number(MAX_NAMES) + 3);
+        let again = named.add(&named_by(b"SET app.a = '1'"));
+        assert_eq!(again, number(MAX_NAMES) + 3);
     }
 }

@@ -1,11 +1,16 @@
 //! Whether a statement runs code that may leave something in its session, and what becomes of its connection then.
 
+use super::large::LARGE;
 use super::state::{Block, Phase, State, Unfollowed};
 use super::{Attached, Halt, Session};
 use crate::core::code::{Behind, Code};
+use crate::model::DatabaseModel;
+use crate::statements::memo::Memo;
+use crate::statements::named_settings::named_by;
 use crate::statements::names::Prepared;
 use crate::statements::shapes::Shaped;
 use crate::statements::step::{CodeEffects, Kind, Step};
+use mothership_sql::cursor::Span;
 use mothership_sql::effect::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -137,17 +142,13 @@ impl Session {
         }
         let strings = self.standard_strings();
         let find = |statement: &Prepared| {
-            let defines = statement.steps.iter().any(|step| step.changes_schema);
+            let (defines, calls) = defines_and_calls(statement);
             let (sql, types) = (&statement.sql, statement.origin.types());
             match &statement.shaped {
                 Some(shaped) if types.is_empty() && !defines => {
                     code.is_run_by_shape(shaped, sql, strings)
                 }
-                _ => {
-                    let mut steps = statement.steps.iter();
-                    let calls = !steps.all(|step| step.creates_function);
-                    code.is_run_by(sql, strings, types, (defines, calls))
-                }
+                _ => code.is_run_by(sql, strings, types, (defines, calls)),
             }
         };
         let is_run_by = |statement: &Prepared| {
@@ -186,23 +187,22 @@ impl Session {
             || self.state.block != Block::None
             || self.state.phase == Phase::Segment
             || statement.steps.len() > 1;
-        let locally = |step: &Step, sql: &[u8]| {
-            let (Some(model), Ok(sql)) =
-                (&self.known.model, std::str::from_utf8(step.span.of(sql)))
-            else {
-                return false;
-            };
-            let hidden = || {
-                let sets = model.sets_locally();
-                step.runs_code(sql) && sets.is_done_by(sql, strings, step.writes)
-            };
-            matches!(step.kind, Kind::LocalConfig(None)) || hidden()
+        let hidden = |statement: &Prepared| {
+            self.known.model.as_ref().is_some_and(|model| {
+                let ground = (model.version, strings);
+                let memo = &statement.sets_locally;
+                memo.get(ground, || {
+                    sets_locally(model, &statement.sql, strings, ran_code(statement))
+                })
+            })
         };
         let sets = |statement: &Prepared| {
-            statement.steps.iter().any(|step| {
+            let in_sight = statement.steps.iter().any(|step| {
                 let lasting = step.pins.has(Pin::Opaque) || step.pins.has(Pin::UnclearSetting);
-                lasting || lasts && locally(step, &statement.sql)
-            })
+                let local = || self.known.model.is_some() && step.kind == Kind::LocalConfig(None);
+                lasting || lasts && local()
+            });
+            in_sight || lasts && hidden(statement)
         };
         let body = statement.steps.iter().any(|step| match &step.kind {
             Kind::Execute(name) => self.state.names.get(name).is_some_and(|body| sets(body)),
@@ -232,8 +232,8 @@ impl Session {
             let servers = self.servers.iter_mut();
             servers.for_each(|attached| attached.inbox.unfollowed = false);
         }
-        let sql = String::from_utf8_lossy(&statement.sql);
-        self.core.custom_settings.borrow_mut().add(&sql);
+        let names = statement.named_settings();
+        self.core.custom_settings.borrow_mut().add(names);
         self.state.run_unfollowed();
     }
 
@@ -249,18 +249,74 @@ impl Session {
         };
         let named = |name: &[u8]| self.state.names.get(name);
         let bodies = statement.steps.iter().filter_map(|step| match &step.kind {
-            Kind::Execute(name) => Some(&named(name)?.sql),
+            Kind::Execute(name) => named(name).map(|body| &**body),
             _ => None,
         });
-        let runs = statement.runs.iter().map(|runs| &runs.body.sql);
+        let runs = statement.runs.iter().map(|runs| &*runs.body);
         let mut settings = self.core.custom_settings.borrow_mut();
-        let texts = bodies.chain(runs).chain([&statement.sql]);
-        let numbers = texts.map(|sql| settings.add(&String::from_utf8_lossy(sql)));
+        let all = bodies.chain(runs).chain([statement]);
+        let numbers = all.map(|statement| settings.add(statement.named_settings()));
         let is_new = numbers.max() >= Some(asked.get());
         if is_new {
             self.state.marks.unfollowed = Unfollowed::Before;
         }
         is_new
+    }
+
+    /// Whether a text is so large that it has to be looked through on another thread, before it is asked what code it
+    /// runs.
+    pub(super) fn must_look_through(&self, statement: &Prepared) -> bool {
+        if statement.sql.len() <= LARGE || statement.shaped.is_some() || self.is_session_mode() {
+            return false;
+        }
+        let strings = self.standard_strings();
+        let code = self.known.code.as_ref().filter(|code| !code.is_clean());
+        let runs = |code: &Arc<Code>| statement.names_code.knows((code.number, strings));
+        let model = self.known.model.as_ref();
+        let sets = |model: &Arc<DatabaseModel>| {
+            let memo = &statement.sets_locally;
+            memo.knows((model.version, strings))
+        };
+        !statement.knows_named_settings() || !code.is_none_or(runs) || !model.is_none_or(sets)
+    }
+
+    /// Looks through a large text for names of code on another thread: the clients of this core go on meanwhile. What is
+    /// found is kept with the statement.
+    ///
+    /// Cancel safe: what nobody waits for is thrown away.
+    pub(super) async fn look_through(&mut self, statement: &Prepared) {
+        if !self.must_look_through(statement) {
+            return;
+        }
+        let strings = self.standard_strings();
+        let (code, model) = (self.known.code.clone(), self.known.model.clone());
+        let number = code.as_ref().map(|code| code.number);
+        let version = model.as_ref().map(|model| model.version);
+        let sql: Arc<[u8]> = Arc::from(&*statement.sql);
+        let types: Box<[u8]> = statement.origin.types().into();
+        let means = defines_and_calls(statement);
+        let ran: Vec<_> = ran_code(statement).collect();
+        let shared = Arc::clone(&self.core.shared);
+        let turn = shared.large_texts.acquire().await;
+        let found = tokio::task::spawn_blocking(move || {
+            let runs = code.map(|code| code.is_run_by(&sql, strings, &types, means));
+            let sets = model.map(|model| sets_locally(&model, &sql, strings, ran.into_iter()));
+            (runs, sets, named_by(&sql))
+        })
+        .await;
+        drop(turn);
+        // A search that panics does so again where it is reported.
+        let Ok((runs, sets, settings)) = found else {
+            return;
+        };
+        statement.keep_named_settings(settings);
+        let keep = |memo: &Memo, ground: Option<u64>, answer: Option<bool>| {
+            if let Some((ground, answer)) = ground.zip(answer) {
+                memo.get((ground, strings), || answer);
+            }
+        };
+        keep(&statement.names_code, number, runs);
+        keep(&statement.sets_locally, version, sets);
     }
 
     /// A statement is about to run: what it may leave stays with its session.
@@ -291,4 +347,35 @@ impl Session {
         let makes = statement.steps.iter().map(|step| step.makes_code).max();
         self.state.makes_code = self.state.makes_code.max(makes.unwrap_or_default());
     }
+}
+
+/// Whether a text defines anything, and whether it may call anything.
+fn defines_and_calls(statement: &Prepared) -> (bool, bool) {
+    let defines = statement.steps.iter().any(|step| step.changes_schema);
+    let calls = !statement.steps.iter().all(|step| step.creates_function);
+    (defines, calls)
+}
+
+/// The statements of a text that run code, and whether each may write.
+fn ran_code(statement: &Prepared) -> impl Iterator<Item = (Span, bool)> + '_ {
+    let runs = |step: &&Step| {
+        let sql = std::str::from_utf8(step.span.of(&statement.sql));
+        sql.is_ok_and(|sql| step.runs_code(sql))
+    };
+    let steps = statement.steps.iter().filter(runs);
+    steps.map(|step| (step.span, step.writes))
+}
+
+/// Whether code that these statements of a text run may set something for the transaction.
+fn sets_locally(
+    model: &DatabaseModel,
+    sql: &[u8],
+    strings: bool,
+    mut ran: impl Iterator<Item = (Span, bool)>,
+) -> bool {
+    let sets = model.sets_locally();
+    ran.any(|(span, writes)| {
+        let sql = std::str::from_utf8(span.of(sql));
+        sql.is_ok_and(|sql| sets.is_done_by(sql, strings, writes))
+    })
 }

@@ -1,6 +1,7 @@
 //! What a statement that the router refuses is to PostgreSQL. Where PostgreSQL has an error of its own for the text, that
 //! is the client's answer: a word that is wrong is no missing feature.
 
+use super::simple::let_others_run;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
 use crate::statements::errors::put_error;
@@ -73,6 +74,7 @@ impl Session {
         let unread = |plan: &Plan| matches!(plan, Plan::Refuse(refusal) if refusal.reason == Reason::NotUnderstood);
         let mut asks = false;
         for at in 0..statement.steps.len() {
+            let_others_run(at).await;
             let plan = self.plan_by_known(statement, at)?;
             asks |= plan.is_some_and(|(plan, _)| unread(plan.as_ref()));
         }

@@ -10,6 +10,11 @@ type Ground = (u64, bool);
 pub struct Memo(Cell<Option<(Ground, bool)>>);
 
 impl Memo {
+    /// Whether the answer on this ground is known.
+    pub fn knows(&self, ground: Ground) -> bool {
+        self.0.get().is_some_and(|(known, _)| known == ground)
+    }
+
     /// The answer on this ground; `find` finds it, if the last one was found on another.
     pub fn get(&self, ground: Ground, find: impl FnOnce() -> bool) -> bool {
         match self.0.get() {
@@ -30,7 +35,9 @@ mod tests {
     #[test]
     fn an_answer_holds_on_its_ground() {
         let memo = Memo::default();
+        assert!(!memo.knows((1, true)), "nobody has asked");
         assert!(memo.get((1, true), || true) && memo.get((1, true), || false));
+        assert!(memo.knows((1, true)) && !memo.knows((1, false)));
         assert!(!memo.get((2, true), || false) && !memo.get((2, true), || true));
         assert!(memo.get((2, false), || true), "strings are read otherwise");
         assert!(memo.get((1, true), || true), "only the last one is kept");

@@ -6,6 +6,7 @@
 pub mod environment;
 pub mod errors;
 pub mod memo;
+pub mod named_settings;
 pub mod names;
 pub mod planned;
 pub mod preference;

@@ -9,6 +9,7 @@
 use super::environment::{Environment, reads_settings};
 use super::errors::Written;
 use super::memo::Memo;
+use super::named_settings::named_by;
 use super::planned::Planned;
 use super::requests::Requests;
 use super::rewritten::Rewritten;
@@ -79,6 +80,10 @@ pub struct Prepared {
     pub names_code: Memo,
     /// The same, as the catalog says.
     pub leaves: Memo,
+    /// Whether code that it runs may set something for the transaction, as the catalog says.
+    pub sets_locally: Memo,
+    /// The settings of an application's own that it names, once somebody has asked.
+    named_settings: OnceCell<Box<[String]>>,
     /// What rules look at in each of its statements.
     pub requests: Requests,
     /// Digest of its parameter and result types, as the first server described them.
@@ -248,6 +253,8 @@ impl Prepared {
             rewritten: OnceCell::new(),
             names_code: Memo::default(),
             leaves: Memo::default(),
+            sets_locally: Memo::default(),
+            named_settings: OnceCell::new(),
             requests: Requests::default(),
             described: Cell::new(None),
             described_in: Cell::default(),
@@ -262,6 +269,21 @@ impl Prepared {
             Some(shaped) => Literals::new(shaped.span.of(&self.sql), &shaped.literals),
             None => Literals::NONE,
         }
+    }
+
+    /// The settings of an application's own that it names.
+    pub fn named_settings(&self) -> &[String] {
+        self.named_settings.get_or_init(|| named_by(&self.sql))
+    }
+
+    /// Whether these are known.
+    pub fn knows_named_settings(&self) -> bool {
+        self.named_settings.get().is_some()
+    }
+
+    /// They were found elsewhere.
+    pub fn keep_named_settings(&self, names: Box<[String]>) {
+        self.named_settings.get_or_init(|| names);
     }
 
     /// Whether servers know it by the client's name.

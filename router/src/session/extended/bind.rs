@@ -73,6 +73,7 @@ impl Session {
             .await?;
         let own = statement;
         let statement = self.meant(&own)?;
+        self.look_through(&statement).await;
         if self.heed_named_settings(&statement) {
             self.settle_active().await?;
             self.see_session().await?;

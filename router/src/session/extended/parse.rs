@@ -44,6 +44,7 @@ impl Session {
         }
         let meant = self.meant(&statement)?;
         self.heed(&meant, RuleStage::Prepared).await?;
+        self.look_through(&statement).await;
         if has_constant(parse.sql) && self.runs_code_unseen(&statement) {
             self.state.run_unseen();
             self.run_unfollowed(&statement);

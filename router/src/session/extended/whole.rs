@@ -126,7 +126,10 @@ impl Session {
         let plain = step.kind == Kind::Plain && !step.changes_schema && !step.copy_in;
         // For such a statement the router may have to write another Parse.
         let plain = plain && !step.processes && !step.notifies;
-        if !plain || statement.runs.is_some() || self.runs_code_unseen(&statement) {
+        if !plain || statement.runs.is_some() || self.must_look_through(&statement) {
+            return None;
+        }
+        if self.runs_code_unseen(&statement) {
             return None;
         }
         if self.sets_out_of_sight(&statement) {

@@ -199,7 +199,10 @@ impl Session {
         let [step] = statement.steps.as_slice() else {
             return None;
         };
-        if !step.only_reads() || statement.runs.is_some() || self.runs_code_unseen(&statement) {
+        if !step.only_reads() || statement.runs.is_some() || self.must_look_through(&statement) {
+            return None;
+        }
+        if self.runs_code_unseen(&statement) {
             return None;
         }
         let shard = match (&self.known.model, &context) {

@@ -30,7 +30,7 @@ use std::rc::Rc;
 const TURN: usize = 32;
 
 /// The statement at this place of a text is looked at.
-async fn let_others_run(at: usize) {
+pub(super) async fn let_others_run(at: usize) {
     if at % TURN == TURN - 1 {
         tokio::task::yield_now().await;
     }
@@ -51,6 +51,7 @@ impl Session {
         let read = read.and_then(|read| read.read_with(strings));
         let statement = read.unwrap_or_else(|| self.queried(sql));
         let mut statement = self.told_query(&statement)?.unwrap_or(statement);
+        self.look_through(&statement).await;
         self.heed_named_settings(&statement);
         // A transaction can be ended whatever is known of the definitions.
         match ends_transaction(&statement) {
@@ -66,6 +67,7 @@ impl Session {
             }
             self.request.written = process::origin(&statement);
         }
+        self.look_through(&statement).await;
         self.mind_code(&statement);
         if let Some((numbered, written)) = self.numbered_query(&statement).await? {
             statement = numbered;

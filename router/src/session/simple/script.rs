@@ -1,7 +1,7 @@
 //! A text of several statements that no one server takes whole: runs them one by one, and writes their answers up to
 //! the last CommandComplete.
 
-use super::alone_report;
+use super::{alone_report, let_others_run};
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::state::{State, Unfollowed};
 use crate::session::{Halt, Session};
@@ -58,6 +58,7 @@ impl Session {
             self.state.marks.unfollowed = Unfollowed::Nothing;
         }
         for (at, step) in statement.steps.iter().enumerate() {
+            let_others_run(at).await;
             let text = step.span.of(sql);
             if !text.is_ascii() && !self.state.still_reads_as(&arrived) {
                 return Err(encoding_changed().into());

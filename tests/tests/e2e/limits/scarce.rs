@@ -61,6 +61,33 @@ fn whoever_sends_a_large_text_holds_up_nobody_else() {
     bystander.noticed_nothing();
 }
 
+// A stranger found it: to look for the names of code in a large text, or to plan many statements, held up everybody.
+#[test]
+fn whoever_sends_a_text_for_which_code_is_looked_for_holds_up_nobody_else() {
+    let stage = Stage::with("[listen]\nport = @port@\nworkers = 1");
+    let mut wire = stage.wire();
+    wire.query(
+        "CREATE FUNCTION sets_a_path() RETURNS text LANGUAGE plpgsql AS \
+         $$ BEGIN RETURN set_config('search_path', 'pg_catalog', false); END $$",
+    );
+    let bystander = stage.bystander();
+    let names = format!("SET search_path = a{}", ", a".repeat(3 << 20));
+    let columns: String = (0..1 << 19).map(|n| format!(", app.c{n}")).collect();
+    for (sql, state_of) in [
+        (names, "53400"),
+        ("BEGIN;COMMIT;".repeat(1 << 18), ""),
+        (format!("SELECT sets_a_path(){columns}"), "42P01"),
+    ] {
+        bystander.longest_wait();
+        let begun = Instant::now();
+        assert_eq!(state(&mut wire, &message::query(&sql)), state_of);
+        let (took, waited) = (begun.elapsed(), bystander.longest_wait());
+        println!("{took:?}, of which the bystander waited {waited:?}");
+        assert!(waited * 6 < took, "{took:?}: {waited:?}");
+    }
+    bystander.noticed_nothing();
+}
+
 // R13
 #[test]
 fn without_descriptors_it_waits_and_whoever_is_connected_is_served() {
