@@ -1,6 +1,6 @@
-//! Statements about many documents by a client of PostgreSQL, one after the other: what pgbench cannot do, or not cheaply.
+//! A client that sends statements about many documents, one after the other: pgbench cannot do this, or it costs too much.
 //!
-//! As with whole tables, rows that come are counted and thrown away, and those that go were made before.
+//! It counts the rows that it receives and discards them. It makes the rows to insert in advance.
 
 use crate::case::Mode;
 use crate::client::{Client, text};
@@ -22,9 +22,9 @@ pub struct Statements {
     ask: Ask,
     mode: Mode,
     random: StdRng,
-    /// Documents that there are to be read.
+    /// How many documents the table has.
     documents: u32,
-    /// Those that are inserted.
+    /// The rows of the next INSERT.
     new: Vec<Event>,
 }
 
@@ -61,7 +61,7 @@ impl Statements {
         Ok(done)
     }
 
-    /// How many rows it read or wrote.
+    /// Runs the statement once. Gives how many rows it read or wrote.
     fn once(&mut self) -> Result<u32, String> {
         let messages = self.messages();
         self.client.send(&messages)?;

@@ -10,7 +10,9 @@ use mothership_sql::lexer::Kind;
 use std::collections::BTreeSet;
 
 /// More names than this are not asked for.
-const MAX_NAMES: usize = 500;
+pub const MAX_NAMES: usize = 500;
+/// Words behind which the name of a setting may stand.
+const BEFORE_NAMES: [&[u8]; 5] = [b"show", b"set", b"reset", b"local", b"session"];
 /// Texts within texts are read so deep.
 const DEEPEST: u32 = 4;
 
@@ -62,21 +64,11 @@ impl CustomSettings {
         (!self.unclear).then_some(&self.names)
     }
 
-    /// The names that may be settings of an application's own in a statement, in or outside of strings.
+    /// The names that may be settings of an application's own in a statement: in its strings, and behind SET and the like.
+    /// Of too many the first ones.
     pub fn named_by(sql: &str) -> BTreeSet<String> {
         let mut found = Self::default();
         found.look(sql, 0);
-        let mut c = Cursor::new(sql.as_bytes(), true);
-        while !c.at_end() {
-            match c.path() {
-                Some(path) if path.len() > 1 => {
-                    let path: Vec<&str> = path.iter().filter_map(|part| part.as_str()).collect();
-                    found.add(&path.join("."));
-                }
-                Some(_) => {}
-                None => drop(c.bump()),
-            }
-        }
         found.names
     }
 
@@ -98,7 +90,7 @@ impl CustomSettings {
                     c.bump();
                     continue;
                 };
-                if token.kind == Kind::Word && name.as_bytes() == b"show" {
+                if token.kind == Kind::Word && BEFORE_NAMES.contains(&name.as_bytes()) {
                     let path = c.clone().path().unwrap_or_default();
                     let path: Vec<&str> = path.iter().filter_map(|part| part.as_str()).collect();
                     self.add(&path.join("."));
@@ -128,6 +120,7 @@ impl CustomSettings {
                 && bytes.all(|b| begins(b) || b.is_ascii_digit() || b == b'$')
         };
         let is_custom = text.contains('.') && text.len() < 128 && text.split('.').all(is_name);
+        // One more shows that there are too many.
         if is_custom && self.names.len() <= MAX_NAMES {
             self.names.insert(text.to_ascii_lowercase());
         }
@@ -160,6 +153,10 @@ mod tests {
             ("SELECT current_setting('app.' || name)", None),
             ("BEGIN RETURN current_setting(name, true); END", None),
             ("SHOW app.tenant", some(&["app.tenant"])),
+            (
+                "BEGIN SET LOCAL app.a = '1'; EXECUTE 'SET app.b TO 2'; RESET app.c; SELECT t.d FROM t; END",
+                some(&["app.a", "app.b", "app.c"]),
+            ),
         ] {
             assert_eq!(found(code), expected, "{code}");
         }

@@ -1,8 +1,8 @@
 //! Who uses a state folder: a file that the supervising process keeps locked, and
 //! in which it says who it is and how far it has come.
 //!
-//! The kernel lets go of the lock however the process ends, so a number in the
-//! file means something only while the file is locked: there are no stale ones.
+//! The kernel releases the lock however the process ends. The process ID in the file
+//! counts only while the file is locked, so a killed demo leaves nothing that misleads.
 //! The file also marks the folder as the demo's own.
 
 use super::error::{DemoError, Doing};
@@ -18,7 +18,7 @@ pub(super) const FILE: &str = "mothership-demo.lock";
 /// How far a demo has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not yet, or no longer, of use.
+    /// It starts or stops; clients cannot connect.
     Busy,
     /// Clients can connect.
     Ready,
@@ -95,7 +95,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Nobody's number is left behind; the lock itself goes with the file.
+        // Removes our process ID. When the file is closed, the lock is released.
         let _ = self.file.set_len(0);
     }
 }
@@ -120,11 +120,11 @@ pub(super) fn holder(state: &Path) -> Result<Option<Holder>, DemoError> {
         }
         std::thread::sleep(PAUSE);
     }
-    // Somebody looks at the lock again and again, as we do; nobody runs a demo.
+    // Another program holds the lock, which is no demo.
     Ok(None)
 }
 
-/// An error if a demo holds the folder, and not only because it is just ending.
+/// Fails if a demo holds the folder and still does so after half a second: it may be just ending.
 pub(super) fn check_free(state: &Path) -> Result<(), DemoError> {
     let mut last = None;
     for _ in 0..TRIES {
@@ -143,7 +143,7 @@ pub(super) fn check_free(state: &Path) -> Result<(), DemoError> {
     }
 }
 
-/// A holder that has not yet said who it is does so within microseconds.
+/// How often we look, and the pause between two looks. A new holder writes its process ID within microseconds.
 const TRIES: u32 = 50;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sqlparser::ast::{Expr, Query, SelectItem, SetExpr, Statement};
+use sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, Statement};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
@@ -34,17 +34,17 @@ const MAX_TERMS: usize = 6_000;
 pub struct Parsed {
     /// The tree.
     pub statement: Statement,
-    /// All tokens but white space, with their places.
+    /// The client's tokens but white space, with their places. The tree is made of rewritten ones.
     pub tokens: Vec<TokenWithSpan>,
     /// The parameters and where they stand.
     pub placeholders: Vec<(Location, u16)>,
     /// Views that the text names and the tree has as subqueries.
     pub opened: Vec<Opened>,
-    /// Whether their definitions have constants that PostgreSQL reads as settings say.
+    /// Whether their definitions have constants whose meaning depends on settings, such as DateStyle.
     pub opened_forms: bool,
 }
 
-/// Parses a query or a write, with grammar that the parser does not know put in words that it does.
+/// Parses a query or a write, after it has rewritten the grammar that the parser does not know.
 pub fn query_or_write(text: &Text<'_>) -> Result<Parsed, Refusal> {
     parse(text.without_literals(tokens(text.to_cut())?)?, normalised)
 }
@@ -59,8 +59,8 @@ pub fn statement(sql: &str) -> Result<Parsed, Refusal> {
     parse(tokens(sql)?, without_identity_options)
 }
 
-/// The tokens without what is said in parentheses of the sequence of an identity column: the parser does not know all of
-/// it, and it is constants and a name.
+/// Removes the options of the sequence, in parentheses behind GENERATED ... AS IDENTITY: the parser does not know all of them,
+/// and they are constants and a name.
 fn without_identity_options(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     let white = |t: &&TokenWithSpan| matches!(t.token, Token::Whitespace(_));
     let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
@@ -152,21 +152,25 @@ pub fn view(definition: &str) -> Option<Box<Query>> {
     Some(view_at(definition, 0)?.0)
 }
 
-/// In the name of a window: what its frame excludes, which the tree has no place for, and its own name if it has one.
-const EXCLUDES: &str = "exclude ";
-
-/// So many of them in a statement, and so many tokens before one in its window, are looked at; a statement with more is
-/// not understood.
+/// At most this many EXCLUDE clauses of a statement are read, and this many tokens back to the parenthesis of their window.
+/// A statement with more is not understood.
 const MAX_EXCLUDES: usize = 100;
 const MAX_WINDOW: usize = 2_000;
 
-/// What a window's frame excludes, and the name of the window that it is made of.
-pub fn excluded(name: &str) -> Option<(&str, Option<&str>)> {
-    let rest = name.strip_prefix(EXCLUDES)?;
-    Some(match rest.split_once('.') {
+/// What a window's frame excludes, and the name of the window that it is made of, if this name stands for both.
+///
+/// The tree has no place for EXCLUDE. So both are stored as the name of the base window, in a form that no client can
+/// write: `` `TIES.base` ``.
+pub fn excluded(name: &Ident) -> Option<(&'static str, Option<&str>)> {
+    if name.quote_style != Some(grammar::MARK) {
+        return None;
+    }
+    let (what, base) = match name.value.split_once('.') {
         Some((what, base)) => (what, Some(base)),
-        None => (rest, None),
-    })
+        None => (&*name.value, None),
+    };
+    let (what, _) = EXCLUDED.iter().find(|(known, _)| *known == what)?;
+    Some((what, base))
 }
 
 /// What a frame may exclude.
@@ -234,15 +238,15 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             _ => None,
         };
         let name = match &base {
-            Some(base) => format!("{EXCLUDES}{what}.{base}"),
-            None => format!("{EXCLUDES}{what}"),
+            Some(base) => format!("{what}.{base}"),
+            None => what.to_owned(),
         };
         // It stands where its own name stands, so that no other meaning is looked for there.
         let place = match &base {
             Some(_) => tokens[open + 1].span,
             None => place,
         };
-        let name = TokenWithSpan::new(Token::make_word(&name, Some('"')), place);
+        let name = TokenWithSpan::new(marked(&name), place);
         match base {
             Some(_) => tokens[open + 1] = name,
             None => tokens.insert(open + 1, name),
@@ -252,7 +256,8 @@ fn without_excludes(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     tokens
 }
 
-/// A view's definition with its words, whose lines are moved down; None if it is not understood.
+/// Parses a view's definition. The places of its tokens get `lines` added, so that they differ from the statement's. None if it
+/// is not understood.
 pub fn view_at(definition: &str, lines: u64) -> Option<(Box<Query>, Vec<TokenWithSpan>)> {
     let mut tokens = tokens(definition).ok()?;
     for token in &mut tokens {
@@ -266,13 +271,17 @@ pub fn view_at(definition: &str, lines: u64) -> Option<(Box<Query>, Vec<TokenWit
     }
 }
 
-/// Where ONLY is said of a relation, and no alias.
+/// Words before a relation. Behind them ONLY is the keyword and no alias.
 const RELATION_FOLLOWS: [&str; 6] = ["from", "join", "update", "using", "into", "table"];
 
-/// The tokens in a form that the parser knows, with the same meaning for routing; the client's text is what
-/// servers get. The strength of row locks is a mark before the names that are locked, ONLY changes nothing for tables without
-/// inheritance children (partitions live with their parents), TABLE t is SELECT * FROM t. GROUP BY DISTINCT has a mark for
-/// its first entry. TRIM (BOTH FROM a) is the function that PostgreSQL calls for it.
+/// The tokens in a form that the parser knows, with the same meaning for routing; servers get the client's text. Among what is
+/// rewritten ([`in_other_words`] has all of it):
+///
+/// - the strength of row locks becomes a mark before the names that are locked;
+/// - ONLY is left out: it changes nothing for tables without inheritance children (partitions live with their parents);
+/// - TABLE t becomes SELECT * FROM t;
+/// - DISTINCT of GROUP BY becomes a mark, its first entry;
+/// - TRIM (BOTH FROM a) becomes the function that PostgreSQL calls for it.
 fn normalised(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     let white = |t: &&TokenWithSpan| matches!(t.token, Token::Whitespace(_));
     let tokens: Vec<TokenWithSpan> = tokens.iter().filter(|t| !white(t)).cloned().collect();
@@ -302,7 +311,7 @@ fn normalised(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     without_excludes(out)
 }
 
-/// How many tokens at this place the parser knows in another form only, and that form.
+/// If the tokens at this place have to be rewritten: how many, and what takes their place.
 fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<TokenWithSpan>)> {
     word(&tokens[at])?;
     let says = |words: &[&str]| says(tokens, at, words);
@@ -377,7 +386,7 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
     None
 }
 
-/// TRIM without characters and with FROM, up to there: how many tokens, and the function of PostgreSQL's that it is.
+/// `TRIM([side] FROM`: how many tokens that is, and the function of PostgreSQL that it calls. `None` if characters are given.
 fn trim(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, &'static str)> {
     if tokens.get(at + 1)?.token != Token::LParen {
         return None;
@@ -400,8 +409,8 @@ fn trim(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, &'static str)> {
 /// So many tokens before an assignment of an element are looked at for the SET that it belongs to.
 const MAX_SET: usize = 2_000;
 
-/// `column[1] =` behind SET as the field of a composite column, with a mark for its name: nobody may write the column
-/// from the tree. What stands in the brackets is a constant or a parameter.
+/// `column[1] =` behind SET becomes a field of the column, with a mark for its name. SQL must not be written from this tree: it
+/// has no index. What stands in the brackets is a constant or a parameter.
 fn element(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<TokenWithSpan>)> {
     let token = |at: usize| tokens.get(at).map(|t| &t.token);
     let mut end = at + 1;
@@ -477,8 +486,8 @@ fn is_assigned(tokens: &[TokenWithSpan], at: usize) -> bool {
     false
 }
 
-/// The target of ON CONFLICT, if it has more than names of columns: these, and a mark for what else the index is known by.
-/// No server computes that for a row: it is held against the definitions of indexes.
+/// The target of ON CONFLICT, if it has more than names of columns: these, and a mark for expressions and the condition. They
+/// only choose an index, by its definition; nothing is computed by them.
 fn conflict_target(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<TokenWithSpan>)> {
     let is = |place: usize, token: &Token| tokens.get(place).is_some_and(|t| t.token == *token);
     is(at + 1, &Token::LParen).then_some(())?;
@@ -528,7 +537,8 @@ fn conflict_target(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<To
     Some((after - at, by))
 }
 
-/// The lock at a place, of this strength in so many words: with a mark where the parser has no such strength.
+/// The lock at a place, of this strength in so many words. With OF, or with a strength that the parser does not have, a mark goes
+/// first among the names.
 fn lock(
     tokens: &[TokenWithSpan],
     at: usize,
@@ -603,7 +613,7 @@ pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|_| Refusal::new(Reason::NotUnderstood))?;
-    let tokens = without_signs(tokens);
+    let tokens = with_signs_apart(tokens);
     let mut nesting = 0usize;
     for token in &tokens {
         match &token.token {
@@ -621,9 +631,9 @@ pub fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, Refusal> {
     }
 }
 
-/// Takes the signs off operators that the tokenizer has read too long: in `a>-1` it takes `>-` for one. In PostgreSQL a
+/// Splits signs off operators that the tokenizer has read too long: in `a>-1` it takes `>-` for one. In PostgreSQL a
 /// name of several characters ends in + or - only if it has one of [`MAY_END_IN_SIGN`] (manual, "Lexical Structure").
-fn without_signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+fn with_signs_apart(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let is_signed = |token: &TokenWithSpan| signs(token) > 0;
     if !tokens.iter().any(is_signed) {
         return tokens;
@@ -648,7 +658,7 @@ fn without_signs(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     out
 }
 
-/// What an operator's name may have that ends in a sign.
+/// An operator's name may end in a sign only if it has one of these characters.
 const MAY_END_IN_SIGN: [char; 10] = ['~', '!', '@', '#', '%', '^', '&', '|', '`', '?'];
 
 /// How many signs an operator has at its end that are not part of its name.
@@ -656,7 +666,7 @@ fn signs(token: &TokenWithSpan) -> usize {
     match &token.token {
         Token::CustomBinaryOperator(name) if !name.contains(MAY_END_IN_SIGN) => {
             let bare = name.trim_end_matches(['+', '-']);
-            // One character of signs alone is the operator.
+            // An operator of signs alone keeps its first character.
             name.len() - bare.len().max(1)
         }
         _ => 0,
@@ -719,15 +729,15 @@ impl Size {
     }
 }
 
-/// Whether a text has no more tokens and terms than may be parsed. Counts without keeping anything: what it says no to
-/// would cost thousands of times its length.
+/// Whether a text has no more tokens and terms than may be parsed. It allocates nothing: to parse a text that it rejects would
+/// cost thousands of times its length.
 fn is_affordable(sql: &[u8]) -> bool {
     // Each token takes a byte, each term two.
     if sql.len() <= MAX_TERMS {
         return true;
     }
     let (mut tokens, mut terms) = (0usize, 0usize);
-    // Where strings end is another question; here they only have to be passed over.
+    // Strings are read by the standard: to count it is exact enough.
     let mut lists = vec![List::Clause];
     let mut after_constant = false;
     for token in Lexer::new(sql, true) {

@@ -1,4 +1,4 @@
-//! Every reason for which a statement is refused.
+//! Every reason for which the planner refuses a statement.
 //!
 //! One variant per reason, each with a code that never changes its meaning, an
 //! SQLSTATE, a message in PostgreSQL's manner and a hint. `docs/refused.md` is
@@ -184,11 +184,11 @@ reasons! {
     /// UNION and the like without a key in each arm.
     SetOperation = "set-operation-over-shards", "0A000",
         "the rows of this UNION, INTERSECT or EXCEPT lie on several shards",
-        "Bind every arm to one shard by an equality on its shard key.";
+        "Give each SELECT of it an equality on its shard key, all of one shard.";
     /// A subquery, CTE or derived table reads a sharded table that is not bound.
     Subquery = "subquery-over-shards", "0A000",
         "a subquery reads a sharded table that is not bound to one shard",
-        "Bind it by an equality on its shard key, with a value or with the outer key.";
+        "Add an equality on its shard key, with a value or with the shard key of the outer query.";
     /// A join that is not along the shard key.
     Join = "join-over-shards", "0A000",
         "joined sharded tables are not joined on their shard keys",
@@ -203,7 +203,7 @@ reasons! {
         "Declare it as a reference table, or query them separately.";
     /// PostgreSQL would see another statement in it if it ran on gathered rows.
     GatherDiffers = "gather-differs", "0A000",
-        "this statement cannot be run on rows of several shards without becoming another one",
+        "this statement would mean something else on rows of several shards",
         "Add an equality on the shard key, or write it in plainer SQL.";
     /// What would be computed on gathered rows, where no shard is of PostgreSQL.
     WithoutPostgresql = "without-postgresql", "0A000",
@@ -212,11 +212,11 @@ reasons! {
     /// What MongoDB cannot compute as PostgreSQL does, and what cannot be gathered either.
     Documents = "documents", "0A000",
         "MongoDB has no command that does the same as this statement on documents",
-        "Write it in plainer SQL: as it is, their rows cannot be gathered for it.";
+        "Write it in plainer SQL. The router cannot gather the documents for this form.";
     /// A write to documents that is no single command, and cannot be computed either.
     DocumentsWrite = "documents-write", "0A000",
         "MongoDB has no command that does the same as this write to documents",
-        "Leave the primary key as it is, and write it in plainer SQL: as it is, it cannot be computed on their rows.";
+        "Do not change the primary key, and write it in plainer SQL. The router cannot compute this form on the documents.";
     /// A write to documents of several replica sets, which have no common transaction.
     DocumentsShards = "documents-shards", "0A000",
         "a write to documents on several replica sets is not supported",
@@ -224,8 +224,8 @@ reasons! {
     /// A statement other than SELECT, INSERT, UPDATE, DELETE, MERGE and COPY about documents, or MERGE of documents into
     /// another table.
     DocumentsStatement = "documents-statement", "0A000",
-        "tables of documents take SELECT, INSERT, UPDATE, DELETE, COPY, GRANT, REVOKE, OWNER TO and being merged into only",
-        "Their definition is in the router's configuration.";
+        "tables of documents support only SELECT, INSERT, UPDATE, DELETE, MERGE into them, COPY, GRANT, REVOKE and OWNER TO",
+        "To change the definition of such a table, change the router's configuration.";
     /// Policies of a table of documents: PostgreSQL would have to see the rows.
     DocumentsRowSecurity = "documents-row-security", "0A000",
         "row security of tables of documents is not supported",
@@ -233,7 +233,7 @@ reasons! {
     /// FOR UPDATE and the like of documents, where the lock would have to be there when the statement has ended.
     DocumentsLocks = "documents-locks", "0A000",
         "these row locks on documents are not supported",
-        "Lock documents of the outermost query, in a statement that is no part of a transaction; within one write a changed value to them, such as a counter's, which keeps others from writing them: an UPDATE that leaves a document as it is locks nothing.";
+        "Lock only documents of the outermost query, outside of a transaction block. Within one, UPDATE the documents so that a value changes, for example a counter: that locks them.";
     /// FOR UPDATE and the like over several shards, where more rows or only some copies would be locked.
     Locking = "locking-over-shards", "0A000",
         "these row locks over several shards are not supported",
@@ -248,7 +248,7 @@ reasons! {
         "Declare it IMMUTABLE if it touches no tables, or run its statements directly.";
     /// A volatile function in a subquery.
     ComputedOnce = "computed-once", "0A000",
-        "a volatile function in a subquery is called once for all rows, and would be called once on each shard",
+        "PostgreSQL calls a volatile function in a subquery once for all rows, and here each shard would call it",
         "Call the function in a statement of its own, and give its value as a parameter.";
     /// CALL or DO that may touch sharded tables.
     CodeUnproven = "code-unproven", "0A000",
@@ -317,11 +317,11 @@ reasons! {
     /// A reference table would get different rows.
     ReferenceWrite = "reference-write-differs", "0A000",
         "this write of a reference table could store other rows on each shard",
-        "Use constants and parameters instead of volatile functions, subqueries and LIMIT; sequences fill columns of INSERT ... VALUES.";
+        "Use constants and parameters instead of volatile functions, subqueries and LIMIT; in INSERT ... VALUES a sequence may fill a column.";
     /// What each shard has of its own decides what is written on several.
     SystemColumn = "system-column", "0A000",
         "a write on several shards names a system column or looks up an object by its name, and each shard has its own",
-        "Name rows by their keys: the server where a row is has its ctid and xmin.";
+        "Select rows by their keys: ctid and xmin differ on each shard.";
     /// A trigger that is not proven to stay with its row.
     Trigger = "trigger-unproven", "0A000",
         "a trigger of a sharded or reference table may touch other tables or change the shard key",
@@ -400,7 +400,7 @@ reasons! {
         "Declare it in the router's configuration: by its shard key, or with kind = \"home\" if it never was a partition.";
     /// A table would lie elsewhere than its rows do.
     PlaceChange = "place-change", "0A000",
-        "by the configuration, this table would afterwards lie on other shards than its rows do",
+        "the configuration would place this table on other shards than those that hold its rows",
         "Declare the new name in the router's configuration as the table is declared, or create a new table and copy the rows.";
     /// A statement about tables that is not known.
     DdlNotUnderstood = "ddl-not-understood", "0A000",
@@ -445,9 +445,10 @@ reasons! {
 pub fn table() -> String {
     let mut out = String::from(
         "# What is refused\n\n\
-         Made from `router/plan/src/refuse.rs` (`UPDATE_DOCS=1 cargo test -p mothership-plan refused_md`). A statement that \
-         Mothership cannot answer exactly as one PostgreSQL would is refused with one of these reasons, and nothing of \
-         it is executed.\n\n\
+         The planner refuses a statement that it cannot answer exactly as one PostgreSQL would, and nothing of it is \
+         executed. These are its reasons; `EXPLAIN (ROUTE)` shows them. Pooling has refusals of its own: see \
+         [pooling.md](pooling.md) and [differences.md](differences.md). The table is made from `router/plan/src/refuse.rs` by \
+         `UPDATE_DOCS=1 cargo test -p mothership-plan refused_md`.\n\n\
          | reason | SQLSTATE | message | hint |\n|---|---|---|---|\n",
     );
     for reason in Reason::ALL {

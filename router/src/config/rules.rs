@@ -22,23 +22,23 @@ pub struct Rule {
     pub when: RuleConditions,
     /// Who then serves it, or that nobody does.
     pub action: Action,
-    /// A statement without tables runs on this shard; all others are refused when they belong elsewhere.
+    /// Statements without tables run on this shard; a statement that belongs to another shard is refused.
     pub shard: Option<Label>,
-    /// It uses pools of its own.
+    /// The pools that these requests use.
     pub pool: Option<RulePool>,
-    /// How far ahead of others it waits for a connection; 0 without a word.
+    /// How far ahead of others it waits for a connection; 0 by default.
     pub priority: i8,
     /// How much of it there may be.
     pub caps: Caps,
     /// A statement that runs longer is cancelled.
     pub timeout: Option<Duration>,
-    /// What its reads must find on a replica, in place of what `balance` says.
+    /// How fresh a replica must be for its reads, in place of what `balance` says.
     pub level: Option<Level>,
-    /// Each request is told to the log.
+    /// The router logs each request.
     pub log: bool,
 }
 
-/// What a read must find on a replica.
+/// How fresh a replica must be for a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
     /// In a word.
@@ -47,7 +47,7 @@ pub struct Level {
     pub max_lag: Option<Duration>,
 }
 
-/// Pools of a rule, with their own connections and queue.
+/// Pools with connections and queues of their own. Rules with the same name share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RulePool {
     /// Their name.
@@ -111,7 +111,7 @@ pub struct Origin<'a> {
 }
 
 impl RuleConditions {
-    /// Does every request of an origin that fits do so?
+    /// True if the conditions depend on the origin alone.
     pub fn fits_all(&self) -> bool {
         self.times.is_empty() && !self.looks_at_statements() && self.statements.is_empty()
     }
@@ -157,7 +157,7 @@ pub enum Action {
     Reads {
         /// By their role; not [`Reads::Primary`].
         by: Reads,
-        /// A label of servers. The shard's does not hold.
+        /// Only servers with this label. It replaces the shard's label.
         label: Option<Label>,
     },
     /// It is refused.
@@ -182,7 +182,7 @@ settings! {
         reload networks: Vec<Network>;
         /// Kinds of statement, any of them.
         reload kinds: Vec<StatementKind>;
-        /// Tables; it fits a statement that names any of them, a partition, a view or a function over one.
+        /// Tables. It fits a statement that names one of them, or a partition, a view or a function over one.
         reload tables: Vec<TablePattern>;
         /// Statements, as examples: it fits all that differ from one of them in values, spaces and comments alone.
         reload statements: Vec<At<String>>;
@@ -195,33 +195,35 @@ settings! {
         reload action: Option<At<ActionWord>>;
         /// The shard for statements without tables; what belongs elsewhere is refused.
         reload shard: Option<At<Label>>;
-        /// The name of pools of their own.
+        /// The name of the pools that these requests use, which have connections of their own. Rules with the same name share
+        /// them.
         reload pool: Option<At<Label>>;
         /// Of `pool`: the most connections of each of its pools, in place of the others' maximum.
         reload pool_max: Option<At<NonZeroU32>>, nonzero(1)..=nonzero(100_000);
         /// Which servers its reads may use, in place of the shard's `reads` and `balance.reads`. It needs no action;
-        /// `replica` says as much as "prefer-replicas", and `group` as "any" with a label.
+        /// action `replica` means `reads = "prefer-replicas"`, and `group` means `reads = "any"` with `label`.
         reload reads: Option<At<Reads>>;
         /// Of `replica`, `group` and `reads`: only servers with this label; without, any, whatever the shard's `label`.
         reload label: Option<At<Label>>;
         /// Of all but `refuse`: whoever waits for a connection is served before those of a lower priority. Without
         /// it 0. Each point counts as 100 ms of waiting, so that nobody waits for ever.
         reload priority: Option<At<i8>>, -100..=100;
-        /// The most requests at once, over all cores. A transaction counts from its first statement to its end.
+        /// The most requests at once, over all workers. A transaction counts from its first statement to its end.
         reload concurrency: Option<At<NonZeroU32>>, nonzero(1)..=nonzero(1_000_000);
-        /// The most requests in a time, over all cores. After a pause as many come at once.
+        /// The most requests in a time, over all workers. After a pause the requests of one period may come at once.
         reload rate: Option<At<Rate>>;
         /// Of `concurrency` and `rate`: how long a request waits for its turn. Without it, it is refused at once with
         /// 53300. No more than `pool.queue_length` wait.
         reload wait: Option<At<Duration>>, Duration::from_millis(1)..=Duration::from_secs(3_600);
         /// A statement that runs longer is cancelled, also where `pool.query_timeout` allows more.
         reload timeout: Option<At<Duration>>, Duration::from_millis(100)..=Duration::from_secs(86_400);
-        /// Of all but `refuse` and `primary`: what its reads must find on a replica, in place of `balance.freshness`. So sessions
-        /// of a user, an application or a network share a level.
+        /// Of all but `refuse`: how fresh a replica must be for these reads, in place of `balance.freshness`. So sessions of a
+        /// user, an application or a network share a level.
         reload freshness: Option<At<Freshness>>;
-        /// Of `freshness = "bounded"`: how old it may be, in place of `balance.max_lag`, which drops what is older.
+        /// Of `freshness = "bounded"`: the most lag for these reads. Replicas beyond `balance.max_lag` never serve, so only a
+        /// smaller value has an effect.
         reload max_lag: Option<At<Duration>>, Duration::from_millis(1)..=Duration::from_secs(86_400);
-        /// Each request is told to the log, without its values.
+        /// The router logs each request, without its values.
         reload log: bool = false;
         /// Of `refuse`: what the client reads.
         reload message: Option<At<String>>;
@@ -255,7 +257,7 @@ words! {
         Write = "write",
         /// SELECT, VALUES, TABLE, and cursors of them.
         Select = "select",
-        /// INSERT, also inside of a query. Its ON CONFLICT makes no update of it.
+        /// INSERT, also inside of a query; with ON CONFLICT DO UPDATE, too.
         Insert = "insert",
         /// UPDATE, also inside of a query.
         Update = "update",

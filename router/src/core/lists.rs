@@ -1,4 +1,4 @@
-//! Lists of what servers still owe, which a core keeps for the next request.
+//! Empty lists that a core keeps for reuse. While a request uses them, they hold what a server still has to answer.
 
 use crate::statements::names::Prepared;
 use std::collections::VecDeque;
@@ -9,18 +9,18 @@ use std::rc::Rc;
 pub enum Outcome {
     /// Nothing.
     None,
-    /// What its [`Step`](crate::statements::step::Step) says.
+    /// What the [`Step`](crate::statements::step::Step) of this number says.
     Of(Rc<Prepared>, usize),
-    /// The same for an EXECUTE, and what its body says, which comes last.
+    /// An EXECUTE: what the step of the statement that it runs says, which is the last field, and then its own.
     Runs(Rc<Prepared>, usize, Rc<Prepared>),
     /// A statement was made by PREPARE under this name.
     Defined(Box<[u8]>, Rc<Prepared>),
 }
 
-/// Lists without anything in them, so that not every request allocates its own.
+/// Lists of one connection, so that not every request allocates its own.
 #[derive(Debug, Default)]
 pub struct Lists {
-    /// What statements under way end in.
+    /// For each statement under way what to do when it has succeeded.
     pub outcomes: VecDeque<Outcome>,
     /// Statements that Parse has confirmed.
     pub parsed: Vec<u64>,

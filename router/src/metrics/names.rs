@@ -69,7 +69,7 @@ families! {
     LOGINS_UNDER_WAY Gauge "mothership_logins_under_way" [] "Connections that are not logged in yet.";
     MEMORY_LIMIT Gauge "mothership_memory_limit_bytes" [] "The limit of the process's memory; 0 if there is none.";
     MEMORY_LEVEL Gauge "mothership_memory_level" [] "1 while new clients are refused for lack of memory, 2 while new transactions are, too.";
-    QUEUED Gauge "mothership_queued_requests" [] "Requests that wait for a connection of any pool, those of transactions that hold one not counted.";
+    QUEUED Gauge "mothership_queued_requests" [] "Requests that wait for a connection of any pool, without those of transactions that already hold one.";
     HELD Gauge "mothership_held_requests" [] "Requests that wait for their shard to have a primary.";
     HELD_BYTES Gauge "mothership_held_bytes" [] "What these requests hold in memory.";
     PREDECESSOR Gauge "mothership_predecessor_clients" [] "Clients that the process before this one still has, after a takeover.";
@@ -89,7 +89,7 @@ families! {
     WAIT_TIME Counter "mothership_wait_seconds_total" ["database", "user"] "Time that clients waited for a server connection, counted when they got it.";
     ASSIGNMENTS Counter "mothership_assignments_total" ["database", "user"] "Server connections lent to clients.";
     FAST_REQUESTS Counter "mothership_fast_requests_total" ["database", "user"] "Requests that were sent on the fast path.";
-    REPEATS Counter "mothership_repeated_requests_total" ["database", "user"] "Requests that were sent once more before the client had seen anything of the answer: reads whose server was lost, requests that were refused before anything was done, and statements that were undone because of a deadlock over shards.";
+    REPEATS Counter "mothership_repeated_requests_total" ["database", "user"] "Requests that were sent once more before the client had seen anything of the answer: reads whose server was lost, requests that were refused before anything was done, statements that were undone because of a deadlock over shards, and requests whose definitions changed meanwhile.";
     CLIENT_PARSES Counter "mothership_client_parses_total" ["database", "user"] "Parse messages of clients.";
     SERVER_PARSES Counter "mothership_server_parses_total" ["database", "user"] "Statements prepared on servers.";
     BINDS Counter "mothership_binds_total" ["database", "user"] "Bind messages of clients.";
@@ -107,7 +107,7 @@ families! {
     RULE_WAITING Gauge "mothership_rule_waiting" ["rule"] "Requests that wait for their turn by the rule.";
     RULE_MATCHES Counter "mothership_rule_matches_total" ["rule"] "Requests about which the rule decided.";
     SERVER_UP Largest "mothership_server_up" ["shard", "server"] "1 while the server answers probes.";
-    SERVER_BREAKER Largest "mothership_server_breaker_state" ["shard", "server"] "0 while what clients send to the server is answered; 2 while its breaker is open: it gets nothing that another server can take; 1 while single requests try it.";
+    SERVER_BREAKER Largest "mothership_server_breaker_state" ["shard", "server"] "0: closed. 1: half-open, single requests try the server. 2: open, the server gets nothing that another one can take.";
     SERVER_PRIMARY Largest "mothership_server_primary" ["shard", "server"] "1 while the server takes the writes of its shard.";
     SERVER_LAG Largest "mothership_server_lag_seconds" ["shard", "server"] "How far the replica is behind; absent while it is not known.";
     SERVER_LAG_BYTES Largest "mothership_server_lag_bytes" ["shard", "server"] "Log of the primary that the replica has not replayed; absent while it is not known.";
@@ -116,7 +116,7 @@ families! {
     SERVER_WEIGHT Largest "mothership_server_weight" ["shard", "server"] "The server's part of the reads: that of the configuration, or one set by WEIGHT SERVER.";
     SERVER_DISABLED Largest "mothership_server_disabled" ["shard", "server"] "1 while the server is out of use by hand: DISABLE SERVER or DRAIN SERVER.";
     SERVED Counter "mothership_server_requests_total" ["shard", "server"] "Requests and transactions that were given to the server.";
-    IN_DOUBT Gauge "mothership_in_doubt_parts" ["shard"] "Parts of transactions over several shards that are not finished: the rows of SHOW TRANSACTIONS.";
+    IN_DOUBT Gauge "mothership_in_doubt_parts" ["shard"] "Branches of transactions over several shards that are not finished: the rows of SHOW TRANSACTIONS.";
     IN_DOUBT_OLDEST Largest "mothership_in_doubt_oldest_seconds" ["shard"] "For how long the oldest of them has been prepared; 0 if there is none.";
     REQUEST_WAITING Histogram "mothership_request_waiting_seconds" ["shard", "role", "plan"] "Time of a request for a server connection.";
     REQUEST_PLANNING Histogram "mothership_request_planning_seconds" ["shard", "role", "plan"] "Time of a request until it was known where it goes.";
@@ -133,7 +133,7 @@ With `[metrics] port` set, the router answers HTTP on that port:
 - `GET /health/live` (also `/health`): 200 while the process works.
 - `GET /health/ready` (also `/ready`): 200 while it takes clients, 503 while it drains or ends.
 
-Every worker counts for itself; the page is their sum. Counters begin at zero with the process. `shard` is the name of
+Every worker counts for itself. The page has the sum of counts, and the largest of ages, limits and states. Counters begin at zero with the process. `shard` is the name of
 the shard, or `none` for requests that the router answered itself, or `several`; `role` is `primary`, `replica` or `none`;
 `plan` is `local`, `single`, `scatter`, `split`, `gather` or `refuse`. A label takes at most
 `limits.metric_labels` different values; what comes after them is counted together as `other`. Control characters in

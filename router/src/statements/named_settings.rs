@@ -1,17 +1,12 @@
-//! The settings of applications' own (`app.tenant`) that a text names.
+//! Applications' own settings (`app.tenant`) that a text names.
 
 use mothership_catalog::custom_settings::CustomSettings;
+pub use mothership_catalog::custom_settings::MAX_NAMES;
 
-/// So many names are kept, of a text and of all sessions of a core.
-pub const MAX_NAMES: usize = 500;
-
-/// The names that stand in a text, in their order; of more than are kept, the last ones.
+/// The names in a text that may be such settings, sorted, at most [`MAX_NAMES`].
 pub fn named_by(sql: &[u8]) -> Box<[String]> {
-    let mut names = CustomSettings::named_by(&String::from_utf8_lossy(sql));
-    while names.len() > MAX_NAMES {
-        names.pop_first();
-    }
-    names.into_iter().collect()
+    let names = CustomSettings::named_by(&String::from_utf8_lossy(sql));
+    names.into_iter().take(MAX_NAMES).collect()
 }
 
 #[cfg(test)]
@@ -19,10 +14,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_names_in_one_statement_no_more_are_read_than_are_kept() {
-        let columns: Vec<_> = (0..MAX_NAMES * 2).map(|n| format!("t.c{n:04}")).collect();
-        let names = named_by(format!("SELECT {}", columns.join(", ")).as_bytes());
-        assert_eq!(names.len(), MAX_NAMES);
-        assert_eq!(names.last().map(String::as_str), Some("t.c0999"));
+    fn columns_are_no_settings_and_leave_room_for_them() {
+        let columns: Vec<_> = (0..2 * MAX_NAMES).map(|n| format!("t.c{n}")).collect();
+        let columns = columns.join(", ");
+        let sql = format!("SELECT {columns}, current_setting('app.tenant') FROM t");
+        assert_eq!(*named_by(sql.as_bytes()), ["app.tenant"]);
+    }
+
+    #[test]
+    fn no_more_names_are_kept_than_there_is_room_for() {
+        let names: Vec<_> = (0..2 * MAX_NAMES).map(|n| format!("'app.n{n}'")).collect();
+        let sql = format!("SELECT {}", names.join(", "));
+        assert_eq!(named_by(sql.as_bytes()).len(), MAX_NAMES);
     }
 }

@@ -14,7 +14,7 @@ use crate::{KeyBytes, ShardId, ShardSet};
 pub enum Cut {
     /// MINVALUE: before every value.
     Min,
-    /// Just before this value.
+    /// This value: the next column decides. In the last column, the point just before it.
     Value(KeyBytes),
     /// MAXVALUE: after every value.
     Max,
@@ -23,9 +23,9 @@ pub enum Cut {
 /// A range and its owner: from a bound, inclusive, to a bound, exclusive.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RangeEntry {
-    /// The first key, or the point before it.
+    /// The lower bound, inclusive.
     pub from: Vec<Cut>,
-    /// The first key that is no longer in the range.
+    /// The upper bound, exclusive.
     pub to: Vec<Cut>,
     /// The owner.
     pub shard: ShardId,
@@ -108,7 +108,7 @@ impl RangeMap {
             Bound::Excluded(keys) => cuts(keys, None),
         };
         let mut owners = ShardSet::empty();
-        // What is covered so far; where the next range begins later, keys of the default lie between.
+        // What is covered so far. A gap before the next range belongs to the default.
         let mut covered = from.clone();
         let mut gap = false;
         let first = self
@@ -132,7 +132,7 @@ impl RangeMap {
     }
 }
 
-/// The point before the keys that begin with these values, or with `end`, after them.
+/// The point before all keys that begin with these values. If `end` is `Max`, the point after them.
 fn cuts(keys: &[KeyBytes], end: Option<Cut>) -> Vec<Cut> {
     keys.iter().cloned().map(Cut::Value).chain(end).collect()
 }

@@ -165,6 +165,12 @@ fn a_database_that_its_clients_have_left_can_be_dropped_and_renamed() {
         let error = frames.iter().find(|frame| frame.kind == b'E');
         error.map(|error| error.sqlstate())
     };
+    // It is a copy of a database in which a client was.
+    let template = Endpoint {
+        database: "template1".to_owned(),
+        ..endpoint.clone()
+    };
+    assert_eq!(Wire::login(&template).rows("SELECT 1"), [["1"]]);
     assert_eq!(ok(&format!("CREATE DATABASE {name}")), None);
     let mut guest = Wire::login(&within);
     assert_eq!(guest.rows("SELECT 1"), [["1"]]);

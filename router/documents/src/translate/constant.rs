@@ -150,7 +150,7 @@ impl Literal {
             },
             Literal::Array(elements, element) => {
                 let typed = |literal| match literal {
-                    // Of another type than the others, which it takes.
+                    // A number of another type than the array's elements becomes one of them.
                     Literal::Number(digits, _) => Literal::Text(digits).typed(&element, parameters),
                     literal => literal.typed(&element, parameters),
                 };
@@ -170,14 +170,14 @@ impl Literal {
             Literal::Null | Literal::Text(_) | Literal::Parameter(_) => true,
             Literal::Bool(_) => kind == Kind::Bool,
             Literal::Number(digits, _) => match kind {
-                // A number too large has another message than a text too large.
+                // PostgreSQL's message for a number that is too large differs from the one for such a text.
                 Kind::Int2 => digits.parse::<i16>().is_ok(),
                 Kind::Int4 => digits.parse::<i32>().is_ok(),
                 Kind::Int8 => digits.parse::<i64>().is_ok(),
                 Kind::Numeric | Kind::Float4 | Kind::Float8 => true,
                 _ => false,
             },
-            // Of the time that it is itself.
+            // A cast to its own type changes nothing.
             Literal::Moment(_) => {
                 return match kind {
                     Kind::Timestamptz(_) => Ok(self),
@@ -234,7 +234,8 @@ fn of_all(elements: &[Literal], parameters: &Parameters) -> Result<Kind> {
     }
 }
 
-/// `(SELECT '...'::pg_catalog.timestamptz AS "now")`: the time of a transaction, as `sql::time` writes it.
+/// `(SELECT '...'::pg_catalog.timestamptz AS "now")`: the time of a transaction, as `sql::time` writes it. A client may write
+/// the same.
 fn moment(query: &Query) -> Option<&str> {
     let [
         SelectItem::ExprWithAlias {
@@ -292,18 +293,18 @@ fn number(digits: &str) -> Result<Literal> {
     Ok(Literal::Number(digits.to_owned(), kind))
 }
 
-/// Whether Decimal128 has it with all its digits; the bounds are narrower than its own.
+/// Whether Decimal128 has it with all its digits. These limits are stricter than Decimal128's own.
 fn fits_decimal(digits: &str) -> bool {
     let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
     let count = mantissa.bytes().filter(u8::is_ascii_digit).count();
     let small = |exponent: i32| (-30..=30).contains(&exponent);
     let whole = exponent.parse().is_ok_and(small);
-    // 1e20 is written out by PostgreSQL, and must have room like that.
+    // PostgreSQL prints 1e20 with all its zeros, so they must have room as well.
     whole && count <= DECIMAL_DIGITS && (exponent == "0" || count <= DECIMAL_DIGITS - 30)
 }
 
 fn signed(minus: bool, digits: String, kind: Kind) -> Literal {
-    // Minus zero is zero in integers and in numeric, of which a double would be made.
+    // In PostgreSQL minus zero is zero in integers and numeric. A conversion to double would make it -0.0.
     let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
     let zero = mantissa.bytes().all(|byte| matches!(byte, b'0' | b'.'));
     match minus && !zero {
@@ -379,7 +380,7 @@ enum Source {
     Bool(bool),
     Text(String),
     Parameter(usize),
-    /// Of an array its elements, which are of its type.
+    /// The elements of an array, all of its element type.
     Array(Vec<Constant>),
     Moment(String),
 }
@@ -388,9 +389,9 @@ enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Becomes {
     Itself,
-    /// Numbers, beside a column of floating point.
+    /// A number that is compared with a column of floating point.
     Double,
-    /// Texts, beside a column of ObjectIds.
+    /// A text that is compared with a column of ObjectIds.
     ObjectId,
 }
 
@@ -416,7 +417,8 @@ pub(super) struct Bound<'a> {
 }
 
 impl Constant {
-    /// Whether `column op constant` is what MongoDB compares; with the conversions that PostgreSQL makes.
+    /// The constant for a comparison with a column of this type, converted as PostgreSQL converts it. An error if MongoDB would
+    /// compare otherwise.
     pub fn beside(self, column: &Kind) -> Result<Constant> {
         let becomes = match (column, &self.kind) {
             (Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Numeric, kind) if is_exact(kind) => {
@@ -551,8 +553,8 @@ impl Constant {
         }
     }
 
-    /// Of a parameter that is no time but `infinity`, the last time that there is, and of `-infinity` the first: no
-    /// document has a later one, or an earlier one.
+    /// If the parameter is `infinity`, MongoDB's last time, and if it is `-infinity`, the first: no document has a later or
+    /// earlier one. `None` for all other values.
     fn end_of_time(&self, bound: &Bound<'_>) -> std::result::Result<Option<bson::DateTime>, Fault> {
         let Source::Parameter(position) = &self.source else {
             return Ok(None);
@@ -588,7 +590,7 @@ impl Constant {
         })
     }
 
-    /// Documents have milliseconds, and the constant may be between two of them.
+    /// The time to compare with. Documents have milliseconds: a time between two of them is [`Value::After`] the first.
     fn time(&self, bound: &Bound<'_>) -> std::result::Result<Value, Fault> {
         let micros = |text: &str| value::micros_from_text(&self.kind, text, bound.forms);
         let micros = match &self.source {
@@ -610,7 +612,8 @@ impl Constant {
     }
 }
 
-/// Of a value to compare with, which PostgreSQL has and MongoDB has not, it is a refusal and no mistake of the client's.
+/// Makes a refusal of a fault that says that MongoDB cannot hold a value: the client made no mistake. The message of such a
+/// fault begins with `MongoDB`.
 fn limit(fault: Fault) -> Fault {
     match fault.message.starts_with("MongoDB") {
         true => Fault {
@@ -646,7 +649,7 @@ impl<'a> Bound<'a> {
     }
 }
 
-/// In SQL it is a text of lower case, and no other text equals it.
+/// The ObjectId of a text. In SQL an ObjectId is 24 hexadecimal digits in lower case, and no other text equals it.
 pub(super) fn object_id(text: &str) -> Option<ObjectId> {
     let lower = text
         .bytes()

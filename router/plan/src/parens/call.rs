@@ -178,7 +178,7 @@ impl Writer {
             window_frame,
         } = spec;
         self.put("(");
-        let excluded = window_name.as_ref().and_then(|name| excluded(&name.value));
+        let excluded = window_name.as_ref().and_then(excluded);
         match (window_name, excluded) {
             (Some(_), Some((_, base))) => {
                 self.put(&base.map(quote::identifier).unwrap_or_default())

@@ -1,7 +1,6 @@
 //! Compares the values of a file with each other and makes the checked configuration.
 //!
-//! Pure: all it sees is the file as it is written. Each function reports what it
-//! finds and goes on, so that one run shows everything.
+//! Pure: it does no I/O. Each function reports what it finds and goes on, so that one run shows everything.
 
 mod rules;
 mod servers;
@@ -20,10 +19,10 @@ use super::value::At;
 use super::written::Written;
 use mothership_shardmap::Label;
 
-/// Where each setting stands that is there, by path.
+/// The byte offset of each setting that the file contains, by its path (`pool.max`).
 pub(crate) type Places = BTreeMap<String, usize>;
 
-/// Checks everything; `None` when something was found that leaves no configuration to speak of.
+/// Checks everything, after defaults that do not fit the values of the file were lowered. Returns `None` if there is any finding.
 pub(crate) fn check(
     mut written: Written,
     places: &Places,
@@ -83,7 +82,7 @@ pub(crate) fn check(
     })
 }
 
-/// The names that others refer to.
+/// The names of shards, which other sections refer to.
 struct Names<'a> {
     shards: &'a [Label],
 }
@@ -102,7 +101,7 @@ impl Names<'_> {
     }
 }
 
-/// Reports every name that was there before.
+/// Reports each name that occurs again.
 fn duplicates<'a, T: Display + 'a>(
     what: &str,
     names: impl IntoIterator<Item = &'a At<T>>,

@@ -25,7 +25,7 @@ impl Session {
     /// not for the fast path, or not there whole; then nothing has changed.
     pub(super) fn take_fast(&mut self) -> bool {
         if self.core.shared.pressure.level() == Level::Full {
-            // The general path says so.
+            // The general path refuses the request.
             return false;
         }
         let Some((reach, request)) = self.recognise() else {
@@ -47,15 +47,15 @@ impl Session {
     /// The pool of a shard with one server. A shard with replicas is left to the general path, which chooses among them.
     pub(super) fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
         let alone = self.topology.shards[shard].servers.len() == 1;
-        // What stands in its way, the general path says: also that replicas are to serve where there are none.
+        // If the primary may not serve, the general path reports why: also that reads need replicas and there are none.
         let serves = alone
             && self.topology.writer(shard).is_ok()
             && self.topology.reads(shard, None) != Reads::Replicas;
         serves.then(|| self.pool(shard, ALONE).ok()).flatten()
     }
 
-    /// Sends a request to the server of `lease`, for which it has waited since `since`, if that has all that the session
-    /// has. None if it has not: the connection has gone back then.
+    /// Sends a request to the server of `lease`, for which it has waited since `since`, if that has the session's settings and
+    /// the statement. `None`: nothing was sent, and the connection went back to its pool.
     pub(super) fn send_fast(
         &mut self,
         shard: usize,
@@ -122,7 +122,7 @@ impl Session {
         Some(())
     }
 
-    /// Whether a connection to a server of this shard has all that the session has.
+    /// Whether a connection to a server of this shard has the settings and the reported parameters of the session.
     pub(super) fn fits(&mut self, shard: usize, lease: &mut Lease) -> bool {
         let outside = self.state.settings.outside();
         if !Arc::ptr_eq(&lease.notes.settings, outside) {
@@ -134,7 +134,7 @@ impl Session {
         }
         match shard < self.topology.postgres {
             true => self.state.told.is_same(&mut lease.parameters),
-            // It reports nothing, and has been told what the client was.
+            // A member of MongoDB reports no parameters: what the router told it counts.
             false => self.state.told.has_forms(&mut lease.notes.forms),
         }
     }
@@ -144,7 +144,7 @@ impl Session {
         lease.standing.set_borrower(self.entry.who.number);
         lease.notes.lend(self.state.process);
         self.entry.working.borrow_mut().push(working_by(&lease));
-        // What is known to be a single read says how busy the server is.
+        // Only with a catalog is the request known to be a single read, whose time says how busy the server is.
         let measured = self.known.model.is_some();
         let counted = self.topology.health.begin(shard, ALONE);
         let flight = counted.map(|counted| {

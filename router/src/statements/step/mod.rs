@@ -324,17 +324,29 @@ fn empties(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Box<str>
             rest.name()?;
             rest.eat_all(&["rename", "to"]) || rest.eat_all(&["set", "tablespace"])
         }
-        Verb::Create => {
-            while !c.eat("template") {
-                c.bump()?;
-            }
-            c.eat_operator("=");
-            true
-        }
+        Verb::Create => return copied(c),
         _ => false,
     };
     let name = c.name().filter(|_| named)?;
     Some(Box::from(name.as_str()?))
+}
+
+/// The database that CREATE DATABASE copies; `c` is at the new one's name.
+fn copied(mut c: Cursor<'_>) -> Option<Box<str>> {
+    /// What PostgreSQL copies if nothing is said.
+    const TEMPLATE: &str = "template1";
+    c.bump();
+    while !c.eat("template") {
+        if c.bump().is_none() {
+            return Some(TEMPLATE.into());
+        }
+    }
+    c.eat_operator("=");
+    if c.eat("default") {
+        return Some(TEMPLATE.into());
+    }
+    let name = c.string().or_else(|| c.name())?;
+    Some(name.as_str()?.into())
 }
 
 /// Whether a sequence may stand elsewhere afterwards, so that the values which were taken from it are old.

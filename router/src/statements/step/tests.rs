@@ -181,7 +181,10 @@ fn a_database_that_is_dropped_renamed_moved_or_copied_must_be_empty() {
             "CREATE DATABASE test OWNER a TEMPLATE main ENCODING 'UTF8'",
             Some("main"),
         ),
-        ("CREATE DATABASE test", None),
+        ("CREATE DATABASE test TEMPLATE 'Main'", Some("Main")),
+        ("CREATE DATABASE test", Some("template1")),
+        ("CREATE DATABASE template OWNER a", Some("template1")),
+        ("CREATE DATABASE test TEMPLATE DEFAULT", Some("template1")),
         ("ALTER DATABASE test SET work_mem = '1MB'", None),
         ("DROP TABLE test", None),
     ] {
