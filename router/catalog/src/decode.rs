@@ -478,14 +478,10 @@ fn trigger(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 }
 
 fn policy(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
-    let expression = format!(
-        "{} {}",
-        row.maybe(3).unwrap_or(""),
-        row.maybe(4).unwrap_or("")
-    );
+    let conditions: Vec<&str> = [row.maybe(3), row.maybe(4)].into_iter().flatten().collect();
     let policy = Policy {
         name: row.text(2)?,
-        expression: expression.trim().to_owned(),
+        expression: conditions.join(", "),
     };
     if let Some(relation) = catalog.relations.get_mut(&row.name(0)?)
         && let Some(policies) = &mut relation.row_security

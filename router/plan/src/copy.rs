@@ -58,7 +58,7 @@ pub fn plan(
         _ if names.mentions(sql) => return not_understood(),
         _ => return Ok(utility::home("copies")),
     };
-    let analysis = Analysis::new(names, context);
+    let mut analysis = Analysis::new(names, context);
     analysis.row_security(relation, &place)?;
     if names.collection(&relation.name).is_some() {
         return match direction {
@@ -66,7 +66,9 @@ pub fn plan(
             Direction::In => documents::copied_in(names, relation, sql, context),
         };
     }
+    let secured = analysis.seen.secured_by_copies;
     let role = || match relation.persistence {
+        _ if secured => Role::Primary("its row security reads reference tables".to_owned()),
         mothership_catalog::Persistence::Permanent => Role::Replica,
         _ => Role::Primary("a table that replicas do not have".to_owned()),
     };

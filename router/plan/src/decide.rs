@@ -348,6 +348,10 @@ pub fn role(analysis: &Analysis<'_>, reads_only: bool) -> Role {
     if seen.not_on_replicas {
         return primary("a table that replicas do not have");
     }
+    // Whether a replica has what is read of the table does not say whether it has the copies.
+    if seen.secured_by_copies {
+        return primary("its row security reads reference tables");
+    }
     if seen.catalogs {
         return primary("reads catalogs");
     }

@@ -42,6 +42,7 @@ mod lengths;
 mod misread;
 mod names;
 mod parse;
+mod policy;
 mod position;
 mod query;
 mod read;

@@ -65,13 +65,16 @@ impl<'s> Context<'s> {
             "for" => self.last == "collation" && matches!(&*self.before, "::" | "as"),
             // The parser would keep its schema and lose the word.
             "operator" => self.last == "using",
-            // The bound of a frame: the parser makes an interval of any string.
+            // The bound of a frame: the parser makes an interval of any string. A plain one is given to it in parentheses.
             "preceding" | "following" => {
                 let bound = matches!(
                     &*self.before,
                     "between" | "and" | "rows" | "range" | "groups"
                 );
-                bound && self.kind.is_some_and(Kind::is_string)
+                bound
+                    && self
+                        .kind
+                        .is_some_and(|kind| kind.is_string() && kind != Kind::String)
             }
             // `FROM t global`: the parser loses the alias.
             "global" => match self.kind {
@@ -623,7 +626,7 @@ mod tests {
         assert!(refused("SELECT * FROM t TABLESAMPLE public.mine(10)"));
         assert!(!refused("SELECT * FROM t TABLESAMPLE system (10)"));
         assert!(refused(
-            "SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN '1' PRECEDING AND CURRENT ROW) FROM t"
+            "SELECT sum(a) OVER (ORDER BY a RANGE BETWEEN E'1' PRECEDING AND CURRENT ROW) FROM t"
         ));
         assert!(!refused(
             "SELECT sum(a) OVER (ORDER BY a RANGE INTERVAL '1 d' PRECEDING) FROM t"

@@ -313,6 +313,15 @@ fn normalised(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
 
 /// If the tokens at this place have to be rewritten: how many, and what takes their place.
 fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<TokenWithSpan>)> {
+    if is_offset(tokens, at) {
+        let placed = |token: Token| TokenWithSpan::new(token, tokens[at].span);
+        let by = vec![
+            placed(Token::LParen),
+            tokens[at].clone(),
+            placed(Token::RParen),
+        ];
+        return Some((1, by));
+    }
     word(&tokens[at])?;
     let says = |words: &[&str]| says(tokens, at, words);
     let last = at.checked_sub(1).map(|last| &tokens[last]);
@@ -385,6 +394,23 @@ fn in_other_words(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, Vec<Tok
     }
     None
 }
+
+/// Whether a string says how far a window's frame reaches: `RANGE '1 day' PRECEDING`. The parser would take it for an interval,
+/// and PostgreSQL gives it the type that the order asks for.
+fn is_offset(tokens: &[TokenWithSpan], at: usize) -> bool {
+    if !matches!(tokens[at].token, Token::SingleQuotedString(_)) {
+        return false;
+    }
+    let is_cast = tokens.get(at + 1).map(|t| &t.token) == Some(&Token::DoubleColon);
+    let end = if is_cast { at + 3 } else { at + 1 };
+    let before = at.checked_sub(1).and_then(|last| word(&tokens[last]));
+    let is_typed = before.is_some_and(|word| !FRAME.iter().any(|f| f.eq_ignore_ascii_case(word)));
+    let reaches = says(tokens, end, &["preceding"]) || says(tokens, end, &["following"]);
+    reaches && !is_typed
+}
+
+/// Words behind which the bound of a frame stands.
+const FRAME: [&str; 5] = ["between", "and", "rows", "range", "groups"];
 
 /// `TRIM([side] FROM`: how many tokens that is, and the function of PostgreSQL that it calls. `None` if characters are given.
 fn trim(tokens: &[TokenWithSpan], at: usize) -> Option<(usize, &'static str)> {

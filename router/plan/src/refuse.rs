@@ -333,7 +333,7 @@ reasons! {
     /// Row security that looks at other tables.
     RowSecurity = "row-security-unproven", "0A000",
         "a row security policy looks at tables that may live on another shard",
-        "Let the policy use settings and columns of its own table only.";
+        "Let the policy use settings, columns of its own table and reference tables only.";
     /// MERGE.
     Merge = "merge-over-shards", "0A000",
         "this MERGE cannot be divided by the shard key",

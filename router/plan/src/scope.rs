@@ -122,6 +122,8 @@ pub struct StatementFindings {
     /// Whether it reads a temporary, unlogged or foreign table, which replicas do not have, or a sequence, which has
     /// later values on replicas.
     pub not_on_replicas: bool,
+    /// Whether row security of a table in it reads reference tables.
+    pub secured_by_copies: bool,
     /// Whether it reads a view. The definition of the view may call functions that the statement does not show.
     pub views: bool,
     /// Names of relations that neither the catalog nor the map knows. Also unqualified names of temporary tables: once
@@ -145,6 +147,7 @@ impl StatementFindings {
         self.locks_copies |= part.locks_copies;
         self.catalogs |= part.catalogs;
         self.not_on_replicas |= part.not_on_replicas;
+        self.secured_by_copies |= part.secured_by_copies;
         self.views |= part.views;
         self.unknown.extend(part.unknown);
         self.fires_once = self.fires_once.take().or(part.fires_once);

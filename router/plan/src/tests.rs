@@ -63,6 +63,9 @@ fn map() -> ShardMap {
         "trgnotify",
         "rls",
         "rlsbad",
+        "rlsref",
+        "rlsdeep",
+        "rlsmixed",
         "log_a",
     ] {
         builder.table("public", table, hash(&id8));
@@ -109,7 +112,7 @@ fn map() -> ShardMap {
             },
         ),
     );
-    for table in ["r", "r2", "rs"] {
+    for table in ["r", "r2", "rs", "rlsr"] {
         builder.table("public", table, TableDecl::Reference);
     }
     builder

@@ -57,6 +57,7 @@ pub fn touches(analysis: &Analysis<'_>, target: Option<usize>, parsed: &Parsed) 
         || seen.locks != Locks::No
         || seen.catalogs
         || seen.not_on_replicas
+        || seen.secured_by_copies
         || seen.views
         || !seen.unknown.is_empty()
         || seen.calls.keys().any(|call| *call > Call::Volatile);

@@ -79,6 +79,8 @@ mod reload;
 mod returning;
 #[path = "shards/scripts.rs"]
 mod scripts;
+#[path = "shards/secured.rs"]
+mod secured;
 #[path = "shards/segments.rs"]
 mod segments;
 #[path = "shards/sequences.rs"]

@@ -13,7 +13,7 @@ use crate::functions::Call;
 use crate::gather::notes::{Computed, View};
 use crate::names::{Place, Resolved};
 use crate::parse::{self, Size};
-use crate::reached::leads_off;
+use crate::policy::{self, PolicyReads};
 use crate::refuse::{Reason, Refusal, refuse};
 use crate::scope::{Analysis, ColumnInfo, Instance, Link, Locks, Source, StatementFindings};
 use crate::{SHORT, STACK};
@@ -128,23 +128,18 @@ impl<'n> Analysis<'n> {
         info.collect()
     }
 
-    /// Refuses policies that look at other tables.
-    pub fn row_security(&self, relation: &Relation, place: &Place) -> Result<(), Refusal> {
-        let Some(policies) = &relation.row_security else {
+    /// Refuses policies that look at tables of other shards.
+    pub fn row_security(&mut self, relation: &Relation, place: &Place) -> Result<(), Refusal> {
+        if matches!(place, Place::Home) && !self.names.anything_declared() {
             return Ok(());
-        };
-        let foreign = |policy: &mothership_catalog::Policy| {
-            self.names
-                .mentions_known(&policy.expression.replace(relation.name.name.as_str(), ""))
-                || policy.expression.to_ascii_lowercase().contains("select")
-                || leads_off(self.names.code_reach(&policy.expression), place)
-        };
-        match place {
-            Place::Home if !self.names.anything_declared() => Ok(()),
-            _ if policies.iter().any(foreign) => {
-                Err(Refusal::of_table(Reason::RowSecurity, &relation.name))
+        }
+        match policy::reads(relation, place, self.names, self.context) {
+            PolicyReads::Nothing => Ok(()),
+            PolicyReads::Copies => {
+                self.seen.secured_by_copies = true;
+                Ok(())
             }
-            _ => Ok(()),
+            PolicyReads::Unproven => Err(Refusal::of_table(Reason::RowSecurity, &relation.name)),
         }
     }
 
