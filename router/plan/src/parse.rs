@@ -56,7 +56,83 @@ pub fn spelled(text: &Spelled) -> Result<Parsed, Refusal> {
 
 /// Parses one statement.
 pub fn statement(sql: &str) -> Result<Parsed, Refusal> {
-    parse(tokens(sql)?, without_identity_options)
+    parse(tokens(sql)?, defining)
+}
+
+/// The tokens of a definition in a form that the parser knows.
+fn defining(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    with_set_columns(without_identity_options(tokens))
+}
+
+/// So many foreign keys with such a list are read, and so many tokens back to their REFERENCES.
+const MAX_SET_COLUMNS: usize = 100;
+const MAX_ACTIONS: usize = 200;
+
+/// `REFERENCES t (a, b) ON DELETE SET NULL (a)`: the columns that are set, which the parser does not know, go behind those of
+/// the other table, as names that no client can write.
+fn with_set_columns(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut at = 0;
+    let mut left = MAX_SET_COLUMNS;
+    while at < tokens.len() && left > 0 {
+        let is_action = [["delete", "set", "null"], ["delete", "set", "default"]]
+            .iter()
+            .any(|action| says(&tokens, at, action));
+        at += 1;
+        if is_action && let Some(moved) = move_set_columns(&mut tokens, at + 2) {
+            left -= 1;
+            at = moved;
+        }
+    }
+    tokens
+}
+
+/// The same of one foreign key; `at` is behind SET NULL. Gives the place behind its list, if there is one.
+fn move_set_columns(tokens: &mut Vec<TokenWithSpan>, at: usize) -> Option<usize> {
+    let token = |at: usize| tokens.get(at).map(|token| &token.token);
+    (token(at)? == &Token::LParen).then_some(())?;
+    let length = tokens[at..].iter().position(|t| t.token == Token::RParen)?;
+    let columns: Option<Vec<TokenWithSpan>> = tokens[at + 1..at + length]
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| number % 2 == 0)
+        .map(|(_, token)| match &token.token {
+            Token::Word(word) => {
+                let name = fold(&word.value, word.quote_style.is_some());
+                Some(TokenWithSpan::new(marked(&name), token.span))
+            }
+            _ => None,
+        })
+        .collect();
+    let columns = columns.filter(|columns| !columns.is_empty())?;
+    let from = at.saturating_sub(MAX_ACTIONS);
+    let references = (from..at)
+        .rev()
+        .find(|at| says(tokens, *at, &["references"]))?;
+    let mut name = references + 2;
+    while token(name)? == &Token::Period {
+        name += 2;
+    }
+    let placed = |t: Token| TokenWithSpan::new(t, tokens[at].span);
+    let list = columns
+        .into_iter()
+        .flat_map(|column| [placed(Token::Comma), column]);
+    let (place, list): (usize, Vec<TokenWithSpan>) = match token(name)? {
+        Token::LParen => {
+            let close = tokens[name..]
+                .iter()
+                .position(|t| t.token == Token::RParen)?;
+            (name + close, list.collect())
+        }
+        _ => {
+            let open = std::iter::once(placed(Token::LParen));
+            let close = std::iter::once(placed(Token::RParen));
+            (name, open.chain(list.skip(1)).chain(close).collect())
+        }
+    };
+    let added = list.len();
+    tokens.drain(at..=at + length);
+    tokens.splice(place..place, list);
+    Some(at + added)
 }
 
 /// Removes the options of the sequence, in parentheses behind GENERATED ... AS IDENTITY: the parser does not know all of them,

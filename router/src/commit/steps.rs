@@ -223,6 +223,8 @@ struct Part {
     state: State,
     /// It has said that it is prepared.
     acknowledged: bool,
+    /// Its transaction has ended by COMMIT or PREPARE TRANSACTION.
+    keeps_settings: bool,
 }
 
 /// How far all of it is.
@@ -280,6 +282,7 @@ impl Commit {
                 participant,
                 state: State::Open,
                 acknowledged: false,
+                keeps_settings: false,
             })
             .collect();
         let backend = parts
@@ -327,6 +330,8 @@ impl Commit {
             debug_assert!(false, "shard {shard} was asked nothing");
             return;
         };
+        self.parts[index].keeps_settings |= via == Via::Session
+            && matches!(reply, Reply::Done { tag, .. } if tag == "COMMIT" || tag == "PREPARE TRANSACTION");
         self.parts[index].state = match act {
             Act::Ask => self.asked(shard, reply),
             Act::Prepare => self.prepared(index, reply),
@@ -342,6 +347,13 @@ impl Commit {
     /// Whether all parts are to be committed, or may be: then locks may be free on some shards and not on others.
     pub fn may_be_decided(&self) -> bool {
         matches!(self.stage, Stage::Finish | Stage::Fence)
+    }
+
+    /// Whether the session on this shard keeps the settings of the transaction, however all of it ends: COMMIT and PREPARE
+    /// TRANSACTION make them last, and ROLLBACK PREPARED does not undo them.
+    pub fn keeps_settings(&self, shard: usize) -> bool {
+        let mut parts = self.parts.iter();
+        parts.any(|part| part.participant.shard == shard && part.keeps_settings)
     }
 
     /// Whether nothing is left of it on this shard.

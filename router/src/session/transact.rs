@@ -449,7 +449,8 @@ impl Session {
         let limit = self.topology.config.pool.reset_timeout;
         let heard = async {
             while !self.servers[at].lease.ledger().is_empty() {
-                if !matches!(self.private_reply(at).await.0, Reply::Done { .. }) {
+                // An error is an answer, too: the transaction is undone anyway.
+                if matches!(self.private_reply(at).await.0, Reply::Lost) {
                     return false;
                 }
             }
@@ -529,7 +530,7 @@ impl Session {
         }
         // From here on it is in doubt or done.
         drop(under_way);
-        self.end_commit(&end, errors)
+        self.end_commit(&end, &commit, errors)
     }
 
     fn terms(&self) -> Terms {
@@ -566,19 +567,16 @@ impl Session {
     fn end_commit(
         &mut self,
         end: &Outcome,
+        commit: &Commit,
         mut errors: HashMap<usize, Vec<u8>>,
     ) -> Result<(), Halt> {
         for attached in self.servers.iter_mut() {
+            let keeps = commit.keeps_settings(attached.shard);
             let carried = &mut attached.inbox.carried;
             match end {
                 Outcome::Committed { .. } => carried.commit(),
-                _ => {
-                    // PREPARE TRANSACTION makes settings last, and ROLLBACK PREPARED does not undo them.
-                    if carried.has_changed() {
-                        attached.lease.doubt();
-                    }
-                    carried.rollback();
-                }
+                _ if keeps => carried.commit(),
+                _ => carried.rollback(),
             }
             attached.inbox.leave_block();
         }

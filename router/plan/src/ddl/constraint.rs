@@ -7,6 +7,7 @@ use sqlparser::ast::{
 };
 
 use crate::PlanContext;
+use crate::grammar;
 use crate::names::{Names, Place, Resolved, folded};
 use crate::refuse::{Reason, Refusal};
 use mothership_catalog::{Action, Name, Relation};
@@ -72,17 +73,22 @@ fn action_of(action: Option<ReferentialAction>) -> Action {
 }
 
 fn foreign_of(key: &ForeignKeyConstraint, own: Option<&Ident>) -> Foreign {
+    // Behind the columns of the other table stand those that ON DELETE sets, which the parser does not know.
+    let referred = |sets: bool| -> Vec<String> {
+        let columns = key.referred_columns.iter();
+        let columns = columns.filter(|name| (name.quote_style == Some(grammar::MARK)) == sets);
+        columns.map(folded).collect()
+    };
     Foreign {
         columns: match own {
             Some(column) => vec![folded(column)],
             None => key.columns.iter().map(folded).collect(),
         },
         target: path_of(&key.foreign_table),
-        target_columns: key.referred_columns.iter().map(folded).collect(),
+        target_columns: referred(false),
         on_update: action_of(key.on_update),
         on_delete: action_of(key.on_delete),
-        // The parser knows no list of columns.
-        delete_sets: Vec::new(),
+        delete_sets: referred(true),
     }
 }
 

@@ -722,8 +722,17 @@ pub fn maintenance(
         }
         Other::Load => return Ok(utility::home("a library of this session")),
         Other::Checkpoint => return Ok(ddl(DdlPlace::OncePerCluster, false, "the cluster")),
-        Other::Analyze => true,
-        // Without a table it goes through all of them, each in a transaction of its own.
+        // Without a table they go through all of them, each in a transaction of its own.
+        Other::Analyze => words.names_more_than(&[
+            "analyze",
+            "analyse",
+            "verbose",
+            "skip_locked",
+            "on",
+            "off",
+            "true",
+            "false",
+        ]),
         Other::Cluster => words.names_more_than(&["cluster", "verbose"]),
     };
     if what == Other::Reindex && words.has("index") {

@@ -186,9 +186,10 @@ impl Sides {
 }
 
 /// Whether such an error comes of computing one value. Whether a row is computed that is left out later is PostgreSQL's
-/// freedom. It calls wrong flags of a range a syntax error.
+/// freedom. It calls wrong flags of a range a syntax error, and `lo_import` looks for a file.
 fn is_of_a_value(code: &str, message: &str) -> bool {
-    code.starts_with("22") || message.starts_with("invalid range bound flags")
+    let of_a_file = code == "58P01" && message.starts_with("could not open server file");
+    code.starts_with("22") || message.starts_with("invalid range bound flags") || of_a_file
 }
 
 /// What the router says where it does not answer.

@@ -336,3 +336,19 @@ fn an_exclusion_constraint_that_compares_the_key_is_enforced() {
         ],
     );
 }
+
+// Shards of one cluster share catalogs, which ANALYZE locks until its transaction ends.
+#[test]
+fn everything_is_analysed_where_shards_share_a_cluster() {
+    let (stage, one) = both();
+    let all = ["ANALYZE", "ANALYSE VERBOSE", "ANALYZE (SKIP_LOCKED)"];
+    let mut wire = stage.wire();
+    let mut direct = Wire::login(&one.endpoint(0));
+    for sql in all {
+        let command = |wire: &mut Wire| {
+            let told = say(wire, sql);
+            told.into_iter().find(|line| line.starts_with("Command"))
+        };
+        assert_eq!(command(&mut wire), command(&mut direct), "{sql}");
+    }
+}

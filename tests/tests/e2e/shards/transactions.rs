@@ -579,3 +579,83 @@ fn modes_that_come_too_late_in_a_text_leave_the_session_its_server() {
         say(&mut wire, "SELECT pg_advisory_lock(1)");
     }
 }
+
+// A stranger found it: the session lost its server, and its temporary table with it.
+#[test]
+fn a_transaction_that_fails_leaves_the_session_its_server_and_its_settings() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    say(
+        &mut wire,
+        "ALTER TABLE accounts ADD FOREIGN KEY (id) REFERENCES items DEFERRABLE INITIALLY DEFERRED",
+    );
+    stage.fill(one_each());
+    let [a, b, _] = one_each();
+    let failing = [
+        // At COMMIT, by a deferred constraint, when another shard is prepared.
+        (
+            vec![
+                format!("UPDATE items SET v = 7 WHERE id IN ({a}, {b})"),
+                format!("INSERT INTO accounts VALUES ({}, 1)", keys_of(0, 3)[2]),
+            ],
+            "COMMIT",
+        ),
+        (
+            vec![
+                format!("UPDATE items SET v = 7 WHERE id IN ({a}, {b})"),
+                format!("INSERT INTO accounts VALUES ({}, 1)", keys_of(1, 3)[2]),
+            ],
+            "COMMIT",
+        ),
+        // On all shards, the one with the temporary table among them.
+        (
+            vec!["UPDATE items SET v = 1 / (id - id)".to_owned()],
+            "ROLLBACK",
+        ),
+        (
+            vec!["SELECT 1 / (id - id) FROM items".to_owned()],
+            "ROLLBACK",
+        ),
+        (vec!["SELECT 1 / 0".to_owned()], "ROLLBACK"),
+    ];
+    for (statements, end) in failing {
+        for set in ["SET app.tenant = '3'", "RESET app.tenant", "SELECT 1"] {
+            for within in [false, true] {
+                let mut wire = stage.wire();
+                say(&mut wire, "SET app.tenant = '2'");
+                say(&mut wire, "CREATE TEMP TABLE mine AS SELECT 1 AS a");
+                let (before, after) = match within {
+                    true => ("SELECT 1", set),
+                    false => (set, "SELECT 1"),
+                };
+                for sql in [before, "BEGIN", "SELECT count(*) FROM items", after] {
+                    say(&mut wire, sql);
+                }
+                let what = format!("{statements:?} {set} {within}");
+                for sql in &statements {
+                    say(&mut wire, sql);
+                }
+                say(&mut wire, end);
+                let setting = match (set, within) {
+                    ("SET app.tenant = '3'", false) => "3",
+                    ("RESET app.tenant", false) => "",
+                    _ => "2",
+                };
+                assert_eq!(one(&mut wire, "SELECT a FROM mine"), "1", "{what}");
+                let mut seen = vec![one(&mut wire, "SELECT current_setting('app.tenant', true)")];
+                for id in one_each() {
+                    seen.push(one(
+                        &mut wire,
+                        &format!(
+                            "SELECT current_setting('app.tenant', true) FROM items WHERE id = {id}"
+                        ),
+                    ));
+                }
+                let seen: Vec<_> = seen.iter().map(|s| s.trim_matches('∅')).collect();
+                assert_eq!(seen, [setting; 4], "{what}");
+                let kept = "SELECT count(*) FROM items WHERE v = 7";
+                assert_eq!(one(&mut wire, kept), "0", "{what}");
+            }
+        }
+    }
+}
