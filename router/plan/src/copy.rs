@@ -242,7 +242,11 @@ fn copy_in<'a>(
     let list: Vec<String> = list.unwrap_or_else(all);
     let reached = names.reached(relation, &Events::INSERT.into(), false)?;
     names.check_stored(&reached)?;
-    for trigger in reached.iter().flat_map(|(reached, _)| &reached.triggers) {
+    let fired = reached.iter().flat_map(|(reached, events)| {
+        let triggers = reached.triggers.iter();
+        triggers.filter(|trigger| trigger.events.meets(*events))
+    });
+    for trigger in fired {
         let harmless = matches!(place, Place::Sharded(_))
             && names.trigger_reach(trigger) == Reach::Nothing
             && !trigger.may_change_row;

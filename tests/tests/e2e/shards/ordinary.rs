@@ -305,6 +305,15 @@ fn a_trigger_that_is_fired_by_updates_hinders_no_insert() {
         ],
     );
     let mut wire = stage.wire();
+    let copied = copy_in(
+        &mut wire,
+        "COPY stamped (id, a) FROM STDIN",
+        &[b"21\t1\n22\t1\n23\t1\n"],
+    );
+    assert!(
+        copied.contains(&"CommandComplete COPY 3".to_owned()),
+        "{copied:?}"
+    );
     for sql in [
         "UPDATE stamped SET a = 8",
         "INSERT INTO stamped (id, a) VALUES (1, 1), (2, 2), (3, 3), (4, 4) \
