@@ -424,28 +424,22 @@ impl Session {
         Ok(())
     }
 
-    /// Asks a server a question of the router's own. The first value of the first row, if it is not NULL.
+    /// Asks a server a question of the router's own. The first value of the first row, if it is not NULL. It may have the
+    /// client's own words in it: an error is the client's, and leaves the connection as it is.
     pub(super) async fn ask_row(&mut self, at: usize, sql: &str) -> Result<Option<String>, Halt> {
         self.ready_for_row(at).await?;
-        self.tell(at, sql).await?;
+        if self.servers[at].inbox.in_segment {
+            self.tell(at, sql).await?;
+        } else if let Some(body) = self.ask_plainly(at, sql.as_bytes()).await? {
+            return Err(self.failed_by_server(&body));
+        }
         Ok(self.servers.get_mut(at).and_then(|s| s.inbox.row.take()))
     }
 
-    /// The same of a question that has the client's own words in it: to fail is an error of the client's, and leaves the
-    /// connection as it is.
-    pub(super) async fn ask_row_of_client(
-        &mut self,
-        at: usize,
-        sql: &str,
-    ) -> Result<Option<String>, Halt> {
-        if self.servers[at].inbox.in_segment {
-            return self.ask_row(at, sql).await;
-        }
-        self.ready_for_row(at).await?;
-        if let Some(body) = self.ask_plainly(at, sql.as_bytes()).await? {
-            return Err(Halt::Fail(Report::of_server(&body)));
-        }
-        Ok(self.servers.get_mut(at).and_then(|s| s.inbox.row.take()))
+    /// What the client is told of an error of a server to what the router has asked.
+    fn failed_by_server(&self, body: &[u8]) -> Halt {
+        let deadlock = self.state.found_deadlock(&Fields::read(body));
+        Halt::Fail(deadlock.unwrap_or_else(|| Report::of_server(body)))
     }
 
     /// The next row of a server is the answer to what it is asked next. What it says of the transaction came ahead of it.
@@ -471,9 +465,7 @@ impl Session {
             // Its settings are neither those before nor those after.
             attached.lease.doubt();
         }
-        let deadlock = self.state.found_deadlock(&Fields::read(&body));
-        let report = deadlock.unwrap_or_else(|| Report::of_server(&body));
-        Err(Halt::Fail(report))
+        Err(self.failed_by_server(&body))
     }
 
     /// The same of what changes nothing: gives the error of the server, if there is one.

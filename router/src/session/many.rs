@@ -1101,7 +1101,7 @@ impl Session {
         let Ok(at) = self.attach(shard).await else {
             return false;
         };
-        matches!(self.ask_row_of_client(at, &sql).await, Ok(Some(_)))
+        matches!(self.ask_row(at, &sql).await, Ok(Some(_)))
     }
 
     async fn drops(&mut self, shard: usize, sql: &str) -> Result<(), Halt> {

@@ -168,7 +168,7 @@ impl Session {
             return Ok(None);
         }
         let at = self.attach(self.topology.home).await?;
-        let answer = self.ask_row_of_client(at, &question).await?;
+        let answer = self.ask_row(at, &question).await?;
         let Some(numbers) = numbers(answer.as_deref()) else {
             return Err(refused(&Refusal::new(Reason::ProcessOfAnother)).into());
         };

@@ -617,6 +617,14 @@ fn a_transaction_that_fails_leaves_the_session_its_server_and_its_settings() {
             "ROLLBACK",
         ),
         (vec!["SELECT 1 / 0".to_owned()], "ROLLBACK"),
+        // A server is asked for the value of the shard key.
+        (
+            vec![
+                "SET LOCAL app.tenant = 'none'".to_owned(),
+                "INSERT INTO items VALUES (current_setting('app.tenant')::int8, 7)".to_owned(),
+            ],
+            "ROLLBACK",
+        ),
     ];
     for (statements, end) in failing {
         for set in ["SET app.tenant = '3'", "RESET app.tenant", "SELECT 1"] {
