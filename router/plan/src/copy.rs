@@ -73,7 +73,8 @@ pub fn plan(
         _ => Role::Primary("a table that replicas do not have".to_owned()),
     };
     match (place, direction) {
-        (Place::Home, _)
+        // PostgreSQL copies rows into a view, if a trigger takes them, and none from a view.
+        (Place::Home, Direction::In)
             if relation.definition.is_some() && names.mentions_known(&relation.name.name) =>
         {
             Err(Refusal::about(
