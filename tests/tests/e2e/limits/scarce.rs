@@ -78,12 +78,16 @@ fn whoever_sends_a_text_for_which_code_is_looked_for_holds_up_nobody_else() {
         ("BEGIN;COMMIT;".repeat(1 << 18), ""),
         (format!("SELECT sets_a_path(){columns}"), "42P01"),
     ] {
-        bystander.longest_wait();
-        let begun = Instant::now();
-        assert_eq!(state(&mut wire, &message::query(&sql)), state_of);
-        let (took, waited) = (begun.elapsed(), bystander.longest_wait());
-        println!("{took:?}, of which the bystander waited {waited:?}");
-        assert!(waited * 6 < took, "{took:?}: {waited:?}");
+        // A machine that is busy makes somebody wait now and then; the router would do so each time.
+        let mut goes_on = || {
+            bystander.longest_wait();
+            let begun = Instant::now();
+            assert_eq!(state(&mut wire, &message::query(&sql)), state_of);
+            let (took, waited) = (begun.elapsed(), bystander.longest_wait());
+            println!("{took:?}, of which the bystander waited {waited:?}");
+            waited * 8 < took
+        };
+        assert!((0..3).any(|_| goes_on()), "{}", &sql[..20]);
     }
     bystander.noticed_nothing();
 }
