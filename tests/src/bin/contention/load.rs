@@ -2,9 +2,12 @@
 //!
 //! The loads are those of ADR 33's table. Each is run for a while on one side and then on the other, several times; told is
 //! the median of each side and of the ratios of both, with the lowest and the highest ratio.
+//!
+//! One of them is also committed by hand: clients send it to the three servers themselves, with the fewest messages that
+//! commit on all or on none, and write no decision. No router can be faster than that on this machine.
 
 use crate::play::Side;
-use mothership_tests::Wire;
+use mothership_tests::{Endpoint, Frame, Wire, message};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -58,23 +61,38 @@ const LOADS: [Load; 10] = [
     ),
 ];
 
+/// How many errors are in the answer to a text.
+fn errors(frames: &[Frame]) -> usize {
+    frames.iter().filter(|frame| frame.kind == b'E').count()
+}
+
 /// Transactions in a second of some clients, and how many of them were told an error.
 fn rate(clients: &mut [Wire], statements: &[&str], time: Duration) -> (f64, usize) {
+    rate_of(clients, time, |wire, _| {
+        let answers = statements.iter().map(|sql| errors(&wire.query(sql)));
+        answers.sum()
+    })
+}
+
+/// The same of clients that do something else. `once` runs the transaction of this number and gives the errors.
+fn rate_of<C: Send>(
+    clients: &mut [C],
+    time: Duration,
+    once: impl Fn(&mut C, u32) -> usize + Sync,
+) -> (f64, usize) {
+    let once = &once;
     let stop = AtomicBool::new(false);
     let barrier = Barrier::new(clients.len() + 1);
     let (stop, barrier) = (&stop, &barrier);
     std::thread::scope(|scope| {
         let running: Vec<_> = clients
             .iter_mut()
-            .map(|wire| {
+            .map(|client| {
                 scope.spawn(move || {
                     barrier.wait();
                     let (mut done, mut failed) = (0, 0);
                     while !stop.load(Ordering::Relaxed) {
-                        for sql in statements {
-                            let frames = wire.query(sql);
-                            failed += frames.iter().filter(|frame| frame.kind == b'E').count();
-                        }
+                        failed += once(client, done);
                         done += 1;
                     }
                     (done, failed)
@@ -120,6 +138,63 @@ pub fn run(sides: &mut [Side; 2], rounds: u64, time: Duration) -> bool {
             ratios[ratios.len() - 1],
         );
         told += failed;
+    }
+    told == 0
+}
+
+/// A client of all servers, which commits by hand.
+struct ByHand {
+    name: usize,
+    servers: Vec<Wire>,
+}
+
+impl ByHand {
+    /// The first server goes ahead, so that who wants the same rows waits there, and its COMMIT decides. The others are
+    /// prepared in the packet of the statement.
+    fn once(&mut self, number: u32, sql: &str) -> usize {
+        let gid = format!("'by hand {} {number}'", self.name);
+        let [first, others @ ..] = self.servers.as_mut_slice() else {
+            return 0;
+        };
+        let mut failed = errors(&first.query(&format!("BEGIN; {sql}")));
+        let mut on_others = |sql: String| {
+            others
+                .iter_mut()
+                .for_each(|o| o.send(&message::query(&sql)));
+            let answers = others.iter_mut().map(|o| errors(&o.until_ready()));
+            answers.sum::<usize>()
+        };
+        failed += on_others(format!("BEGIN; {sql}; PREPARE TRANSACTION {gid}"));
+        failed += errors(&first.query("COMMIT"));
+        failed + on_others(format!("COMMIT PREPARED {gid}"))
+    }
+}
+
+/// What committing over all servers by hand reaches, beside one PostgreSQL and the router. True if no error was told.
+pub fn by_hand(sides: &mut [Side; 2], servers: &[Endpoint], rounds: u64, time: Duration) -> bool {
+    let mut told = 0;
+    for clients in [1, 3] {
+        let mut hands: Vec<ByHand> = (0..clients)
+            .map(|name| ByHand {
+                name,
+                servers: servers.iter().map(Wire::login).collect(),
+            })
+            .collect();
+        let mut ratios = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            let [one, through] = sides
+                .each_mut()
+                .map(|side| rate(&mut side.clients[..clients], LIST, time));
+            let bound = rate_of(&mut hands, time, |hand, number| hand.once(number, LIST[0]));
+            ratios[0].push(bound.0 / one.0);
+            ratios[1].push(through.0 / bound.0);
+            told += one.1 + through.1 + bound.1;
+        }
+        let [of_one, reached] = ratios.each_mut().map(|ratios| median(ratios));
+        println!(
+            "by hand: UPDATE ... WHERE id IN (1, 2, 3, 4), {clients} clients: over three servers {of_one:.2} of one PostgreSQL; \
+             the router reaches {reached:.2} of that"
+        );
     }
     told == 0
 }

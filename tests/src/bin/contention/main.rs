@@ -74,7 +74,13 @@ fn main() -> ExitCode {
             sides.iter_mut().for_each(Side::wait_for_disks);
         }
         let time = Duration::from_millis(number("TIME", 1000));
-        return match load::run(&mut sides, rounds, time) {
+        let servers: Vec<_> = fleet
+            .shards
+            .iter()
+            .map(|s| Shard::endpoint(&s.primary))
+            .collect();
+        let loads = load::run(&mut sides, rounds, time);
+        return match load::by_hand(&mut sides, &servers, rounds, time) && loads {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         };
