@@ -31,10 +31,10 @@ impl CustomSettings {
         let mut found = Self::default();
         for function in catalog.functions.values().flatten() {
             match function.is_readable() {
-                true => found.look(&function.body, 0),
+                true => found.look(&function.body, 0, true),
                 false => found.unclear |= !matches!(&*function.language, "c" | "internal"),
             }
-            found.look(&function.defaults, 0);
+            found.look(&function.defaults, 0, true);
         }
         for relation in catalog.relations.values() {
             let policies = relation.row_security.iter().flatten();
@@ -52,7 +52,7 @@ impl CustomSettings {
             let codes = relation.definition.iter();
             let codes = codes.chain(policies.map(|policy| &policy.expression));
             for code in codes.chain(checks).chain(conditions).chain(defaults) {
-                found.look(code, 0);
+                found.look(code, 0, true);
             }
         }
         found.unclear |= found.names.len() > MAX_NAMES;
@@ -65,23 +65,25 @@ impl CustomSettings {
     }
 
     /// The names that may be settings of an application's own in a statement: in its strings, and behind SET and the like.
-    /// Of too many the first ones.
+    /// Of too many, those that stand first.
     pub fn named_by(sql: &str) -> BTreeSet<String> {
         let mut found = Self::default();
-        found.look(sql, 0);
+        // How its strings are read is a setting, too.
+        found.look(sql, 0, true);
+        found.look(sql, 0, false);
         found.names
     }
 
     /// Reads code, and what stands in its strings: that may be what it executes.
-    fn look(&mut self, code: &str, depth: u32) {
-        let mut c = Cursor::new(code.as_bytes(), true);
+    fn look(&mut self, code: &str, depth: u32, strings: bool) {
+        let mut c = Cursor::new(code.as_bytes(), strings);
         loop {
             while let Some(token) = c.peek() {
                 if let Some(text) = c.string() {
                     if let Ok(text) = std::str::from_utf8(text.as_bytes()) {
                         self.add(text);
                         if depth < DEEPEST {
-                            self.look(text, depth + 1);
+                            self.look(text, depth + 1, strings);
                         }
                     }
                     continue;
@@ -133,7 +135,7 @@ mod tests {
 
     fn found(code: &str) -> Option<Vec<String>> {
         let mut found = CustomSettings::default();
-        found.look(code, 0);
+        found.look(code, 0, true);
         found.names().map(|names| names.iter().cloned().collect())
     }
 

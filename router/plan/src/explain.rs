@@ -80,6 +80,7 @@ impl fmt::Display for Plan {
                 };
                 let steps = match course {
                     Course::Transaction => "",
+                    Course::StepsOutside => " step by step outside of a transaction block",
                     Course::Steps | Course::MakesIndex(_) | Course::DropsIndex => " step by step",
                 };
                 let timed = if times.is_empty() {

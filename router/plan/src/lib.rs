@@ -372,6 +372,9 @@ pub enum Course {
     Transaction,
     /// PostgreSQL does not allow it in a transaction block: shard after shard. The client is told where it stopped.
     Steps,
+    /// PostgreSQL does it table by table, each in a transaction of its own, but for a transaction block, in which it belongs to
+    /// that: shard after shard, or in one transaction.
+    StepsOutside,
     /// The same of an index that is made, with its name as SQL: if one shard fails, no shard keeps it.
     MakesIndex(String),
     /// The same of an index that is dropped. The home shard, by whose catalog statements are planned, is the last one, and

@@ -91,19 +91,23 @@ fn move_set_columns(tokens: &mut Vec<TokenWithSpan>, at: usize) -> Option<usize>
     let token = |at: usize| tokens.get(at).map(|token| &token.token);
     (token(at)? == &Token::LParen).then_some(())?;
     let length = tokens[at..].iter().position(|t| t.token == Token::RParen)?;
-    let columns: Option<Vec<TokenWithSpan>> = tokens[at + 1..at + length]
-        .iter()
-        .enumerate()
-        .filter(|(number, _)| number % 2 == 0)
-        .map(|(_, token)| match &token.token {
-            Token::Word(word) => {
+    let listed = &tokens[at + 1..at + length];
+    let columns: Option<Vec<TokenWithSpan>> = listed
+        .split(|token| token.token == Token::Comma)
+        .map(|column| match column {
+            [
+                TokenWithSpan {
+                    token: Token::Word(word),
+                    span,
+                },
+            ] => {
                 let name = fold(&word.value, word.quote_style.is_some());
-                Some(TokenWithSpan::new(marked(&name), token.span))
+                Some(TokenWithSpan::new(marked(&name), *span))
             }
             _ => None,
         })
         .collect();
-    let columns = columns.filter(|columns| !columns.is_empty())?;
+    let columns = columns?;
     let from = at.saturating_sub(MAX_ACTIONS);
     let references = (from..at)
         .rev()
@@ -129,6 +133,8 @@ fn move_set_columns(tokens: &mut Vec<TokenWithSpan>, at: usize) -> Option<usize>
             (name, open.chain(list.skip(1)).chain(close).collect())
         }
     };
+    // A parenthesis of REFERENCES that is closed by nothing before.
+    (place <= at).then_some(())?;
     let added = list.len();
     tokens.drain(at..=at + length);
     tokens.splice(place..place, list);

@@ -1,17 +1,20 @@
 //! Whether the policies of row security mean on each shard what they mean on one PostgreSQL.
 //!
 //! A policy of plain conditions does: it looks at the row, at settings and at the role. One with a subquery does if that
-//! reads reference tables alone, of which each shard has a copy, and their policies mean the same everywhere, too.
+//! reads reference tables alone, of which each shard has a copy, and their policies mean the same everywhere, too. It must
+//! not choose among rows (LIMIT, DISTINCT ON, TABLESAMPLE) or depend on their order or place, which differ between copies.
 
 use std::ops::ControlFlow;
 
 use mothership_catalog::types::words;
 use mothership_catalog::{Persistence, Policy, Relation, RelationKind};
 use mothership_sql::keywords;
-use sqlparser::ast::{ObjectName, Query, TableFactor};
+use sqlparser::ast::{
+    Distinct, Expr, Function, FunctionArguments, Ident, ObjectName, Query, Select, TableFactor,
+};
 
 use crate::PlanContext;
-use crate::names::{Names, Place, Resolved};
+use crate::names::{Names, Place, Resolved, folded};
 use crate::parse;
 use crate::reached::leads_off;
 use crate::visit::{Look, look};
@@ -104,25 +107,98 @@ fn copies(expression: &str, by: (&Names<'_>, &PlanContext), depth: u32) -> Optio
     Some(read)
 }
 
-/// The qualified names of tables in FROM. Breaks off at anything else that rows may come of, and at locks.
+/// Functions that give the same on each shard, whatever the order of their rows.
+const FUNCTIONS: [&str; 19] = [
+    "bool_and",
+    "bool_or",
+    "btrim",
+    "coalesce",
+    "count",
+    "current_role",
+    "current_setting",
+    "current_user",
+    "every",
+    "greatest",
+    "least",
+    "length",
+    "lower",
+    "max",
+    "min",
+    "nullif",
+    "session_user",
+    "upper",
+    "user",
+];
+
+/// Columns of a row that its server gives it.
+const SYSTEM_COLUMNS: [&str; 6] = ["cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"];
+
+/// The qualified names of tables in FROM. Breaks off at anything else that rows may come of, at locks, and at what may be
+/// another thing on another copy.
 #[derive(Default)]
 struct Relations {
     names: Vec<Vec<String>>,
 }
 
+/// Goes on where something holds.
+fn only_if(holds: bool) -> ControlFlow<()> {
+    match holds {
+        true => ControlFlow::Continue(()),
+        false => ControlFlow::Break(()),
+    }
+}
+
+/// Whether a call is one of [`FUNCTIONS`].
+fn is_the_same_everywhere(function: &Function) -> bool {
+    let Function {
+        name,
+        uses_odbc_syntax: _,
+        parameters,
+        args: _,
+        within_group,
+        filter: _,
+        null_treatment,
+        over,
+    } = function;
+    let parts: Option<Vec<String>> = name
+        .0
+        .iter()
+        .map(|part| part.as_ident().map(folded))
+        .collect();
+    let known = match parts.as_deref() {
+        Some([name]) => FUNCTIONS.contains(&name.as_str()),
+        Some([schema, name]) => schema == "pg_catalog" && FUNCTIONS.contains(&name.as_str()),
+        _ => false,
+    };
+    let is_plain = within_group.is_empty() && null_treatment.is_none() && over.is_none();
+    known && is_plain && matches!(parameters, FunctionArguments::None)
+}
+
 impl Look for Relations {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        match query.locks.is_empty() && query.with.is_none() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
+        let chooses = query.limit_clause.is_some() || query.fetch.is_some();
+        only_if(query.locks.is_empty() && query.with.is_none() && !chooses)
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        only_if(!matches!(select.distinct, Some(Distinct::On(_))))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        let is_system = |name: &Ident| SYSTEM_COLUMNS.contains(&folded(name).as_str());
+        only_if(match expr {
+            Expr::Function(function) => is_the_same_everywhere(function),
+            Expr::Identifier(name) => !is_system(name),
+            Expr::CompoundIdentifier(names) => !names.last().is_some_and(is_system),
+            _ => true,
+        })
     }
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
         let parts: Option<Vec<String>> = name
             .0
             .iter()
-            .map(|part| part.as_ident().map(crate::names::folded))
+            .map(|part| part.as_ident().map(folded))
             .collect();
         match parts {
             // PostgreSQL prints the schema of every table that is not its own.
@@ -135,17 +211,21 @@ impl Look for Relations {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        match factor {
-            TableFactor::Table { args: None, .. }
-            | TableFactor::Derived { .. }
-            | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
+        only_if(match factor {
+            TableFactor::Table { args, sample, .. } => args.is_none() && sample.is_none(),
+            TableFactor::Derived { sample, .. } => sample.is_none(),
+            TableFactor::NestedJoin { .. } => true,
+            _ => false,
+        })
     }
 }
 
-/// An expression without these words.
+/// An expression with blanks in place of these words.
 fn without(expression: &str, names: &[&str]) -> String {
-    let kept = words(expression).filter(|word| !names.contains(word));
-    kept.collect::<Vec<_>>().join(" ")
+    let mut blanked = expression.to_owned();
+    for word in words(expression).filter(|word| names.contains(word)) {
+        let at = word.as_ptr().addr() - expression.as_ptr().addr();
+        blanked.replace_range(at..at + word.len(), &" ".repeat(word.len()));
+    }
+    blanked
 }

@@ -285,7 +285,7 @@ fn about(plan: &Plan, several: bool, lines: &mut Vec<String>) {
         return;
     }
     lines.push(match plan {
-        Plan::Ddl(ddl) if ddl.course != Course::Transaction => {
+        Plan::Ddl(ddl) if !matches!(ddl.course, Course::Transaction | Course::StepsOutside) => {
             "Differs: PostgreSQL does not allow it in a transaction, so it is done shard after shard"
         }
         Plan::Ddl(_) => return,

@@ -686,20 +686,34 @@ impl Writer<'_> {
         let number = self.number;
         let own = format!("{number}::pg_catalog.int4");
         match what {
+            // PostgreSQL says what is wrong with it.
+            ProcessReference::Own if empty && self.is_no_plain_call(at + 3) => Ok(None),
             ProcessReference::Own if empty && clause == Clause::From => {
+                if self.stands_in(first, &["rows", "from"]) {
+                    return Err(format!("{name}() in ROWS FROM"));
+                }
                 let end = self.tokens[at + 2].end;
-                let alias = self.alias(at + 3, name);
-                self.replace(
-                    start..end,
-                    format!("pg_catalog.unnest(ARRAY[{own}]){alias}"),
-                );
-                Ok(Some((Open::default(), at + 3)))
+                let mut next = at + 3;
+                if self.is(next, "with") && self.is(next + 1, "ordinality") {
+                    next += 2;
+                }
+                let alias = self.alias(next, name);
+                self.replace(start..end, format!("pg_catalog.unnest(ARRAY[{own}])"));
+                self.put(self.tokens[next - 1].end, alias);
+                Ok(Some((Open::default(), next)))
             }
             ProcessReference::Own if empty => {
                 let end = self.tokens[at + 2].end;
+                // There it is compared with the same expression in another clause, and names no column.
+                let is_compared = || {
+                    self.stands_in(first, &["distinct", "on"])
+                        || self.stands_in(first, &["grouping"])
+                };
                 let put = match (clause, self.manner) {
                     // PostgreSQL names a column after it as it does after the call.
-                    (Clause::Targets, Manner::Query) => format!("(SELECT {own} AS \"{name}\")"),
+                    (Clause::Targets, Manner::Query) if !is_compared() => {
+                        format!("(SELECT {own} AS \"{name}\")")
+                    }
                     _ => own,
                 };
                 self.replace(start..end, put);
@@ -1002,6 +1016,36 @@ impl Writer<'_> {
         }
     }
 
+    /// Whether what stands at `at`, behind a call, makes an error of it.
+    fn is_no_plain_call(&self, at: usize) -> bool {
+        let opens = |at| self.kind(at) == Some(Kind::LParen);
+        let follows = |word| self.is(at, word) && opens(at + 1);
+        let orders = self.is(at, "within") && self.is(at + 1, "group") && opens(at + 2);
+        follows("filter") || follows("over") || orders || self.kind(at) == Some(Kind::LBracket)
+    }
+
+    /// Whether the parenthesis around `at` follows these words, and is not far away.
+    fn stands_in(&self, at: usize, words: &[&str]) -> bool {
+        const NEAR: usize = 200;
+        let mut depth = 0usize;
+        let open = (at.saturating_sub(NEAR)..at)
+            .rev()
+            .find(|at| match self.kind(*at) {
+                Some(Kind::RParen) => {
+                    depth += 1;
+                    false
+                }
+                Some(Kind::LParen) if depth == 0 => true,
+                Some(Kind::LParen) => {
+                    depth -= 1;
+                    false
+                }
+                _ => false,
+            });
+        let begin = open.and_then(|open| open.checked_sub(words.len()));
+        begin.is_some_and(|begin| (begin..).zip(words).all(|(at, word)| self.is(at, word)))
+    }
+
     /// Whether `pg_backend_pid()` stands at `at`, and nothing else up to the end of the parenthesis.
     fn is_own_call(&self, at: usize) -> bool {
         let name = self
@@ -1084,6 +1128,20 @@ mod tests {
                 "SELECT x FROM pg_catalog.unnest(ARRAY[777::pg_catalog.int4]) AS x, \
                  pg_catalog.unnest(ARRAY[777::pg_catalog.int4]) AS pg_backend_pid"
                     .to_owned(),
+            ),
+            (
+                "SELECT * FROM pg_backend_pid() WITH ORDINALITY, pg_backend_pid() WITH ORDINALITY n",
+                "SELECT * FROM pg_catalog.unnest(ARRAY[777::pg_catalog.int4]) WITH ORDINALITY AS pg_backend_pid, \
+                 pg_catalog.unnest(ARRAY[777::pg_catalog.int4]) WITH ORDINALITY n"
+                    .to_owned(),
+            ),
+            (
+                "SELECT DISTINCT ON (a, pg_backend_pid()) (pg_backend_pid()) FROM t ORDER BY pg_backend_pid()",
+                format!("SELECT DISTINCT ON (a, {plain}) ({named}) FROM t ORDER BY {plain}"),
+            ),
+            (
+                "SELECT grouping(pg_backend_pid()), f(pg_backend_pid()) FROM t GROUP BY pg_backend_pid()",
+                format!("SELECT grouping({plain}), f({named}) FROM t GROUP BY {plain}"),
             ),
             ("CALL p(pg_backend_pid())", format!("CALL p({plain})")),
             (

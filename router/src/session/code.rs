@@ -266,6 +266,29 @@ impl Session {
     /// Whether a text is so large that it has to be looked through on another thread, before it is asked what code it
     /// runs.
     pub(super) fn must_look_through(&self, statement: &Prepared) -> bool {
+        self.is_unknown(statement)
+            || statement
+                .runs
+                .iter()
+                .any(|runs| self.is_unknown(&runs.body))
+            || self
+                .executed_by(statement)
+                .any(|body| self.is_unknown(body))
+    }
+
+    /// The bodies of statements that the client has prepared and that a text runs by EXECUTE.
+    fn executed_by<'s>(
+        &'s self,
+        statement: &'s Prepared,
+    ) -> impl Iterator<Item = &'s Rc<Prepared>> {
+        statement.steps.iter().filter_map(|step| match &step.kind {
+            Kind::Execute(name) => self.state.names.get(name),
+            _ => None,
+        })
+    }
+
+    /// The same of the text alone.
+    fn is_unknown(&self, statement: &Prepared) -> bool {
         if statement.sql.len() <= LARGE || statement.shaped.is_some() || self.is_session_mode() {
             return false;
         }
@@ -288,6 +311,21 @@ impl Session {
         if !self.must_look_through(statement) {
             return;
         }
+        let bodies: Vec<_> = self.executed_by(statement).map(Rc::clone).collect();
+        let runs = statement.runs.iter().map(|runs| &*runs.body);
+        for text in bodies
+            .iter()
+            .map(|body| &**body)
+            .chain(runs)
+            .chain([statement])
+        {
+            if self.is_unknown(text) {
+                self.look_through_text(text).await;
+            }
+        }
+    }
+
+    async fn look_through_text(&mut self, statement: &Prepared) {
         let strings = self.standard_strings();
         let (code, model) = (self.known.code.clone(), self.known.model.clone());
         let number = code.as_ref().map(|code| code.number);

@@ -9,7 +9,7 @@ use super::here::is_common;
 use super::knowledge::Knowledge;
 use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
-use super::state::{Block, State};
+use super::state::{Block, Phase, State};
 use super::touched::Parts;
 use super::transact::Transaction;
 use super::{Halt, Servers, Session};
@@ -613,6 +613,16 @@ impl Session {
         Some(Parts::new(touched()?, model, &self.core.shared))
     }
 
+    /// How a change goes to its shards at this place of a transaction or a pipeline.
+    fn course(&self, course: &Course) -> Course {
+        let alone = self.state.block == Block::None && self.state.phase == Phase::Query;
+        match course {
+            Course::StepsOutside if alone && !self.transaction.implicit => Course::Steps,
+            Course::StepsOutside => Course::Transaction,
+            course => course.clone(),
+        }
+    }
+
     /// Makes work of a route that does not gather. If it has one shard, the client's bytes pass unchanged.
     fn work(&self, sql: &str, plan: &Rc<Plan>, route: &Route) -> Result<Dispatch, Halt> {
         let writes = matches!(route.role, Role::Primary(_));
@@ -640,7 +650,7 @@ impl Session {
         let defaults =
             matches!(&**plan, Plan::Ddl(ddl) if !ddl.times.is_empty()).then(|| Rc::clone(plan));
         let course = match &**plan {
-            Plan::Ddl(ddl) => ddl.course.clone(),
+            Plan::Ddl(ddl) => self.course(&ddl.course),
             _ => Course::Transaction,
         };
         let password = legs.len() > 1

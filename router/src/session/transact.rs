@@ -454,11 +454,11 @@ impl Session {
                     return false;
                 }
             }
-            // What went ahead is answered with the rest.
-            self.servers[at].inbox.ahead = 0;
             true
         };
-        tokio::time::timeout(limit, heard).await.unwrap_or(false)
+        let heard = tokio::time::timeout(limit, heard).await.unwrap_or(false);
+        self.servers[at].inbox.expect_nothing();
+        heard
     }
 
     /// Commits on every server, on all or on none. Fails with what the client is told.
@@ -571,12 +571,10 @@ impl Session {
         mut errors: HashMap<usize, Vec<u8>>,
     ) -> Result<(), Halt> {
         for attached in self.servers.iter_mut() {
-            let keeps = commit.keeps_settings(attached.shard);
             let carried = &mut attached.inbox.carried;
-            match end {
-                Outcome::Committed { .. } => carried.commit(),
-                _ if keeps => carried.commit(),
-                _ => carried.rollback(),
+            match commit.keeps_settings(attached.shard) {
+                true => carried.commit(),
+                false => carried.rollback(),
             }
             attached.inbox.leave_block();
         }
@@ -805,6 +803,15 @@ impl Session {
 }
 
 impl Inbox {
+    /// All that was sent is answered, or its answers count no more.
+    pub(super) fn expect_nothing(&mut self) {
+        self.ahead = 0;
+        self.locks_ahead = false;
+        self.row = None;
+        self.describing.clear();
+        self.outcomes.clear();
+    }
+
     /// The block has ended on this server.
     pub(super) fn leave_block(&mut self) {
         self.in_block = false;

@@ -500,13 +500,8 @@ impl Session {
         if !heard {
             attached.lease.doubt();
         }
-        let inbox = &mut attached.inbox;
-        inbox.ahead = 0;
-        inbox.locks_ahead = false;
-        inbox.in_segment = false;
-        inbox.row = None;
-        inbox.describing.clear();
-        inbox.outcomes.clear();
+        attached.inbox.in_segment = false;
+        attached.inbox.expect_nothing();
     }
 }
 

@@ -134,16 +134,8 @@ fn partition(
             Err(Refusal::of_table(Reason::BoundsDiffer, &parent.name))
         }
         Resolved::Relation(..) => on_all_shards("a partition"),
-        // PostgreSQL says that there is no such table.
-        Resolved::Unknown(_) if is_for_home(names, sql, context) => home_table(),
         _ => refuse(Reason::DdlNotUnderstood),
     }
-}
-
-/// Whether the partition has a name that nobody has declared.
-fn is_for_home(names: &Names<'_>, sql: &str, context: &PlanContext) -> bool {
-    let own = parent_of(sql, context).map(|(own, _)| own);
-    own.is_some_and(|own| future(names, &own, &[], context).is_ok_and(|own| own.is_home()))
 }
 
 /// The two names in `CREATE TABLE name PARTITION OF parent`.

@@ -722,22 +722,30 @@ pub fn maintenance(
         }
         Other::Load => return Ok(utility::home("a library of this session")),
         Other::Checkpoint => return Ok(ddl(DdlPlace::OncePerCluster, false, "the cluster")),
-        // Without a table they go through all of them, each in a transaction of its own.
-        Other::Analyze => words.names_more_than(&[
-            "analyze",
-            "analyse",
-            "verbose",
-            "skip_locked",
-            "on",
-            "off",
-            "true",
-            "false",
-        ]),
+        Other::Analyze => true,
+        // Without a table it goes through all of them, each in a transaction of its own.
         Other::Cluster => words.names_more_than(&["cluster", "verbose"]),
     };
     if what == Other::Reindex && words.has("index") {
         let place = index::indexed_place(names, &words, context)?;
         return Ok(ddl(place, transactional, "an index"));
+    }
+    const OPTIONS: [&str; 8] = [
+        "analyze",
+        "analyse",
+        "verbose",
+        "skip_locked",
+        "on",
+        "off",
+        "true",
+        "false",
+    ];
+    if what == Other::Analyze && !words.names_more_than(&OPTIONS) {
+        return Ok(going(
+            DdlPlace::AllShards,
+            Course::StepsOutside,
+            "on all shards",
+        ));
     }
     match places_named(names, &words, context)? {
         Named::Home => Ok(ddl(

@@ -66,6 +66,7 @@ fn whoever_sends_a_large_text_holds_up_nobody_else() {
 fn whoever_sends_a_text_for_which_code_is_looked_for_holds_up_nobody_else() {
     let stage = Stage::with("[listen]\nport = @port@\nworkers = 1");
     let mut wire = stage.wire();
+    wire.set_limit(LIMIT * 6);
     wire.query(
         "CREATE FUNCTION sets_a_path() RETURNS text LANGUAGE plpgsql AS \
          $$ BEGIN RETURN set_config('search_path', 'pg_catalog', false); END $$",
