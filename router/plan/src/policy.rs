@@ -7,7 +7,9 @@
 use std::ops::ControlFlow;
 
 use mothership_catalog::types::words;
-use mothership_catalog::{Persistence, Policy, Relation, RelationKind};
+use mothership_catalog::{
+    FunctionKind, Name, Persistence, Policy, Relation, RelationKind, Volatility,
+};
 use mothership_sql::keywords;
 use sqlparser::ast::{
     Distinct, Expr, Function, FunctionArguments, Ident, ObjectName, Query, Select, TableFactor,
@@ -87,10 +89,13 @@ fn of_policy(
 fn copies(expression: &str, by: (&Names<'_>, &PlanContext), depth: u32) -> Option<Vec<String>> {
     let mut read = Vec::new();
     let query = parse::view(&format!("SELECT {expression}"))?;
-    let mut found = Relations::default();
+    let (names, context) = by;
+    let mut found = Relations {
+        names,
+        paths: Vec::new(),
+    };
     look(&*query, &mut found).is_continue().then_some(())?;
-    for parts in found.names {
-        let (names, context) = by;
+    for parts in found.paths {
         let Resolved::Relation(relation, place @ Place::Reference) = names.resolve(&parts, context)
         else {
             return None;
@@ -135,9 +140,9 @@ const SYSTEM_COLUMNS: [&str; 6] = ["cmax", "cmin", "ctid", "tableoid", "xmax", "
 
 /// The qualified names of tables in FROM. Breaks off at anything else that rows may come of, at locks, and at what may be
 /// another thing on another copy.
-#[derive(Default)]
-struct Relations {
-    names: Vec<Vec<String>>,
+struct Relations<'a, 'n> {
+    names: &'a Names<'n>,
+    paths: Vec<Vec<String>>,
 }
 
 /// Goes on where something holds.
@@ -148,8 +153,9 @@ fn only_if(holds: bool) -> ControlFlow<()> {
     }
 }
 
-/// Whether a call is one of [`FUNCTIONS`].
-fn is_the_same_everywhere(function: &Function) -> bool {
+/// Whether a call is of one of [`FUNCTIONS`], or of a user's function that is not volatile. How far that reaches is asked of
+/// the whole policy.
+fn is_the_same_everywhere(function: &Function, names: &Names<'_>) -> bool {
     let Function {
         name,
         uses_odbc_syntax: _,
@@ -167,14 +173,24 @@ fn is_the_same_everywhere(function: &Function) -> bool {
         .collect();
     let known = match parts.as_deref() {
         Some([name]) => FUNCTIONS.contains(&name.as_str()),
-        Some([schema, name]) => schema == "pg_catalog" && FUNCTIONS.contains(&name.as_str()),
+        Some([schema, name]) if schema == "pg_catalog" => FUNCTIONS.contains(&name.as_str()),
+        Some([schema, name]) => {
+            let meant = Name::new(schema.as_str(), name.as_str());
+            let is_steady = |function: &mothership_catalog::Function| {
+                function.kind == FunctionKind::Function
+                    && function.volatility != Volatility::Volatile
+                    && !function.returns_set
+            };
+            let functions = names.catalog.functions.get(&meant);
+            functions.is_some_and(|all| all.iter().all(is_steady))
+        }
         _ => false,
     };
     let is_plain = within_group.is_empty() && null_treatment.is_none() && over.is_none();
     known && is_plain && matches!(parameters, FunctionArguments::None)
 }
 
-impl Look for Relations {
+impl Look for Relations<'_, '_> {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let chooses = query.limit_clause.is_some() || query.fetch.is_some();
         only_if(query.locks.is_empty() && query.with.is_none() && !chooses)
@@ -187,7 +203,7 @@ impl Look for Relations {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         let is_system = |name: &Ident| SYSTEM_COLUMNS.contains(&folded(name).as_str());
         only_if(match expr {
-            Expr::Function(function) => is_the_same_everywhere(function),
+            Expr::Function(function) => is_the_same_everywhere(function, self.names),
             Expr::Identifier(name) => !is_system(name),
             Expr::CompoundIdentifier(names) => !names.last().is_some_and(is_system),
             _ => true,
@@ -203,7 +219,7 @@ impl Look for Relations {
         match parts {
             // PostgreSQL prints the schema of every table that is not its own.
             Some(parts) if parts.len() == 2 => {
-                self.names.push(parts);
+                self.paths.push(parts);
                 ControlFlow::Continue(())
             }
             _ => ControlFlow::Break(()),

@@ -22,9 +22,12 @@ fn documents() -> (Stage, String) {
     let stage = Stage::with(DECLARED);
     let role = format!("member_{}", stage.shards.endpoint(0).database);
     let mut wire = stage.wire();
-    let who = "m.username = current_setting('app.member', true)";
+    let who = "m.username = (SELECT me())";
     for sql in [
         format!("CREATE ROLE {role}"),
+        "CREATE FUNCTION me() RETURNS text LANGUAGE sql STABLE \
+         AS $$ SELECT current_setting('app.member', true) $$"
+            .into(),
         "CREATE TABLE members (username text, tenant int, writes bool, PRIMARY KEY (username, tenant))".into(),
         "CREATE TABLE documents (id int8 PRIMARY KEY, tenant int, title text)".into(),
         "CREATE TABLE drafts (id int8 PRIMARY KEY, tenant int)".into(),
