@@ -246,10 +246,8 @@ impl Topology {
         if !has_one || !(step.changes_schema || truncates) {
             return Ok(());
         }
-        // What the router itself writes into a query has this name, too. A query with INTO makes a table.
-        let makes_table = || words(sql).any(|word| word.eq_ignore_ascii_case("into"));
-        let is_query = Cursor::new(sql.as_bytes(), true).eat_any(&["select", "with", "values"]);
-        if is_query && !makes_table() {
+        // What the router itself writes into a statement on rows has this name, too.
+        if is_on_rows(sql) {
             return Ok(());
         }
         if takes_language(sql) {
@@ -267,6 +265,21 @@ impl Topology {
             .hint("Let your tool ignore this schema. Whoever has to change it does so on each shard directly.")
             .into())
     }
+}
+
+/// Whether a statement reads or writes rows and makes no table, as a query with INTO does.
+fn is_on_rows(sql: &str) -> bool {
+    let begins = |verbs: &[&str]| Cursor::new(sql.as_bytes(), true).eat_any(verbs);
+    if begins(&["insert", "update", "delete", "merge"]) {
+        return true;
+    }
+    let mut last = "";
+    let makes_table = words(sql).any(|word| {
+        let before = std::mem::replace(&mut last, word);
+        let is = |word: &str| before.eq_ignore_ascii_case(word);
+        word.eq_ignore_ascii_case("into") && !is("insert") && !is("merge")
+    });
+    begins(&["select", "with", "values", "table"]) && !makes_table
 }
 
 impl Servers {
