@@ -350,10 +350,11 @@ impl Commit {
     }
 
     /// Whether the session on this shard keeps the settings of the transaction, however all of it ends: COMMIT and PREPARE
-    /// TRANSACTION make them last, and ROLLBACK PREPARED does not undo them.
-    pub fn keeps_settings(&self, shard: usize) -> bool {
+    /// TRANSACTION make them last, and ROLLBACK PREPARED does not undo them. `None` if the shard takes no part.
+    pub fn keeps_settings(&self, shard: usize) -> Option<bool> {
         let mut parts = self.parts.iter();
-        parts.any(|part| part.participant.shard == shard && part.keeps_settings)
+        let own = parts.find(|part| part.participant.shard == shard)?;
+        Some(own.keeps_settings)
     }
 
     /// Whether nothing is left of it on this shard.

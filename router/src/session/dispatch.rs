@@ -19,7 +19,6 @@ use crate::model::DatabaseModel;
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Pins, Step};
 use crate::topology::Topology;
-use mothership_catalog::types::words;
 use mothership_copy::Filler;
 use mothership_plan::gather::{Ending, Holders};
 use mothership_plan::{
@@ -28,7 +27,7 @@ use mothership_plan::{
 };
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardSet;
-use mothership_sql::cursor::{Cursor, Span};
+use mothership_sql::cursor::Span;
 use mothership_sql::password::RolePassword;
 use mothership_sql::places::{Change, Characters, own_place, place_of_part};
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,17 +236,14 @@ impl Knowledge {
 }
 
 impl Topology {
-    /// Refuses to change what the router itself has defined in its schema, where it has one.
-    fn check_own_schema(&self, step: &Step, sql: &str) -> Result<(), Halt> {
+    /// Refuses to change what the router itself has defined in its schema, where it has one. `written` is the client's text:
+    /// what the router writes into it has the name of the schema, too.
+    fn check_own_schema(&self, step: &Step, sql: &str, written: &str) -> Result<(), Halt> {
         let schema = &self.config.transactions.schema;
         let verb = sql.trim_start().as_bytes().get(.."truncate".len());
         let truncates = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"truncate"));
         let has_one = self.declared && self.postgres > 1 && self.config.transactions.two_phase;
         if !has_one || !(step.changes_schema || truncates) {
-            return Ok(());
-        }
-        // What the router itself writes into a statement on rows has this name, too.
-        if is_on_rows(sql) {
             return Ok(());
         }
         if takes_language(sql) {
@@ -256,7 +252,7 @@ impl Topology {
                 .detail("Without it no statement could be planned.")
                 .into());
         }
-        if !is_named_in(sql, schema) {
+        if !is_named_in(written, schema) {
             return Ok(());
         }
         let message = format!("schema \"{schema}\" belongs to the router");
@@ -265,21 +261,6 @@ impl Topology {
             .hint("Let your tool ignore this schema. Whoever has to change it does so on each shard directly.")
             .into())
     }
-}
-
-/// Whether a statement reads or writes rows and makes no table, as a query with INTO does.
-fn is_on_rows(sql: &str) -> bool {
-    let begins = |verbs: &[&str]| Cursor::new(sql.as_bytes(), true).eat_any(verbs);
-    if begins(&["insert", "update", "delete", "merge"]) {
-        return true;
-    }
-    let mut last = "";
-    let makes_table = words(sql).any(|word| {
-        let before = std::mem::replace(&mut last, word);
-        let is = |word: &str| before.eq_ignore_ascii_case(word);
-        word.eq_ignore_ascii_case("into") && !is("insert") && !is("merge")
-    });
-    begins(&["select", "with", "values", "table"]) && !makes_table
 }
 
 impl Servers {
@@ -396,7 +377,10 @@ impl Session {
         }
         if let Some(step) = step {
             self.state.check_defined(&self.topology, step, &plan)?;
-            self.topology.check_own_schema(step, sql)?;
+            let origin = statement.rewritten.get();
+            let written = origin.and_then(|origin| std::str::from_utf8(&origin.sql).ok());
+            self.topology
+                .check_own_schema(step, sql, written.unwrap_or(sql))?;
         }
         let params = &Params {
             literals: statement.literals(),

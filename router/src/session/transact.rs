@@ -571,10 +571,19 @@ impl Session {
         mut errors: HashMap<usize, Vec<u8>>,
     ) -> Result<(), Halt> {
         for attached in self.servers.iter_mut() {
+            let is_committed = matches!(end, Outcome::Committed { .. });
             let carried = &mut attached.inbox.carried;
             match commit.keeps_settings(attached.shard) {
-                true => carried.commit(),
-                false => carried.rollback(),
+                Some(true) => carried.commit(),
+                Some(false) => carried.rollback(),
+                None if is_committed => carried.commit(),
+                // Nobody has asked it what became of its settings.
+                None => {
+                    if carried.has_changed() {
+                        attached.lease.doubt();
+                    }
+                    carried.rollback();
+                }
             }
             attached.inbox.leave_block();
         }
