@@ -127,7 +127,8 @@ impl Welcomes {
     /// Notes that somebody asks, until the result is dropped.
     pub fn ask(&self, key: &WelcomeKey) -> Asker<'_> {
         let mut asked = self.asked.borrow_mut();
-        asked.insert(key.clone(), Rc::default());
+        // If the first asker fails, several of those who waited ask. Some already wait on the bell that is there.
+        asked.entry(key.clone()).or_default();
         Asker {
             welcomes: self,
             key: key.clone(),
@@ -201,5 +202,27 @@ mod tests {
         assert!(!Arc::ptr_eq(own.told.list(), others.told.list()));
         other.forget();
         assert!(other.get(&last).is_none());
+    }
+
+    #[test]
+    fn who_waits_is_woken_also_where_several_ask_for_the_same() {
+        let welcomes = Welcomes::default();
+        let key = WelcomeKey {
+            database: "app".into(),
+            user: "u".into(),
+            settings: Settings::default(),
+            epoch: 0,
+            altered: 0,
+        };
+        let first = welcomes.ask(&key);
+        let bell = welcomes.asked(&key).unwrap();
+        let waiting = bell.notified();
+        let second = welcomes.ask(&key);
+        drop(first);
+        let mut waiting = std::pin::pin!(waiting);
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waiting.as_mut().poll(&mut cx).is_ready());
+        drop(second);
+        assert!(welcomes.asked(&key).is_none());
     }
 }
