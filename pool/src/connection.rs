@@ -111,6 +111,10 @@ pub enum Broken {
     /// be lost with it. So the client is told that the outcome is unknown.
     #[error("server did not wait for the commit to be replicated")]
     Unreplicated,
+    /// A BEGIN of the router's own failed, with this error: somebody cancelled it, or a time limit of the session was over.
+    /// Nothing was done of what followed it.
+    #[error("server did not begin a transaction")]
+    Unbegun(Vec<u8>),
 }
 
 /// What a server reported by ParameterStatus: name and value, in the order of the first report.
@@ -290,6 +294,7 @@ impl<N> ServerConnection<N> {
                 Ok(Next::Partial { .. }) => break Ok(()),
                 Err(error) => break Err(error.into()),
             };
+            let is_at_begin = self.ledger.is_at_begin();
             let step = match self.ledger.on(frame.tag(), frame.body()) {
                 Ok(step) => step,
                 Err(error) => break Err(error.into()),
@@ -311,6 +316,11 @@ impl<N> ServerConnection<N> {
             any = true;
             if fate == Fate::Used {
                 passing = used;
+            }
+            // After a FATAL error the server closes the connection itself.
+            if is_at_begin && step.event == Event::Failed && !Fields::read(frame.body()).is_fatal()
+            {
+                break Err(Broken::Unbegun(frame.body().to_vec()));
             }
             if flow == Flow::Stop {
                 break Ok(());

@@ -145,6 +145,17 @@ impl Requests<'_> {
         self.ledger.push(Owed::Query(self.to));
     }
 
+    /// BEGIN, which the next request may follow at once; see [`Owed::Begin`].
+    pub fn begin(&mut self) {
+        let (name, sql, types): (&[u8], &[u8], &[u8]) = (b"", b"BEGIN", b"");
+        Parse { name, sql, types }.put(self.out);
+        frontend::put_plain_bind(self.out, b"", b"");
+        frontend::put_execute(self.out, b"", 0);
+        self.out.extend_from_slice(frontend::FLUSH);
+        *self.unnamed = None;
+        self.ledger.push(Owed::Begin);
+    }
+
     /// Parse of a text of the router's own, as the unnamed statement.
     pub fn parse(&mut self, sql: &[u8], types: &[u8]) {
         let name = b"";
@@ -291,7 +302,7 @@ mod tests {
             Owed::Sync(_) => tag::SYNC,
             Owed::Query(_) => tag::QUERY,
             Owed::FunctionCall => tag::FUNCTION_CALL,
-            Owed::Answer(_) => 0,
+            Owed::Begin | Owed::Answer(_) => 0,
         }
     }
 
@@ -360,6 +371,17 @@ mod tests {
         assert_eq!(unnamed(|send| send.sync()), Some(7));
         assert_eq!(unnamed(|send| send.query(b"SELECT 1")), None);
         assert_eq!(unnamed(|send| send.parse(b"SELECT 1", b"")), None);
+        let mut out = Vec::new();
+        let (mut ledger, mut unnamed_now) = (Ledger::default(), Some(7));
+        let (ledger, unnamed_one) = (&mut ledger, &mut unnamed_now);
+        Requests {
+            out: &mut out,
+            ledger,
+            unnamed: unnamed_one,
+            to: Audience::Router,
+        }
+        .begin();
+        assert_eq!(unnamed_now, None);
         let after = |name: &'static [u8]| owed(|send| send.parse_numbered(&parse(name), 9)).1;
         assert_eq!(after(b""), Some(9));
         assert_eq!(after(b"s9"), Some(7));

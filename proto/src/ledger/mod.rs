@@ -46,6 +46,10 @@ pub enum Owed {
     Sync(Audience),
     /// A simple query, up to its ReadyForQuery.
     Query(Audience),
+    /// BEGIN of the router's own, as Parse, Bind and Execute without Sync. Another request may follow it at once, a simple
+    /// query too: if it fails, the server reads nothing more up to a Sync. A simple query BEGIN that failed would be
+    /// followed by that request all the same, which would then be a transaction of its own.
+    Begin,
     /// A function call, up to its ReadyForQuery.
     FunctionCall,
     /// The server owes nothing: the router itself answers this request, when its turn comes.
@@ -63,7 +67,7 @@ impl Owed {
             | Self::Execute(to)
             | Self::Sync(to)
             | Self::Query(to) => *to,
-            Self::Forget(_) => Audience::Router,
+            Self::Forget(_) | Self::Begin => Audience::Router,
             Self::FunctionCall | Self::Answer(_) => Audience::Client,
         }
     }
@@ -82,7 +86,7 @@ impl Owed {
             | Self::DescribeStatement(_)
             | Self::DescribePortal(_)
             | Self::Execute(_) => Some(true),
-            Self::Sync(_) | Self::Query(_) | Self::FunctionCall => Some(false),
+            Self::Sync(_) | Self::Query(_) | Self::Begin | Self::FunctionCall => Some(false),
             Self::Close(_) | Self::Forget(_) | Self::Answer(_) => None,
         }
     }
@@ -246,6 +250,11 @@ impl Ledger {
         std::mem::take(&mut self.unforgotten)
     }
 
+    /// Whether the next answer is that of [`Owed::Begin`].
+    pub fn is_at_begin(&self) -> bool {
+        matches!(self.queue.front(), Some(Owed::Begin))
+    }
+
     /// True if the turn of an answer of the router's own has come.
     pub fn has_answer(&self) -> bool {
         matches!(self.queue.front(), Some(Owed::Answer(_)))
@@ -328,6 +337,9 @@ impl Ledger {
             (Owed::Query(_), message) if message != tag::READY && self.heard == Heard::Failed => {
                 desync("ReadyForQuery")
             }
+            (Owed::Begin, tag::PARSE_COMPLETE | tag::BIND_COMPLETE) => Ok(Event::Part),
+            (Owed::Begin, tag::COMMAND_COMPLETE) => Ok(self.pop(Event::Ready(TxStatus::Open))),
+            (Owed::Begin, _) => desync("the result of BEGIN"),
             (Owed::Execute(_), tag::COMMAND_COMPLETE | tag::EMPTY_QUERY) => {
                 self.mode = Mode::Normal;
                 self.heard = Heard::Nothing;
@@ -387,17 +399,17 @@ impl Ledger {
         event
     }
 
-    /// An error ends the first request. In the extended protocol the server skips what follows up to Sync. The router's
-    /// own answers in between are not given either, because the requests that they answer are skipped, too.
+    /// An error ends the first request. In the extended protocol the server skips what follows up to Sync, simple queries
+    /// too. The router's own answers in between are not given either, because the requests that they answer are skipped.
     fn fail(&mut self) -> Event {
         self.mode = Mode::Normal;
         self.heard = match self.queue.front() {
             Some(Owed::Query(_)) => Heard::Failed,
             _ => Heard::Nothing,
         };
-        let extended = self.queue.front().is_some_and(Owed::is_extended);
-        if extended {
-            while self.queue.front().is_some_and(Owed::is_extended) {
+        if self.queue.front().is_some_and(Owed::is_extended) {
+            let skipped = |owed: &Owed| !matches!(owed, Owed::Sync(_));
+            while self.queue.front().is_some_and(skipped) {
                 if let Some(Owed::Forget(id)) = self.queue.pop_front() {
                     self.unforgotten.push(id);
                 }
@@ -657,5 +669,42 @@ mod tests {
         assert_eq!(ledger.on(tag::PARAMETER_STATUS, b"").unwrap().to, Router);
         assert_eq!(ledger.on(tag::READY, b"I").unwrap().to, Router);
         assert_eq!(ledger.on(tag::COMMAND_COMPLETE, b"").unwrap().to, Client);
+    }
+
+    #[test]
+    fn what_follows_a_begin_that_fails_is_skipped_up_to_sync() {
+        let begun = |ledger: &mut Ledger| {
+            for (tag, event) in [
+                (tag::PARSE_COMPLETE, Event::Part),
+                (tag::BIND_COMPLETE, Event::Part),
+                (tag::COMMAND_COMPLETE, Event::Ready(TxStatus::Open)),
+            ] {
+                assert!(ledger.is_at_begin());
+                assert_eq!(ledger.on(tag, b"").unwrap().event, event);
+            }
+        };
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Begin);
+        ledger.push(Owed::Query(Client));
+        begun(&mut ledger);
+        assert_eq!(ledger.len(), 1);
+        assert!(!ledger.is_at_begin() && !ledger.is_in_segment());
+
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Begin);
+        ledger.push(Owed::Query(Client));
+        let failed = ledger.on(tag::ERROR, b"").unwrap();
+        assert_eq!((failed.event, failed.to), (Event::Failed, Router));
+        assert!(ledger.is_skipping() && ledger.owed().next().is_none());
+
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Begin);
+        ledger.push(Owed::Bind(Client));
+        ledger.push(Owed::Sync(Client));
+        ledger.on(tag::ERROR, b"").unwrap();
+        assert!(!ledger.is_skipping() && ledger.len() == 1);
+        let mut ledger = Ledger::default();
+        ledger.push(Owed::Begin);
+        assert!(ledger.on(tag::READY, b"I").is_err());
     }
 }

@@ -118,7 +118,7 @@ mod tests {
 
     fn owed() -> impl Strategy<Value = Owed> {
         let to = prop_oneof![4 => Just(Audience::Client), 1 => Just(Audience::Router)];
-        (0..8, to).prop_map(|(kind, to)| match kind {
+        (0..9, to).prop_map(|(kind, to)| match kind {
             0 => Owed::Parse(7, to),
             1 => Owed::Bind(to),
             2 => Owed::DescribePortal(to),
@@ -126,6 +126,7 @@ mod tests {
             4 => Owed::Execute(to),
             5 => Owed::Sync(to),
             6 => Owed::Query(to),
+            7 => Owed::Begin,
             _ => Owed::Answer((&b"own"[..]).into()),
         })
     }

@@ -29,14 +29,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 impl Servers {
-    /// Lets a server forget the numbers of others. That cannot fail, so the statement follows it at once.
-    fn forget_ahead(&mut self, at: usize) {
-        let attached = &mut self[at];
-        attached.inbox.ahead += 1;
-        attached.lease.query(b"DISCARD SEQUENCES", Audience::Router);
-        attached.lease.notes.numbers = Remembers::Nothing;
-    }
-
     /// The server that got the message before is not waited for if it owes nothing to the client, but only what went ahead
     /// of a statement that will follow.
     pub(super) fn leave_ahead(&mut self) {
@@ -227,9 +219,6 @@ impl Session {
                 continue;
             }
             prepared?;
-            if self.must_forget_numbers(at) {
-                self.servers.forget_ahead(at);
-            }
             let attached = &mut self.servers[at];
             attached.unused = false;
             if let Some(flight) = &mut attached.flight {
@@ -272,7 +261,20 @@ impl Session {
             }
             other => other,
         };
+        let prepared = match prepared {
+            Ok(()) if self.must_forget_numbers(at) => self.forget_numbers(at).await,
+            other => other,
+        };
         (prepared, untold)
+    }
+
+    /// Lets a server forget the numbers that other clients have taken from sequences. The statement must not run where that
+    /// fails, so it is waited for.
+    async fn forget_numbers(&mut self, at: usize) -> Result<(), Halt> {
+        self.ask(at, b"DISCARD SEQUENCES").await?;
+        let attached = self.servers.get_mut(at).ok_or(Halt::Failed)?;
+        attached.lease.notes.numbers = Remembers::Nothing;
+        Ok(())
     }
 
     /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
@@ -313,10 +315,12 @@ impl Session {
             // It takes what the segment has done into the block.
             self.run_quietly(at, sql.as_bytes()).await?;
         } else if self.state.modes.is_empty() {
-            // A plain BEGIN cannot fail, so the statement follows it at once.
+            // The statement follows it at once, and is not run where BEGIN fails.
             let attached = &mut self.servers[at];
             attached.inbox.ahead += 1;
-            attached.lease.query(sql.as_bytes(), Audience::Router);
+            attached
+                .lease
+                .request(Audience::Router, |send| send.begin());
         } else {
             self.ask(at, sql.as_bytes()).await?;
         }

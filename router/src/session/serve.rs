@@ -20,7 +20,7 @@ use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Frame, FrameError, Next};
 use mothership_proto::frontend::tag;
 use mothership_proto::ledger::{Audience, Event, Step};
-use mothership_proto::report::{Report, sqlstate};
+use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_sql::quote::identifier;
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -107,6 +107,7 @@ impl Session {
         match result {
             Ok(()) => Ok(true),
             Err(Halt::Failed) => {
+                self.hear_ahead().await;
                 // The error was passed on; a simple query still owes its end.
                 if self.state.phase == Phase::Query {
                     self.state.ready_alone(&mut self.client);
@@ -418,21 +419,27 @@ impl Session {
     /// A server connection is gone: the request fails, and so does its transaction.
     pub(super) fn lost(&mut self, at: usize, error: &Broken) {
         let unreplicated = matches!(error, Broken::Unreplicated);
-        // What a server has committed is not sent again.
-        if !unreplicated && (self.takes_back(at) || self.drops_unused(at) || self.reads_again(at)) {
+        let unbegun = matches!(error, Broken::Unbegun(_));
+        // What a server has committed is not sent again, nor what somebody has cancelled.
+        let may_repeat = !unreplicated && !unbegun;
+        if may_repeat && (self.takes_back(at) || self.drops_unused(at) || self.reads_again(at)) {
             return;
         }
         let mut attached = self.servers.remove(at);
         match error {
             // Backends outlive a postmaster that was killed by a moment: nothing else is begun on one.
             Broken::Closed | Broken::Io(_) => renew(&mut attached.lease),
-            Broken::Frame(_) | Broken::Desync(_) | Broken::Unreplicated => attached.lease.doubt(),
+            Broken::Frame(_) | Broken::Desync(_) | Broken::Unreplicated | Broken::Unbegun(_) => {
+                attached.lease.doubt()
+            }
         }
         let own_matter = match error {
             Broken::Frame(FrameError::TooLong { .. }) | Broken::Unreplicated => true,
             _ => attached.inbox.fatal && !attached.inbox.leaving,
         };
         match own_matter {
+            // The server is well.
+            _ if unbegun => {}
             true => self.topology.report_lost(attached.shard, attached.server),
             false => self.topology.report_broken(attached.shard, attached.server),
         }
@@ -447,7 +454,7 @@ impl Session {
             autocommit,
             may_write: attached.inbox.may_write,
         };
-        let unknown = abandoned.is_unknown();
+        let unknown = !unbegun && abandoned.is_unknown();
         if unknown || attached.inbox.wrote {
             // It may end without anybody to tell.
             attached.inbox.touched.add(None);
@@ -461,11 +468,18 @@ impl Session {
             repeated = self.request.repeated,
             "lost a server connection",
         );
-        // Of a segment that is skipped to its Sync the client has heard already.
-        let heard = was_told || (self.state.skipping && !unknown);
+        // Of a segment that is skipped to its Sync the client has heard already, also when that is on its way.
+        let failed =
+            self.state.skipping || self.state.phase == Phase::Syncing && self.state.has_failed();
+        let heard = was_told || (failed && !unknown);
         if !heard && self.state.phase != Phase::Idle {
-            let report = abandoned.report(error);
-            let report = self.topology.named(attached.shard, report);
+            let report = match error {
+                Broken::Unbegun(body) => self
+                    .state
+                    .found_deadlock(&Fields::read(body))
+                    .unwrap_or_else(|| Report::of_server(body)),
+                error => self.topology.named(attached.shard, abandoned.report(error)),
+            };
             self.client.with_output(|out| report.put(out));
         }
         if committing {
@@ -532,7 +546,10 @@ impl Session {
             match self.settle(at).await {
                 Ok(()) => {}
                 // The server's error came first: the client ignores what follows it.
-                Err(Halt::Failed) if self.state.skipping => return Ok(()),
+                Err(Halt::Failed) if self.state.skipping => {
+                    self.hear_ahead().await;
+                    return Ok(());
+                }
                 // It was the answer to a question of the router's own.
                 Err(Halt::Failed) => {}
                 Err(Halt::End(end)) => return Err(end),
@@ -542,6 +559,7 @@ impl Session {
         self.request.held = None;
         self.client.with_output(|out| report.put(out));
         self.state.note_report(&report);
+        self.hear_ahead().await;
         if self.transaction.implicit && self.state.phase != Phase::Segment {
             self.rollback_all().await;
             self.transaction.implicit = false;
@@ -550,11 +568,17 @@ impl Session {
             self.fail_servers().await?;
         }
         match &self.state.block {
-            Block::Begun if !self.transaction.implicit && self.servers.is_empty() => {
-                self.state.block = Block::Refused;
+            Block::Begun if !self.transaction.implicit => {
+                // Servers that have not begun this block are given back.
+                self.leave_outsiders();
+                self.state.block = match self.servers.is_empty() {
+                    true => {
+                        self.servers.active = None;
+                        Block::Refused
+                    }
+                    false => Block::Failed,
+                };
             }
-            // A chained one, whose servers have not begun it yet.
-            Block::Begun if !self.transaction.implicit => self.state.block = Block::Failed,
             Block::Open if self.transaction.implicit => {}
             Block::Open if self.servers.is_empty() => self.state.block = Block::Lost,
             Block::Open => self.state.block = Block::Failed,
@@ -566,6 +590,22 @@ impl Session {
             self.state.ready_alone(&mut self.client);
         }
         Ok(())
+    }
+
+    /// Takes the answers of servers that were sent only what goes ahead of a statement, such as BEGIN: the request has failed
+    /// before its statement was sent there. Nobody waits for these answers, and they must not be taken for those to a later
+    /// request.
+    pub(super) async fn hear_ahead(&mut self) {
+        for at in 0..self.servers.len() {
+            let Attached { lease, inbox, .. } = &self.servers[at];
+            let owes = inbox.ahead > 0 && inbox.ahead as usize == lease.ledger().len();
+            if owes && !self.hear_out_attempt(at).await {
+                // Without its part of the transaction nothing of it can go on.
+                self.servers.active = None;
+                self.lose_transaction();
+                return;
+            }
+        }
     }
 
     /// Waits for the end of a private request and gives its error to the client.
@@ -647,6 +687,7 @@ impl Session {
             }
             // A statement that PostgreSQL cannot parse fails without doing anything.
             const NONSENSE: &[u8] = b"mothership: an error was raised by the router";
+            // Whoever waits may give up, and the answer comes later.
             attached.inbox.private = true;
             if in_segment {
                 attached.inbox.in_segment = true;
@@ -657,20 +698,45 @@ impl Session {
             } else {
                 lease.query(NONSENSE, Audience::Router);
             }
-            let count = self.servers.len();
-            while self.servers.len() == count {
-                let ledger = self.servers[at].lease.ledger();
-                if ledger.is_empty() || ledger.is_skipping() {
-                    break;
-                }
-                poll_fn(|cx| self.poll_server(cx, at)).await;
-            }
-            if let Some(attached) = self.servers.get_mut(at).filter(|_| true) {
-                attached.inbox.private = false;
-                attached.inbox.router_error = None;
+            let heard = self.hear_failure(at).await;
+            let attached = &mut self.servers[at];
+            attached.inbox.private = false;
+            if !heard {
+                let (shard, server) = (attached.shard, attached.server);
+                self.topology.report_broken(shard, server);
+                self.servers.active = None;
+                self.lose_transaction();
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Takes what a server says to a statement that it cannot parse. False if the server is lost; the client has heard of
+    /// its error already.
+    async fn hear_failure(&mut self, at: usize) -> bool {
+        let Attached { lease, inbox, .. } = &mut self.servers[at];
+        inbox.preparing.clear();
+        inbox.describing.clear();
+        let (notifications, own) = (&mut self.state.notifications, self.state.process);
+        let mut fatal = false;
+        let mut take = |frame: Frame<'_>, reply: Step| {
+            fatal |= reply.event == Event::Failed && Fields::read(frame.body()).is_fatal();
+            if reply.event == Event::Notification {
+                match inbox.notification(frame, own) {
+                    Some(bytes) => notifications.extend_from_slice(&bytes),
+                    None => notifications.extend_from_slice(frame.bytes),
+                }
+            }
+            Flow::Continue
+        };
+        while !lease.ledger().is_empty() && !lease.ledger().is_skipping() {
+            let heard = poll_fn(|cx| lease.poll_messages(cx, &mut take));
+            if heard.await.is_err() {
+                return false;
+            }
+        }
+        !fatal
     }
 
     /// Writes an answer of the router's own, in its turn.

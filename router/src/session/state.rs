@@ -777,8 +777,13 @@ impl State {
             inbox.router_error = Some(frame.body().to_vec());
             return Flow::Continue;
         }
-        // Without its BEGIN the client's statement would run on its own.
-        inbox.fatal |= inbox.ahead > 0;
+        // What went ahead of the statement has failed, and the statement with it: the client must hear of that once.
+        let was_ahead = inbox.ahead > 0;
+        inbox.fatal |= was_ahead;
+        if was_ahead && (self.skipping || self.phase == Phase::Idle) {
+            // The client has heard of an error already, or waits for nothing.
+            return Flow::Stop;
+        }
         if self.skipping && !for_client && !inbox.fatal {
             // The client was told what another shard has said to the same.
             inbox.outcomes.clear();
@@ -806,7 +811,10 @@ impl State {
             }
             Phase::Idle | Phase::Query | Phase::Syncing => {}
         }
-        Flow::Continue
+        match was_ahead {
+            true => Flow::Stop,
+            false => Flow::Continue,
+        }
     }
 
     /// Tells the client of an error of its server's. `written` says where places are in the client's own text.

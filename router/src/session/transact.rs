@@ -22,6 +22,7 @@ use crate::core::{Changing, Shared};
 use crate::statements::step::{Kind, Pins};
 use crate::topology::Topology;
 use mothership_plan::Merge;
+use mothership_pool::connection::Broken;
 use mothership_pool::health::{CommitClock, Scope};
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
@@ -399,7 +400,7 @@ impl Session {
 
     /// Gives back servers that were taken for the statement that failed and were not in its transaction yet, but none
     /// that keeps something of the session.
-    fn leave_outsiders(&mut self) {
+    pub(super) fn leave_outsiders(&mut self) {
         self.servers.active = None;
         let session_mode = self.is_session_mode();
         let outsider = |s: &mut super::Attached| {
@@ -669,6 +670,10 @@ impl Session {
 
     pub(super) async fn private_query(&mut self, at: usize, sql: &str) {
         let lease = &mut self.servers[at].lease;
+        if lease.is_doubtful() {
+            // It would not answer, and is closed anyway.
+            return;
+        }
         lease.query(sql.as_bytes(), Audience::Router);
         let limit = self.topology.config.pool.reset_timeout;
         let reply = tokio::time::timeout(limit, self.private_reply(at)).await;
@@ -732,9 +737,11 @@ impl Session {
         }
         let reply = match (&polled, &error) {
             (Err(error), _) => {
-                tracing::warn!(error = %crate::log::Chain(error), "lost a server connection during commit");
-                self.topology
-                    .report_broken(self.servers[at].shard, self.servers[at].server);
+                if !matches!(error, Broken::Unbegun(_)) {
+                    tracing::warn!(error = %crate::log::Chain(error), "lost a server connection during commit");
+                    self.topology
+                        .report_broken(self.servers[at].shard, self.servers[at].server);
+                }
                 Reply::Lost
             }
             (Ok(()), Some(body)) => {

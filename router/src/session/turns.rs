@@ -481,7 +481,7 @@ impl Session {
     }
 
     /// Takes everything that a server still owes, and throws it away.
-    async fn hear_out_attempt(&mut self, at: usize) {
+    pub(super) async fn hear_out_attempt(&mut self, at: usize) -> bool {
         let attached = &mut self.servers[at];
         if attached.inbox.in_segment {
             attached.lease.sync(Audience::Router);
@@ -502,6 +502,7 @@ impl Session {
         }
         attached.inbox.in_segment = false;
         attached.inbox.expect_nothing();
+        heard
     }
 }
 

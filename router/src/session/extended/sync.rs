@@ -28,8 +28,9 @@ impl Session {
             false => self.flush_held().await,
         };
         match flushed {
-            // Where it has failed the client was told.
-            Ok(()) | Err(Halt::Failed) => {}
+            Ok(()) => {}
+            // The client was told.
+            Err(Halt::Failed) => self.hear_ahead().await,
             Err(Halt::Fail(report)) => self.raise(report).await?,
             Err(end) => return Err(end),
         }
