@@ -237,9 +237,10 @@ shapes: ## COUNT random texts: the plan that is kept for a text's shape is the p
 	  tests::shapes::a_plan_of_a_shape_is_the_plan_of_every_text_that_it_serves
 
 sim: COUNT ?= 10000
-sim: ## COUNT seeds of a simulated cluster with random faults: what decides about servers, writes and reads keeps its promises. SEED=.
+sim: ## COUNT seeds each of a simulated cluster and of sessions between simulated clients and servers, with random faults. SEED=.
 	env SEEDS=$(COUNT) SEED=$(SEED) cargo test --release -p mothership --test sim -- --exact --nocapture \
 	  the_decisions_hold_under_random_faults
+	env SEEDS=$(COUNT) SEED=$(SEED) cargo test $(TESTED) -p mothership --test sessions -- --nocapture
 
 compose:
 	@tests/compose

@@ -8,8 +8,8 @@ use super::{Server, ShardServers, Topology, asking};
 use crate::config::{Config, Freshness, Level, Reads, Role};
 use mothership_pool::health::breaker::Limits;
 use mothership_pool::health::{
-    self, CommitClock, Declared, GroupSpec, Health, NoPrimary, Prober, Rules, ServerSpec, Watch,
-    WhyNot,
+    self, CommitClock, Declared, GroupSpec, Health, NoPrimary, Prober, Rules, ServerSpec, Source,
+    Watch, WhyNot,
 };
 use mothership_shardmap::ShardId;
 use std::collections::HashMap;
@@ -48,6 +48,17 @@ pub fn watch(
         .map(|(shard, servers)| group(config, shard, servers, before));
     let prober = Prober::spawn(specs.collect(), &settings(config))?;
     Ok((Arc::clone(prober.health()), Some(prober)))
+}
+
+/// What is known of servers that nobody watches: nothing.
+pub fn unwatched(config: &Config, shards: &[ShardServers]) -> Arc<Health> {
+    let specs = shards
+        .iter()
+        .enumerate()
+        .map(|(shard, servers)| group(config, shard, servers, None));
+    let specs: Vec<GroupSpec> = specs.collect();
+    let source = Arc::new(Source::Machine);
+    Arc::new(Health::new(&specs, &settings(config), source))
 }
 
 fn group(

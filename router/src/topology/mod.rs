@@ -113,42 +113,41 @@ impl Topology {
         stand_in: &StandIn,
         before: Option<&Topology>,
     ) -> Result<(Self, Option<Prober>), TopologyError> {
-        let mut next = before.map_or(0, |before| before.next_endpoint);
-        let mut shards = Vec::new();
-        for shard in &config.shards {
-            let mut servers = Vec::new();
-            for server in &shard.servers {
-                servers.push(Server {
-                    endpoint: Arc::new(Endpoint {
-                        id: before
-                            .and_then(|before| before.number_of(&shard.name, server))
-                            .unwrap_or_else(|| {
-                                next += 1;
-                                EndpointId(next - 1)
-                            }),
-                        address: address(&server.address.value),
-                        encryption: match shard.engine {
-                            config::Engine::Postgresql => crate::tls::towards_server(server)?,
-                            config::Engine::Mongodb => Encryption::Disable,
-                        },
-                        tls_name: server.tls_name.clone(),
-                        tls_direct: server.tls_direct,
-                        interpreter: interpreter(&config, shard, server)?,
-                    }),
-                    role: server.role.value,
-                    login: LoginRules {
-                        require_channel_binding: server.channel_binding
-                            == config::ChannelBinding::Require,
-                        ..LoginRules::default()
-                    },
-                });
+        let numbered = numbered(&config, before)?;
+        let (health, prober) =
+            groups::watch(&config, &numbered.0, before).map_err(TopologyError::Watch)?;
+        let topology = Self::of(config, numbered, health, stand_in, before)?;
+        Ok((topology, prober))
+    }
+
+    /// The same for a simulation: `speaks` gives who stands for a server, by its shard and its place there. Nobody watches
+    /// these servers; the simulation tells `health` how they are.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be used.
+    pub fn simulated(
+        config: Config,
+        stand_in: &StandIn,
+        speaks: impl Fn(usize, usize) -> Arc<dyn Interpreter>,
+    ) -> Result<Self, TopologyError> {
+        let (mut shards, next) = numbered(&config, None)?;
+        for (at, shard) in shards.iter_mut().enumerate() {
+            for (place, server) in shard.servers.iter_mut().enumerate() {
+                let endpoint = Arc::make_mut(&mut server.endpoint);
+                endpoint.interpreter = Some(speaks(at, place));
             }
-            shards.push(ShardServers {
-                name: shard.name.as_str().to_owned(),
-                servers,
-                patroni: patroni(&shard.patroni)?,
-            });
         }
+        let health = groups::unwatched(&config, &shards);
+        Self::of(config, (shards, next), health, stand_in, None)
+    }
+
+    fn of(
+        config: Config,
+        (shards, next_endpoint): (Vec<ShardServers>, u32),
+        health: Arc<Health>,
+        stand_in: &StandIn,
+        before: Option<&Topology>,
+    ) -> Result<Self, TopologyError> {
         let home = config
             .shards
             .iter()
@@ -159,13 +158,10 @@ impl Topology {
             let secret = secrets::prepare_secret(user, stand_in)?;
             Some((user.name.value.as_str().to_owned(), secret))
         });
-        let secrets = secrets.collect();
-        let (health, prober) =
-            groups::watch(&config, &shards, before).map_err(TopologyError::Watch)?;
-        let topology = Self {
-            secrets,
+        Ok(Self {
+            secrets: secrets.collect(),
             health,
-            next_endpoint: next,
+            next_endpoint,
             declared: config.declares_tables(),
             rules: Arc::new(RuleSet::new(&config, before.map(|before| &*before.rules))),
             postgres: config.postgres_shards(),
@@ -173,8 +169,7 @@ impl Topology {
             shards,
             home,
             tls,
-        };
-        Ok((topology, prober))
+        })
     }
 
     /// The number of a server that is connected to in the same way.
@@ -299,6 +294,50 @@ impl Topology {
             retry_pause_max: pool.retry_pause_max,
         }
     }
+}
+
+/// The servers of a configuration with their numbers, and the number of the next one.
+fn numbered(
+    config: &Config,
+    before: Option<&Topology>,
+) -> Result<(Vec<ShardServers>, u32), TopologyError> {
+    let mut next = before.map_or(0, |before| before.next_endpoint);
+    let mut shards = Vec::new();
+    for shard in &config.shards {
+        let mut servers = Vec::new();
+        for server in &shard.servers {
+            let known = before.and_then(|before| before.number_of(&shard.name, server));
+            let id = known.unwrap_or_else(|| {
+                next += 1;
+                EndpointId(next - 1)
+            });
+            servers.push(Server {
+                endpoint: Arc::new(Endpoint {
+                    id,
+                    address: address(&server.address.value),
+                    encryption: match shard.engine {
+                        config::Engine::Postgresql => crate::tls::towards_server(server)?,
+                        config::Engine::Mongodb => Encryption::Disable,
+                    },
+                    tls_name: server.tls_name.clone(),
+                    tls_direct: server.tls_direct,
+                    interpreter: interpreter(config, shard, server)?,
+                }),
+                role: server.role.value,
+                login: LoginRules {
+                    require_channel_binding: server.channel_binding
+                        == config::ChannelBinding::Require,
+                    ..LoginRules::default()
+                },
+            });
+        }
+        shards.push(ShardServers {
+            name: shard.name.as_str().to_owned(),
+            servers,
+            patroni: patroni(&shard.patroni)?,
+        });
+    }
+    Ok((shards, next))
 }
 
 fn open_settings(config: &Config) -> OpenSettings {
