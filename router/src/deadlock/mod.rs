@@ -24,7 +24,7 @@ mod queue;
 use crate::commit::gid::Gid;
 use crate::commit::mark::Mark;
 use crate::control::{Control, ControlError};
-use crate::core::{self, Attempt, Shared};
+use crate::core::{self, Attempt, Entry, Shared};
 use crate::log::Chain;
 use crate::topology::Topology;
 use graph::{Age, Node, Wait, deadlocks, detail};
@@ -34,6 +34,7 @@ use questions::{CANCEL, MARKS, PREPARED, WAITING};
 use queue::Queued;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
@@ -349,8 +350,13 @@ async fn report(control: &Control, shared: &Shared, topology: &Topology, cycle: 
 /// Who waits for whom at this moment, and what our own sessions hold.
 async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known, Vec<Waiting>) {
     let held = shared.ask(|core| {
+        if !core.has_lent() {
+            // However many sessions there are, none holds anything.
+            return Vec::new();
+        }
         let sessions = core.sessions.borrow();
-        let held = sessions.iter().map(|entry| Held {
+        let works = |entry: &&Rc<Entry>| !entry.working.borrow().is_empty();
+        let held = sessions.iter().filter(works).map(|entry| Held {
             session: entry.who.number,
             attempt: entry.yielding.attempt(),
             mark: entry.mark.get(),
@@ -363,8 +369,7 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
                 .map(|w| (Arc::clone(&w.endpoint), w.target.key.pid))
                 .collect(),
         });
-        held.filter(|held| !held.processes.is_empty())
-            .collect::<Vec<_>>()
+        held.collect::<Vec<_>>()
     });
     let held = held.await.concat();
     let servers = servers(topology);
