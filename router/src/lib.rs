@@ -40,6 +40,8 @@ pub mod directory;
 
 pub mod sequences;
 
+mod rare;
+
 pub mod failover;
 
 #[cfg(feature = "mongo")]

@@ -93,7 +93,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
         server_user: POOL_USER.into(),
         database: startup.database.as_str().into(),
         remote: client.peer().ok(),
-        local: client.local().ok(),
+        local: client.local().ok().map(Arc::new),
         tls: client
             .tls()
             .map(|tls| format!("{}/{}", tls.version, tls.cipher).into()),

@@ -25,8 +25,8 @@ pub struct SessionIdentity {
     pub database: Arc<str>,
     /// The client's end.
     pub remote: Option<mothership_pool::wire::Address>,
-    /// Our end.
-    pub local: Option<mothership_pool::wire::Address>,
+    /// Our end, which most clients have in common.
+    pub local: Option<Arc<mothership_pool::wire::Address>>,
     /// TLS version and cipher; none in plain text.
     pub tls: Option<Box<str>>,
     /// When it logged in.

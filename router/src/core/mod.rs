@@ -54,6 +54,7 @@ use crate::throttle::CancelTicket;
 use crate::topology::PoolKey;
 use mothership_plan::PlanContext;
 use mothership_pool::pool::Pool;
+use mothership_pool::wire::Address;
 use mothership_proto::auth::KeyCache;
 use named_settings::NamedSettings;
 use std::cell::{Cell, RefCell};
@@ -184,6 +185,8 @@ pub struct Core {
     contexts: RefCell<Vec<Weak<PlanContext>>>,
     /// Settings of the application's own that statements have named, the newest last: servers list them nowhere.
     pub custom_settings: RefCell<NamedSettings>,
+    /// The local address of the last client's connection, to be shared.
+    local: RefCell<Option<Arc<Address>>>,
     scratch: RefCell<Vec<Vec<u8>>>,
     /// Lists of inboxes that nobody uses.
     lists: RefCell<Vec<Lists>>,
@@ -221,6 +224,7 @@ impl Core {
             left: tokio::sync::Notify::new(),
             contexts: RefCell::default(),
             custom_settings: RefCell::default(),
+            local: RefCell::default(),
             scratch: RefCell::default(),
             lists: RefCell::default(),
             pools: RefCell::default(),
@@ -267,6 +271,15 @@ impl Core {
             contexts.push(Rc::downgrade(&context));
         }
         context
+    }
+
+    /// The local address of a client's connection; the last client's, if they are equal.
+    pub fn share_local(&self, local: Address) -> Arc<Address> {
+        let mut last = self.local.borrow_mut();
+        match &*last {
+            Some(known) if **known == local => Arc::clone(known),
+            _ => Arc::clone(last.insert(Arc::new(local))),
+        }
     }
 
     /// A buffer for one message.

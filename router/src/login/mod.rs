@@ -370,7 +370,7 @@ impl Accepted {
             server_user: server_user(&topology, &crowds.user),
             database: Arc::clone(&crowds.database),
             remote: Some(self.remote),
-            local: client.local().ok(),
+            local: client.local().ok().map(|local| core.share_local(local)),
             tls: client
                 .tls()
                 .map(|tls| format!("{}/{}", tls.version, tls.cipher).into()),

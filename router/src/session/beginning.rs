@@ -8,12 +8,12 @@ use super::state::State;
 use super::{Halt, Session};
 use crate::config::PoolMode;
 use crate::defaults::{BEGINS, Begins, says_temporary};
-use crate::statements::settings::{Settings, Value};
+use crate::statements::settings::{Settings, Value, no_settings};
 use mothership_proto::auth::Credentials;
 use std::sync::Arc;
 
 /// What a session began with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Beginning {
     /// The last change for its role and database before it began.
     pub of: u64,
@@ -21,8 +21,20 @@ pub struct Beginning {
     pub seen: u64,
     /// The settings, if a server has said them.
     pub begins: Option<Arc<Begins>>,
-    /// What is set for it since, because connections begin otherwise.
+    /// What is set for it since, because connections begin otherwise. Nearly no session has any of it, and all those share
+    /// one empty list.
     pub kept: Arc<Settings>,
+}
+
+impl Default for Beginning {
+    fn default() -> Self {
+        Self {
+            of: 0,
+            seen: 0,
+            begins: None,
+            kept: no_settings(),
+        }
+    }
 }
 
 /// As what a session has logged in, and what it reaches by that.

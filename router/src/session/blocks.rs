@@ -151,8 +151,8 @@ impl State {
     /// The block ends, and with AND CHAIN another one begins.
     pub fn chain(&mut self, chains: bool) {
         self.modes = match chains {
-            true => self.modes_to_chain(),
-            false => String::new(),
+            true => self.modes_to_chain().into(),
+            false => Box::default(),
         };
         self.chained = chains;
     }
@@ -162,7 +162,7 @@ impl State {
     fn modes_to_chain(&self) -> String {
         if matches!(self.block, Block::Failed | Block::Refused | Block::Lost) {
             return match self.chained {
-                true => self.modes.clone(),
+                true => self.modes.to_string(),
                 false => String::new(),
             };
         }

@@ -312,7 +312,8 @@ impl Session {
     ) -> Result<Option<Chosen>, Halt> {
         let health = std::sync::Arc::clone(&self.topology.health);
         // The read has arrived, so it must see every write that was acknowledged before this point.
-        let told = self.state.acknowledged.get(&shard).copied();
+        let told = self.state.acknowledged.get();
+        let told = told.and_then(|told| told.get(&shard)).copied();
         let is_alone = self.core.shared.other_process.is_alone();
         let level = self.rules.level_for(&self.state);
         let needed = parts.map(|parts| |clock: &CommitClock| parts.required_write(clock));

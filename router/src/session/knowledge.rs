@@ -16,7 +16,7 @@ use mothership_catalog::types::words;
 use mothership_plan::{DdlPlace, Plan, Reason, Refusal};
 use mothership_proto::report::{Report, sqlstate};
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::rc::Rc;
@@ -51,7 +51,7 @@ pub(super) struct Knowledge {
     /// What plans depend on, as of the last statement.
     pub context: Option<KeptContext>,
     /// What its statements are analysed by, as it was last.
-    pub kept_environment: RefCell<Option<Box<KeptEnvironment>>>,
+    pub kept_environment: Cell<Option<Box<KeptEnvironment>>>,
     /// The text that the home shard was asked about last: the client may run it.
     pub may_run: Option<Box<str>>,
 }

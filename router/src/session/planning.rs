@@ -256,12 +256,15 @@ impl Session {
         let who = &self.entry.who;
         let alone = self.state.marks.alone(self.state.pins);
         let alone = alone.map(|mark| (who.number, mark));
-        if let Some(kept) = &*self.known.kept_environment.borrow()
-            && Arc::ptr_eq(&kept.in_force, in_force)
-            && Arc::ptr_eq(&kept.lasting, lasting)
-            && kept.alone == alone
-        {
-            return Rc::clone(&kept.environment);
+        let kept = self.known.kept_environment.take().filter(|kept| {
+            Arc::ptr_eq(&kept.in_force, in_force)
+                && Arc::ptr_eq(&kept.lasting, lasting)
+                && kept.alone == alone
+        });
+        if let Some(kept) = kept {
+            let environment = Rc::clone(&kept.environment);
+            self.known.kept_environment.set(Some(kept));
+            return environment;
         }
         let owner = Owner {
             database: Arc::clone(&who.database),
@@ -273,7 +276,7 @@ impl Session {
         let environment = self.core.environments.of(owner, in_force, lasting, kept);
         self.known
             .kept_environment
-            .replace(Some(Box::new(KeptEnvironment {
+            .set(Some(Box::new(KeptEnvironment {
                 in_force: Arc::clone(in_force),
                 lasting: Arc::clone(lasting),
                 alone,

@@ -6,6 +6,7 @@
 //! opened.
 
 use super::touched::Parts;
+use crate::rare::Rare;
 use crate::statements::names::Prepared;
 use crate::statements::step::Kind;
 use mothership_proto::report::{Report, sqlstate};
@@ -17,7 +18,7 @@ use std::rc::Rc;
 pub struct Portals {
     /// Nearly every portal has no name, and is replaced by the next.
     unnamed: Option<Box<Portal>>,
-    named: BTreeMap<Box<[u8]>, Open>,
+    named: Rare<BTreeMap<Box<[u8]>, Open>>,
     changes: Changes,
 }
 
@@ -132,7 +133,7 @@ impl Default for Portals {
     fn default() -> Self {
         Self {
             unnamed: None,
-            named: BTreeMap::new(),
+            named: Rare::default(),
             changes: Changes::Told,
         }
     }
@@ -141,7 +142,7 @@ impl Default for Portals {
 impl Portals {
     /// What a name means; portals without a name are [`Portals::portal`]'s.
     pub fn get(&self, name: &[u8]) -> Option<&Open> {
-        self.named.get(known(name))
+        self.named.get()?.get(known(name))
     }
 
     /// The portal that Bind has made under this name, or under none.
@@ -159,7 +160,7 @@ impl Portals {
     pub fn portal_mut(&mut self, name: &[u8]) -> Option<&mut Portal> {
         match name {
             b"" => self.unnamed.as_deref_mut(),
-            name => match self.named.get_mut(known(name))? {
+            name => match self.named.get_mut()?.get_mut(known(name))? {
                 Open::Portal(portal) => Some(portal),
                 Open::Cursor { .. } => None,
             },
@@ -170,14 +171,18 @@ impl Portals {
     pub fn bind(&mut self, name: &[u8], portal: Portal) {
         match name {
             b"" => self.unnamed = Some(Box::new(portal)),
-            name => drop(self.named.insert(known(name).into(), Open::Portal(portal))),
+            name => drop(
+                self.named
+                    .made()
+                    .insert(known(name).into(), Open::Portal(portal)),
+            ),
         }
     }
 
     /// DECLARE was done.
     pub fn declare(&mut self, name: &[u8], shard: usize, life: Life) {
         let cursor = Open::Cursor { shard, life };
-        self.named.insert(known(name).into(), cursor);
+        self.named.made().insert(known(name).into(), cursor);
     }
 
     /// The portal was executed, and has no rows to come back for.
@@ -191,7 +196,7 @@ impl Portals {
     pub fn close(&mut self, name: &[u8]) {
         match name {
             b"" => self.unnamed = None,
-            name => drop(self.named.remove(known(name))),
+            name => drop(self.named.get_mut().and_then(|all| all.remove(known(name)))),
         }
     }
 
@@ -213,10 +218,10 @@ impl Portals {
     fn end(&mut self, stays: impl Fn(&Life) -> bool) {
         self.unnamed = None;
         self.changes = Changes::Told;
-        if self.named.is_empty() {
+        let Some(named) = self.named.get_mut() else {
             return;
-        }
-        self.named.retain(|_, open| match open {
+        };
+        named.retain(|_, open| match open {
             Open::Portal(_) => false,
             Open::Cursor { life, .. } => {
                 let stays = stays(life);
@@ -232,10 +237,12 @@ impl Portals {
         let on_server = |portal: &mut Portal| matches!(portal.place, Place::Shard(_));
         self.unnamed
             .take_if(|portal| portal.events >= events && !on_server(portal));
-        self.named.retain(|_, open| match open {
-            Open::Portal(portal) => portal.events < events,
-            Open::Cursor { life, .. } => life.events().is_none_or(|made| *made < events),
-        });
+        if let Some(named) = self.named.get_mut() {
+            named.retain(|_, open| match open {
+                Open::Portal(portal) => portal.events < events,
+                Open::Cursor { life, .. } => life.events().is_none_or(|made| *made < events),
+            });
+        }
     }
 
     /// RELEASE was done of a savepoint that `events` had gone before: what was opened behind it is of what is around it
@@ -244,7 +251,12 @@ impl Portals {
         if let Some(portal) = &mut self.unnamed {
             portal.events = portal.events.min(events);
         }
-        for open in self.named.values_mut() {
+        for open in self
+            .named
+            .get_mut()
+            .into_iter()
+            .flat_map(BTreeMap::values_mut)
+        {
             match open {
                 Open::Portal(portal) => portal.events = portal.events.min(events),
                 Open::Cursor { life, .. } => {
@@ -258,19 +270,19 @@ impl Portals {
 
     /// Whether Bind has made one under a name.
     pub fn has_named(&self) -> bool {
-        self.named
-            .values()
-            .any(|open| matches!(open, Open::Portal(_)))
+        let mut named = self.named.get().into_iter().flat_map(BTreeMap::values);
+        named.any(|open| matches!(open, Open::Portal(_)))
     }
 
     /// So many names are taken.
     pub fn count(&self) -> usize {
-        self.named.len()
+        self.named.get().map_or(0, BTreeMap::len)
     }
 
     /// What Bind has made.
     pub fn bound(&self) -> impl Iterator<Item = &Portal> {
-        let named = self.named.values().filter_map(|open| match open {
+        let named = self.named.get().into_iter().flat_map(BTreeMap::values);
+        let named = named.filter_map(|open| match open {
             Open::Portal(portal) => Some(portal),
             Open::Cursor { .. } => None,
         });
@@ -363,7 +375,7 @@ mod tests {
 
     /// The names that are open, each with its shard.
     fn open(portals: &Portals) -> Vec<(String, Option<usize>)> {
-        let named = portals.named.iter();
+        let named = portals.named.get().into_iter().flatten();
         let mut all: Vec<_> = named
             .map(|(name, open)| (String::from_utf8_lossy(name).into_owned(), open.shard()))
             .collect();

@@ -14,6 +14,7 @@ use super::portals::{Life, Portals};
 use super::process::unknown_to_server;
 use crate::core::lists::Outcome;
 use crate::metrics::tally::Tally;
+use crate::rare::Rare;
 use crate::statements::errors::{Written, named_as_client, placed_notice, put_as_error, put_error};
 use crate::statements::names::{Names, Prepared};
 use crate::statements::reported_parameters::ReportedParameters;
@@ -100,7 +101,7 @@ pub struct State {
     /// The transaction block.
     pub block: Block,
     /// What followed BEGIN, for shards that join later.
-    pub modes: String,
+    pub modes: Box<str>,
     /// Whether AND CHAIN began the block. Then an error in it takes nothing from its modes: what BEGIN says is undone with
     /// the transaction, as a SET LOCAL is, and what a chained transaction took over is not.
     pub chained: bool,
@@ -160,7 +161,7 @@ pub struct State {
     /// The server is lost on which the session had what no other has.
     pub orphaned: bool,
     /// The last write on each shard that the client was told of.
-    pub acknowledged: BTreeMap<usize, WriteNumber>,
+    pub(super) acknowledged: Rare<BTreeMap<usize, WriteNumber>>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
     pub notifications: Vec<u8>,
     /// The number of the client's process, as the client was told.
@@ -227,7 +228,7 @@ impl State {
             phase: Phase::Idle,
             skipping: false,
             block: Block::None,
-            modes: String::new(),
+            modes: Box::default(),
             chained: false,
             sets: false,
             stuck: false,
@@ -255,7 +256,7 @@ impl State {
             tally: Tally::default(),
             untold: Cell::new(false),
             orphaned: false,
-            acknowledged: BTreeMap::new(),
+            acknowledged: Rare::default(),
             notifications: Vec::new(),
             numbers: Numbers::default(),
             failed: false,
@@ -675,8 +676,8 @@ impl State {
         match self.block {
             _ if modes.is_empty() => {}
             // Another one of the same text may have been before it.
-            Block::None if self.modes.is_empty() => modes.clone_into(&mut self.modes),
-            Block::None => self.modes = format!("{}, {modes}", self.modes),
+            Block::None if self.modes.is_empty() => self.modes = modes.into(),
+            Block::None => self.modes = format!("{}, {modes}", self.modes).into(),
             _ => self.history.local(&format!("SET TRANSACTION {modes}")),
         }
     }
@@ -741,7 +742,7 @@ impl State {
     pub fn acknowledge(&mut self, inbox: &Inbox) {
         if let Some(clock) = &inbox.clock {
             let moment = inbox.touched.acknowledge(clock);
-            self.acknowledged.insert(inbox.shard, moment);
+            self.acknowledged.made().insert(inbox.shard, moment);
         }
     }
 

@@ -523,7 +523,7 @@ impl Session {
         // hears of it. What is owed counts once more when it is settled.
         for (shard, clock) in wrote {
             let moment = clock.acknowledge(Scope::All);
-            self.state.acknowledged.insert(shard, moment);
+            self.state.acknowledged.made().insert(shard, moment);
         }
         for (shard, gid) in commit.owed() {
             let site = self.site(shard);

@@ -15,6 +15,7 @@ use super::requests::Requests;
 use super::rewritten::Rewritten;
 use super::shapes::Shaped;
 use super::step::Step;
+use crate::rare::Rare;
 use foldhash::HashMap;
 use mothership_plan::{Literals, PlanContext};
 use mothership_sql::cursor::Span;
@@ -565,7 +566,7 @@ struct Pending {
 /// The names of one client. The empty name is the unnamed statement.
 #[derive(Debug, Default)]
 pub struct Names {
-    statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    statements: Rare<HashMap<Box<[u8]>, Rc<Prepared>>>,
     unnamed: Option<Rc<Prepared>>,
     pending: VecDeque<Pending>,
     bytes: usize,
@@ -577,7 +578,7 @@ impl Names {
         if name.is_empty() {
             self.unnamed.as_ref()
         } else {
-            self.statements.get(name)
+            self.statements.get()?.get(name)
         }
     }
 
@@ -661,7 +662,7 @@ impl Names {
 
     /// A name of the statement with this number.
     pub fn name_of(&self, id: u64) -> Option<&[u8]> {
-        let mut named = self.statements.iter();
+        let mut named = self.statements.get()?.iter();
         named
             .find(|(_, statement)| statement.id == id)
             .map(|(name, _)| &**name)
@@ -669,7 +670,7 @@ impl Names {
 
     /// Number of named statements, and the bytes of their names and texts.
     pub fn size(&self) -> (usize, usize) {
-        (self.statements.len(), self.bytes)
+        (self.statements.get().map_or(0, HashMap::len), self.bytes)
     }
 
     fn replace(&mut self, name: &[u8], statement: Option<Rc<Prepared>>) -> Option<Rc<Prepared>> {
@@ -679,8 +680,8 @@ impl Names {
         let cost = |s: &Rc<Prepared>| name.len() + s.sql.len();
         self.bytes += statement.as_ref().map_or(0, cost);
         let before = match statement {
-            Some(statement) => self.statements.insert(name.into(), statement),
-            None => self.statements.remove(name),
+            Some(statement) => self.statements.made().insert(name.into(), statement),
+            None => self.statements.get_mut().and_then(|all| all.remove(name)),
         };
         self.bytes -= before.as_ref().map_or(0, cost);
         before

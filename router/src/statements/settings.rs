@@ -8,6 +8,7 @@
 //! Changes inside a transaction are undone with it, as PostgreSQL does it (manual,
 //! SET): [`SessionSettings`] keeps what holds at its start and at each savepoint.
 
+use crate::rare::Rare;
 use crate::rests::{self, IdleSettings};
 use mothership_sql::date_style::DateStyle;
 use mothership_sql::duration::duration;
@@ -369,12 +370,17 @@ pub struct SessionSettings {
     /// What held when the transaction began.
     before: Option<Arc<Settings>>,
     /// What held at each savepoint, innermost last.
-    savepoints: Vec<(String, Arc<Settings>)>,
+    savepoints: Rare<Vec<(String, Arc<Settings>)>>,
+}
+
+/// An empty list, the same one for everybody on this thread.
+pub fn no_settings() -> Arc<Settings> {
+    NO_SETTINGS.with(Arc::clone)
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self::carried(NO_SETTINGS.with(Arc::clone))
+        Self::carried(no_settings())
     }
 }
 
@@ -386,7 +392,7 @@ impl SessionSettings {
             current: Arc::clone(&startup),
             startup,
             before: None,
-            savepoints: Vec::new(),
+            savepoints: Rare::default(),
         }
     }
 
@@ -396,7 +402,7 @@ impl SessionSettings {
             startup: NO_SETTINGS.with(Arc::clone),
             current: settings,
             before: None,
-            savepoints: Vec::new(),
+            savepoints: Rare::default(),
         }
     }
 
@@ -423,7 +429,7 @@ impl SessionSettings {
         add(&mut self.startup);
         add(&mut self.current);
         self.before.iter_mut().for_each(add);
-        let savepoints = self.savepoints.iter_mut();
+        let savepoints = self.savepoints.get_mut().into_iter().flatten();
         savepoints.map(|(_, list)| list).for_each(add);
     }
 
@@ -523,22 +529,26 @@ impl SessionSettings {
 
     /// SAVEPOINT.
     pub fn savepoint(&mut self, name: &str) {
-        self.savepoints
-            .push((name.to_owned(), Arc::clone(&self.current)));
+        let saved = (name.to_owned(), Arc::clone(&self.current));
+        self.savepoints.made().push(saved);
     }
 
     /// ROLLBACK TO SAVEPOINT: the savepoint stays.
     pub fn rollback_to(&mut self, name: &str) {
-        if let Some(at) = self.savepoints.iter().rposition(|(n, _)| n == name) {
-            self.current = Arc::clone(&self.savepoints[at].1);
-            self.savepoints.truncate(at + 1);
+        if let Some(savepoints) = self.savepoints.get_mut()
+            && let Some(at) = savepoints.iter().rposition(|(n, _)| n == name)
+        {
+            self.current = Arc::clone(&savepoints[at].1);
+            savepoints.truncate(at + 1);
         }
     }
 
     /// RELEASE SAVEPOINT: it and those after it are gone, the settings stay.
     pub fn release(&mut self, name: &str) {
-        if let Some(at) = self.savepoints.iter().rposition(|(n, _)| n == name) {
-            self.savepoints.truncate(at);
+        if let Some(savepoints) = self.savepoints.get_mut()
+            && let Some(at) = savepoints.iter().rposition(|(n, _)| n == name)
+        {
+            savepoints.truncate(at);
         }
     }
 }

@@ -90,7 +90,7 @@ fn client(
     let who = &client.who;
     let port = facts.topology.config.listen.port;
     let (addr, addr_port) = address(who.remote.as_ref(), port);
-    let (local, local_port) = address(who.local.as_ref(), port);
+    let (local, local_port) = address(who.local.as_deref(), port);
     let requested = client.requested.unwrap_or(who.since);
     let wait = match client.state {
         ClientState::Waiting => facts.now.instant.saturating_duration_since(requested),
