@@ -569,13 +569,12 @@ impl Session {
         }
         match &self.state.block {
             Block::Begun if !self.transaction.implicit => {
-                // Servers that have not begun this block are given back.
-                self.leave_outsiders();
+                // Servers that have not begun this block are given back. A segment keeps its own up to Sync.
+                if !self.servers.iter().any(|s| s.inbox.in_segment) {
+                    self.leave_outsiders();
+                }
                 self.state.block = match self.servers.is_empty() {
-                    true => {
-                        self.servers.active = None;
-                        Block::Refused
-                    }
+                    true => Block::Refused,
                     false => Block::Failed,
                 };
             }
