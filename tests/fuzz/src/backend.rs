@@ -61,6 +61,8 @@ enum Due {
     Once(u64),
     /// Something with an end, in the extended protocol.
     Execute,
+    /// The router's own BEGIN: ParseComplete, BindComplete, CommandComplete.
+    Begin,
     /// Whatever there is, up to ReadyForQuery.
     UpToReady,
     /// ReadyForQuery and nothing before.
@@ -82,6 +84,7 @@ fn owed(request: u8, number: u64) -> (Owed, Due, Audience) {
         3 => (Owed::DescribeStatement(to), Due::Once(0)),
         4 => (Owed::DescribePortal(to), Due::Once(0)),
         5 => (Owed::Execute(to), Due::Execute),
+        7 if request & 0x40 != 0 => (Owed::Begin, Due::Begin),
         6 | 7 => (Owed::Sync(to), Due::Sync),
         8 => (Owed::Query(to), Due::UpToReady),
         _ if request & 0x40 == 0 => (Owed::FunctionCall, Due::UpToReady),
@@ -89,6 +92,7 @@ fn owed(request: u8, number: u64) -> (Owed, Due, Audience) {
     };
     let to = match due {
         Due::Own => Audience::Client,
+        Due::Begin => Audience::Router,
         Due::UpToReady if matches!(owed, Owed::FunctionCall) => Audience::Client,
         _ => to,
     };
@@ -177,11 +181,9 @@ fn follow(
     match (front, event) {
         (_, Event::Failed) => {
             assert_eq!(tag, tag::ERROR);
-            if matches!(front, Due::Once(_) | Due::Execute | Due::Own) {
-                while matches!(
-                    model.front(),
-                    Some((Due::Once(_) | Due::Execute | Due::Own, _))
-                ) {
+            // The server reads nothing up to Sync after an error of the extended protocol, simple queries neither.
+            if !matches!(front, Due::UpToReady | Due::Sync) {
+                while model.front().is_some_and(|(due, _)| *due != Due::Sync) {
                     model.pop_front();
                 }
             }
@@ -199,6 +201,13 @@ fn follow(
         }
         (Due::Once(0), Event::Part) => assert_eq!(tag, tag::PARAMETER_DESCRIPTION),
         (Due::Execute, Event::Completed | Event::Suspended) => {
+            model.pop_front();
+        }
+        (Due::Begin, Event::Part) => {
+            assert!(matches!(tag, tag::PARSE_COMPLETE | tag::BIND_COMPLETE));
+        }
+        (Due::Begin, Event::Ready(TxStatus::Open)) => {
+            assert_eq!(tag, tag::COMMAND_COMPLETE);
             model.pop_front();
         }
         (Due::Execute | Due::UpToReady, Event::CopyIn) => {
@@ -277,6 +286,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         by_number(&[], b"NASE"),
         by_number(&[3, 3, 2, 6], b"tTtn3Z"),
         by_number(&[9], b"VZ"),
+        by_number(&[0x43, 8, 0x43, 1, 6], b"12CTDCZ12C2Z"),
+        by_number(&[0x43, 8, 6], b"1EZ"),
         columns,
     ]
 }
