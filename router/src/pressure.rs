@@ -12,8 +12,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How often memory is measured.
+/// How long until memory is measured again, at first and where little of it is used.
 pub const LOOK: Duration = Duration::from_millis(50);
+/// The same where clients could not fill it in that time.
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
+/// Four times the bytes that clients can send in a second: before the next measurement they fill a quarter of what is free.
+const FAST: u64 = 8 << 30;
 /// Of a limit by the control group, what the kernel and the page cache may have.
 const KERNEL: u64 = 10;
 
@@ -24,10 +28,14 @@ pub const HOARD: u32 = 1 << 20;
 
 /// How long until memory is measured again: less where half of it is used, because clients can send much in a moment.
 pub fn pause(used: u64, limit: Option<u64>) -> Duration {
-    match limit.is_some_and(|limit| used >= limit / 2) {
-        true => RELIEF,
-        false => LOOK,
+    let Some(limit) = limit else {
+        return LONGEST_LOOK;
+    };
+    if used >= limit / 2 {
+        return RELIEF;
     }
+    let fills = Duration::from_millis((limit - used) / (FAST / 1000));
+    fills.clamp(LOOK, LONGEST_LOOK)
 }
 
 /// Whether those must go who hold much of messages that are not whole: before anybody else is refused anything.
@@ -289,6 +297,17 @@ mod tests {
         );
         assert_eq!((shut(190), shut(199)), (Some(Shut::All), Some(Shut::All)));
         assert_eq!(super::shut(5000, u64::MAX, Share::percent(20)), None);
+    }
+
+    #[test]
+    fn memory_is_measured_the_more_often_the_less_is_free() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(pause(5 * GIB, None), LONGEST_LOOK);
+        assert_eq!(pause(GIB, Some(64 * GIB)), LONGEST_LOOK);
+        let between = pause(0, Some(GIB));
+        assert!(LOOK < between && between < LONGEST_LOOK, "{between:?}");
+        assert_eq!(pause(0, Some(GIB / 4)), LOOK);
+        assert_eq!(pause(GIB, Some(2 * GIB)), RELIEF);
     }
 
     #[test]

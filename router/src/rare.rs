@@ -21,6 +21,11 @@ impl<T> Rare<T> {
         self.0.as_deref_mut()
     }
 
+    /// The value, which is gone then.
+    pub fn take(&mut self) -> Option<Box<T>> {
+        self.0.take()
+    }
+
     /// Nothing again.
     pub fn clear(&mut self) {
         self.0 = None;

@@ -753,7 +753,7 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTic
         return;
     };
     // A key that anybody may try must not be found out byte by byte.
-    if !crate::core::same_secret(&entry.secret, secret) {
+    if !entry.secret.is(secret) {
         return;
     }
     cancel_entry(core, &entry, Rc::new(ticket));

@@ -26,7 +26,7 @@ pub(super) enum Socket {
 }
 
 /// One end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A TCP socket.
     Tcp(SocketAddr),

@@ -269,7 +269,7 @@ async fn kill(shared: &Arc<Shared>, database: Option<&str>) -> Result<(), Report
         for entry in core.sessions.borrow().iter() {
             let is_meant = database
                 .as_ref()
-                .is_none_or(|name| **name == *entry.who.database);
+                .is_none_or(|name| **name == *entry.who.names.database);
             if is_meant && !entry.who.is_console {
                 entry.terminate();
             }

@@ -12,8 +12,8 @@ use super::show;
 use super::table::{Column, Row, put_columns, put_row, row};
 use super::{POOL_USER, columns};
 use crate::core::goodbye::say_goodbye;
-use crate::core::place::{Place, limited, secret};
-use crate::core::{ClientNumber, Core, Entry, Life, SessionIdentity};
+use crate::core::place::{Place, limited};
+use crate::core::{CancelSecret, ClientNumber, Core, Entry, Life, LoginNames, SessionIdentity};
 use mothership_pool::wire::Wire;
 use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frame::{self, Next};
@@ -89,9 +89,11 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
     };
     let who = SessionIdentity {
         number: shared.session_number(),
-        user: startup.user.as_str().into(),
-        server_user: POOL_USER.into(),
-        database: startup.database.as_str().into(),
+        names: Arc::new(LoginNames {
+            user: startup.user.as_str().into(),
+            server_user: POOL_USER.into(),
+            database: startup.database.as_str().into(),
+        }),
         remote: client.peer().ok(),
         local: client.local().ok().map(Arc::new),
         tls: client
@@ -101,7 +103,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
         is_console: true,
     };
     let protocol = startup.protocol();
-    let entry = Entry::new(secret(protocol), who);
+    let entry = Entry::new(CancelSecret::random(protocol), who);
     let Some(place) = Place::take(&core, &entry) else {
         let message = "sorry, too many clients already";
         return say_goodbye(
@@ -137,7 +139,7 @@ pub(super) async fn converse(core: Rc<Core>, mut client: Wire, startup: &Startup
         ] {
             backend::put_parameter(out, name.as_bytes(), value.as_bytes());
         }
-        put_backend_key(out, protocol, number.encode(), &entry.secret)
+        put_backend_key(out, protocol, number.encode(), entry.secret.bytes())
             .expect("the secret was made for this protocol");
         backend::put_ready(out, TxStatus::Idle);
     });
@@ -511,7 +513,7 @@ impl Conversation {
         let entry = Rc::clone(&self.entry);
         entry.begin_wait();
         let result = {
-            let by = Arc::from(&*entry.who.user);
+            let by = Arc::from(&*entry.who.names.user);
             let mut doing = pin!(act(&shared, action, argument, by));
             let client = &mut self.client;
             poll_fn(|cx| {

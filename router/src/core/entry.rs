@@ -1,5 +1,6 @@
 //! A session as others on its core see it.
 
+use super::CancelSecret;
 use super::clock::Pulse;
 use crate::commit::mark::Mark;
 use crate::metrics::tally::Seen;
@@ -17,12 +18,8 @@ use std::time::Instant;
 pub struct SessionIdentity {
     /// Its number, by which KILL_CLIENT names it.
     pub number: u64,
-    /// The user who logged in.
-    pub user: Arc<str>,
-    /// The role on the servers.
-    pub server_user: Arc<str>,
-    /// The database by the client's name.
-    pub database: Arc<str>,
+    /// As whom it logged in, and where.
+    pub names: Arc<LoginNames>,
     /// The client's end.
     pub remote: Option<mothership_pool::wire::Address>,
     /// Our end, which most clients have in common.
@@ -33,6 +30,17 @@ pub struct SessionIdentity {
     pub since: std::time::Instant,
     /// It talks to the router itself.
     pub is_console: bool,
+}
+
+/// The names of a login, which most clients have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LoginNames {
+    /// The user who logged in.
+    pub user: Arc<str>,
+    /// The role on the servers.
+    pub server_user: Arc<str>,
+    /// The database by the client's name.
+    pub database: Arc<str>,
 }
 
 /// A wait for a connection.
@@ -63,10 +71,10 @@ pub struct Attempt {
 
 /// Whether a session can undo what it does and do it again without its client's noticing. Then it gives way where others
 /// and it wait for each other.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Yielding {
-    /// Counts attempts, so that nobody is asked to undo another one than was looked at.
-    attempt: Cell<Option<Attempt>>,
+    /// The last attempt. Its number counts, so that nobody is asked to undo another one than was looked at.
+    attempt: Cell<Option<Box<Attempt>>>,
     state: Cell<UndoState>,
     /// The shard on which the attempt waits that was asked to give way.
     waited: Cell<Option<u16>>,
@@ -86,8 +94,8 @@ enum UndoState {
 impl Yielding {
     /// An attempt begins that can be undone, with this number.
     pub fn begin(&self, attempt: impl FnOnce(u64) -> Attempt) {
-        let number = self.attempt.get().map_or(0, |last| last.number + 1);
-        self.attempt.set(Some(attempt(number)));
+        let number = self.last().map_or(0, |last| last.number + 1);
+        self.attempt.set(Some(Box::new(attempt(number))));
         self.state.set(UndoState::MayGive);
         self.waited.set(None);
     }
@@ -99,8 +107,14 @@ impl Yielding {
 
     /// The attempt under way, if it can be undone.
     pub fn attempt(&self) -> Option<Attempt> {
-        let attempt = self.attempt.get();
-        attempt.filter(|_| self.state.get() != UndoState::Goes)
+        self.last().filter(|_| self.state.get() != UndoState::Goes)
+    }
+
+    fn last(&self) -> Option<Attempt> {
+        let last = self.attempt.take();
+        let copy = last.as_deref().copied();
+        self.attempt.set(last);
+        copy
     }
 
     /// Asks the session to give way, if it is still at this attempt, in which it waits on this shard; whether it is.
@@ -147,7 +161,7 @@ pub struct Working {
 /// A session as others on its core see it.
 pub struct Entry {
     /// What a cancel must know.
-    pub secret: Box<[u8]>,
+    pub secret: CancelSecret,
     /// What works for the session at this moment: mostly one server, for which nothing is allocated.
     pub working: RefCell<SmallVec<[Working; 1]>>,
     /// What its last transaction over several shards carries on servers.
@@ -176,7 +190,7 @@ pub struct Entry {
 
 impl Entry {
     /// A session with this secret, which has done nothing yet.
-    pub fn new(secret: Box<[u8]>, who: SessionIdentity) -> Rc<Self> {
+    pub fn new(secret: CancelSecret, who: SessionIdentity) -> Rc<Self> {
         Rc::new(Self {
             who,
             seen: Rc::default(),

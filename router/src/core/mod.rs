@@ -11,7 +11,9 @@ mod held;
 
 mod roles;
 
+mod cancel_secret;
 mod cancels;
+mod common;
 mod entry;
 pub mod gates;
 
@@ -38,6 +40,7 @@ mod knowledge;
 mod models;
 
 use self::clock::{Overdue, Verdict};
+use self::common::Common;
 use self::lists::Lists;
 use self::notes::Notes;
 use self::welcomes::Welcomes;
@@ -65,12 +68,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+pub use cancel_secret::CancelSecret;
 pub use cancels::{cancel_each, cancel_entry};
-pub use entry::{Attempt, Entry, Queued, SessionIdentity, Working, Yielding};
+pub use entry::{Attempt, Entry, LoginNames, Queued, SessionIdentity, Working, Yielding};
 pub use held::{Full, Holding, WaitingTotals};
 pub use knowledge::Age;
 pub use notifiers::{Notifier, Notifiers};
-pub use number::{ClientNumber, same_secret};
+pub use number::ClientNumber;
 pub use roles::watch_roles;
 pub use sessions::Sessions;
 pub use shared::{Changing, Shared};
@@ -185,8 +189,10 @@ pub struct Core {
     contexts: RefCell<Vec<Weak<PlanContext>>>,
     /// Settings of the application's own that statements have named, the newest last: servers list them nowhere.
     pub custom_settings: RefCell<NamedSettings>,
-    /// The local address of the last client's connection, to be shared.
-    local: RefCell<Option<Arc<Address>>>,
+    /// The names that clients have logged in with.
+    pub login_names: Common<LoginNames>,
+    /// Our ends of clients' connections.
+    pub local_addresses: Common<Address>,
     scratch: RefCell<Vec<Vec<u8>>>,
     /// Lists of inboxes that nobody uses.
     lists: RefCell<Vec<Lists>>,
@@ -224,7 +230,8 @@ impl Core {
             left: tokio::sync::Notify::new(),
             contexts: RefCell::default(),
             custom_settings: RefCell::default(),
-            local: RefCell::default(),
+            login_names: Common::default(),
+            local_addresses: Common::default(),
             scratch: RefCell::default(),
             lists: RefCell::default(),
             pools: RefCell::default(),
@@ -271,15 +278,6 @@ impl Core {
             contexts.push(Rc::downgrade(&context));
         }
         context
-    }
-
-    /// The local address of a client's connection; the last client's, if they are equal.
-    pub fn share_local(&self, local: Address) -> Arc<Address> {
-        let mut last = self.local.borrow_mut();
-        match &*last {
-            Some(known) if **known == local => Arc::clone(known),
-            _ => Arc::clone(last.insert(Arc::new(local))),
-        }
     }
 
     /// A buffer for one message.

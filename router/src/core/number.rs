@@ -35,11 +35,6 @@ impl ClientNumber {
     }
 }
 
-/// Compares two secrets without telling by the time where they differ.
-pub fn same_secret(a: &[u8], b: &[u8]) -> bool {
-    subtle::ConstantTimeEq::ct_eq(a, b).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

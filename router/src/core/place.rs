@@ -4,7 +4,7 @@ use super::{Core, Entry, Shared};
 use crate::throttle::{Crowd, InCrowds};
 use crate::topology::Topology;
 use mothership_proto::report::{Report, sqlstate};
-use mothership_proto::startup::{Protocol, Startup};
+use mothership_proto::startup::Startup;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,15 +38,6 @@ pub fn join_crowds(
         let message = format!("too many connections for {what}");
         Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, message).hint(hint)
     })
-}
-
-/// A cancel key that nobody can guess: 4 bytes in protocol 3.0, 32 in 3.2.
-pub fn secret(protocol: Protocol) -> Box<[u8]> {
-    if protocol.has_long_cancel_keys() {
-        Box::new(rand::random::<[u8; 32]>())
-    } else {
-        Box::new(rand::random::<[u8; 4]>())
-    }
 }
 
 /// One more of at most `most`, while the result lives.

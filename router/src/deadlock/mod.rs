@@ -112,10 +112,12 @@ pub async fn watch(shared: &Shared) {
                 () = tokio::time::sleep_until(next) => false,
             };
         }
+        let is_one = topology.postgres < 2;
         if !asked {
-            next = tokio::time::Instant::now() + timeout / LOOKS;
+            let pause = if is_one { timeout } else { timeout / LOOKS };
+            next = tokio::time::Instant::now() + pause;
         }
-        if topology.postgres < 2 {
+        if is_one {
             asked = false;
             continue;
         }

@@ -107,11 +107,15 @@ fn put_client(page: &mut Page, client: &ClientView) {
     if who.is_console {
         return;
     }
-    let labels = [&*who.database, &*who.user, client.state.word()];
+    let labels = [&*who.names.database, &*who.names.user, client.state.word()];
     page.add(&names::CLIENTS, &labels, 1.0);
     let reasons = client.pins.iter().flat_map(|(pins, _)| pins.reasons());
     for reason in reasons {
-        page.add(&names::PINNED, &[&who.database, &who.user, reason], 1.0);
+        page.add(
+            &names::PINNED,
+            &[&who.names.database, &who.names.user, reason],
+            1.0,
+        );
     }
 }
 

@@ -13,8 +13,8 @@ mod identity;
 use crate::config::{AuthMethod, ClientTls};
 use crate::console::{self, Door};
 use crate::core::goodbye::{finish, say_goodbye};
-use crate::core::place::{Counted, OfAll, Place, join_crowds, secret};
-use crate::core::{ClientNumber, Core, Entry, SessionIdentity};
+use crate::core::place::{Counted, OfAll, Place, join_crowds};
+use crate::core::{CancelSecret, ClientNumber, Core, Entry, LoginNames, SessionIdentity};
 use crate::log::client_text;
 use crate::pressure::{Shut, few_descriptors};
 use crate::session::{Client, Session};
@@ -366,11 +366,16 @@ impl Accepted {
         let credentials = credentials(&topology, &self);
         let who = SessionIdentity {
             number: shared.session_number(),
-            user: Arc::clone(&crowds.user),
-            server_user: server_user(&topology, &crowds.user),
-            database: Arc::clone(&crowds.database),
+            names: core.login_names.share(LoginNames {
+                user: Arc::clone(&crowds.user),
+                server_user: server_user(&topology, &crowds.user),
+                database: Arc::clone(&crowds.database),
+            }),
             remote: Some(self.remote),
-            local: client.local().ok().map(|local| core.share_local(local)),
+            local: client
+                .local()
+                .ok()
+                .map(|local| core.local_addresses.share(local)),
             tls: client
                 .tls()
                 .map(|tls| format!("{}/{}", tls.version, tls.cipher).into()),
@@ -379,9 +384,9 @@ impl Accepted {
         };
         let proven = (&who, credentials.as_deref());
         if let Some(proof) = passed_through(&topology, proven, self.against) {
-            core.renew_proof(&topology, &who.server_user, proof);
+            core.renew_proof(&topology, &who.names.server_user, proof);
         }
-        let entry = Entry::new(secret(protocol), who);
+        let entry = Entry::new(CancelSecret::random(protocol), who);
         let Some(place) = Place::take(&core, &entry) else {
             return say_goodbye(&shared, client, too_many("clients", "listen.max_clients")).await;
         };

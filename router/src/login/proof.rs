@@ -117,10 +117,10 @@ pub(super) fn passed_through(
     (who, credentials): (&SessionIdentity, Option<&Credentials>),
     against: Option<(Instant, Secret)>,
 ) -> Option<proofs::Proof> {
-    let role = &who.server_user;
+    let role = &who.names.server_user;
     // What is in the configuration was proven to the router, not to the servers; and the
     // proof of one role is none of another.
-    if who.user != *role || topology.password_of(role).is_some() {
+    if who.names.user != *role || topology.password_of(role).is_some() {
         return None;
     }
     let (asked, against) = against?;

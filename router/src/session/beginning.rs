@@ -78,14 +78,14 @@ impl Session {
 
     /// The database of the session on the home shard.
     pub(super) fn home_database(&self) -> String {
-        let name = &self.entry.who.database;
+        let name = &self.entry.who.names.database;
         self.topology.database_on(name, self.topology.home)
     }
 
     /// Sees to it that a connection which was opened since `altered` changes has what the session began with.
     pub(super) async fn keep_beginning(&mut self, at: usize, altered: u64) -> Result<(), Halt> {
         let last = {
-            let role = &self.entry.who.server_user;
+            let role = &self.entry.who.names.server_user;
             let known = &self.core.shared.altered;
             known.last(role, &self.home_database())
         };

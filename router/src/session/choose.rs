@@ -464,8 +464,10 @@ impl Session {
         let server = &self.topology.shards[shard].servers[server];
         let key = PoolKey {
             endpoint: server.endpoint.id,
-            user: self.entry.who.server_user.to_string(),
-            database: self.topology.database_on(&self.entry.who.database, shard),
+            user: self.entry.who.names.server_user.to_string(),
+            database: self
+                .topology
+                .database_on(&self.entry.who.names.database, shard),
             label: self.rules.pool().cloned(),
         };
         let max = match self.rules.limit() {

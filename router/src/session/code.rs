@@ -59,13 +59,13 @@ impl Session {
                 .code
                 .lock()
                 .expect("nobody panics while holding it");
-            known.get(&*self.entry.who.database).cloned()
+            known.get(&*self.entry.who.names.database).cloned()
         };
         let Some(code) = shared.filter(|code| age(code) < most) else {
             return false;
         };
         if age(&code) >= most / 2 {
-            self.core.read_code_soon(&self.entry.who.database);
+            self.core.read_code_soon(&self.entry.who.names.database);
         }
         self.known.code = Some(code);
         true
@@ -93,7 +93,7 @@ impl Session {
             return Ok(());
         }
         let core = Rc::clone(&self.core);
-        let database = Arc::clone(&self.entry.who.database);
+        let database = Arc::clone(&self.entry.who.names.database);
         let loading = core.loading(&format!("code of {database}"));
         let one = self.while_client_waits(loading.lock()).await?;
         // Who was before may have read it.

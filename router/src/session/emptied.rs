@@ -43,7 +43,7 @@ impl Session {
         let Ok(client) = lent.await else {
             return false;
         };
-        let role = &*self.entry.who.server_user;
+        let role = &*self.entry.who.names.server_user;
         let of: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&database, &role];
         let asked = client.ask(client.query(MAY, &of));
         let rows = tokio::time::timeout(control.timeout, asked).await;

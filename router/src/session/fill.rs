@@ -196,7 +196,7 @@ impl Session {
             self.check_sequence(sequence, &role).await?;
             own.push(sequence);
             let core = &self.core;
-            let of = (&*self.entry.who.database, sequence);
+            let of = (&*self.entry.who.names.database, sequence);
             let values = core
                 .shared
                 .sequences
@@ -287,7 +287,7 @@ impl Session {
 
     /// Fails as nextval does for a role that may not use a sequence. Whoever may insert may use that of an identity.
     async fn check_sequence(&self, sequence: &Name, role: &str) -> Result<(), Halt> {
-        let of = (&*self.entry.who.database, sequence);
+        let of = (&*self.entry.who.names.database, sequence);
         let (shared, control) = (&self.core.shared, &self.core.control);
         let by = (&shared.schema_epoch, control);
         let asked = shared.sequences.may_use(by, &self.topology, of, role);

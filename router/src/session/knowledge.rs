@@ -122,7 +122,10 @@ impl Session {
         };
         let agree = sources.iter().all(|at| all[*at].agrees_with(first));
         let owner = known.text("session_authorization");
-        let owner = owner.map_or_else(|| self.entry.who.server_user.to_string(), Cow::into_owned);
+        let owner = owner.map_or_else(
+            || self.entry.who.names.server_user.to_string(),
+            Cow::into_owned,
+        );
         if !agree || first.session != owner {
             return Ok(());
         }
@@ -134,7 +137,7 @@ impl Session {
             self.state.marks.unfollowed = Unfollowed::Nothing;
         }
         let now = self.state.in_force();
-        let role = role(now).unwrap_or_else(|| self.entry.who.server_user.to_string());
+        let role = role(now).unwrap_or_else(|| self.entry.who.names.server_user.to_string());
         let path = search_path(now);
         let has_types = all.iter().any(|told| told.types);
         if path == Some(values(&Value::Text(first.search_path.clone())))
@@ -256,7 +259,7 @@ impl Session {
 
     /// Takes over what others have read, if that will do.
     fn takes_shared_model(&mut self) -> bool {
-        let database = &self.entry.who.database;
+        let database = &self.entry.who.names.database;
         let Some(mut model) = self.core.shared.model(database) else {
             return false;
         };
@@ -383,7 +386,9 @@ impl Session {
         let known = i64::try_from(known.count()).unwrap_or(i64::MAX);
         let named: Vec<&str> = named.into_iter().collect();
         let home = self.topology.home;
-        let database = self.topology.database_on(&self.entry.who.database, home);
+        let database = self
+            .topology
+            .database_on(&self.entry.who.names.database, home);
         let asked = async {
             let client = self
                 .core
@@ -408,16 +413,16 @@ impl Session {
                 .read_own_definitions(self.epoch(), Others::AreRead)
                 .await;
         }
-        let loading = self.core.loading(&self.entry.who.database);
+        let loading = self.core.loading(&self.entry.who.names.database);
         let _one = loading.lock().await;
         // Another session may have read it meanwhile.
-        if let Some(model) = self.core.shared.model(&self.entry.who.database)
+        if let Some(model) = self.core.shared.model(&self.entry.who.names.database)
             && will_do(&model)
         {
             self.put_model(model);
             return Ok(());
         }
-        let database = &self.entry.who.database;
+        let database = &self.entry.who.names.database;
         match Box::pin(self.core.read_model(database, Ask::Known)).await {
             Ok(model) => {
                 self.put_model(model);
@@ -426,7 +431,7 @@ impl Session {
             Err(error) => {
                 let chain = crate::log::Chain(&error).to_string();
                 tracing::error!(
-                    database = &*self.entry.who.database,
+                    database = &*self.entry.who.names.database,
                     error = chain,
                     "the catalog could not be read"
                 );

@@ -377,7 +377,7 @@ fn show_aside(
 ) -> Option<Flow> {
     if reply.event == Event::Notification && client.held().is_some() {
         // It is not of the statement, which may be undone.
-        state.notifications.extend_from_slice(frame.bytes);
+        state.notifications.made().extend_from_slice(frame.bytes);
         return Some(Flow::Continue);
     }
     let is_aside = matches!(

@@ -128,7 +128,7 @@ impl Session {
 
     /// That of a shard which takes no part in the transaction.
     async fn common_catalog(&self, shard: usize) -> Result<Catalog, Halt> {
-        let (control, database) = (&self.core.control, &self.entry.who.database);
+        let (control, database) = (&self.core.control, &self.entry.who.names.database);
         let read = crate::model::catalog_of(control, &self.topology, shard, database);
         let read = Box::pin(read).await;
         read.map_err(|error| Halt::Fail(unreadable(&error)))

@@ -183,7 +183,7 @@ impl Session {
         {
             return Rc::clone(&kept.context);
         }
-        let role = role(&settings).unwrap_or_else(|| self.entry.who.server_user.to_string());
+        let role = role(&settings).unwrap_or_else(|| self.entry.who.names.server_user.to_string());
         let path = search_path(&settings);
         // A session of before tables were declared does not say: nothing is certain.
         let unclear_path = path.is_none();
@@ -267,8 +267,8 @@ impl Session {
             return environment;
         }
         let owner = Owner {
-            database: Arc::clone(&who.database),
-            user: Arc::clone(&who.server_user),
+            database: Arc::clone(&who.names.database),
+            user: Arc::clone(&who.names.server_user),
             begins: self.login.beginning.of,
             alone,
         };

@@ -81,7 +81,9 @@ impl Session {
     }
 
     async fn has_prepared(&self, shard: usize, name: &str) -> Result<bool, ControlError> {
-        let database = self.topology.database_on(&self.entry.who.database, shard);
+        let database = self
+            .topology
+            .database_on(&self.entry.who.names.database, shard);
         let limit = self.topology.config.control.timeout;
         let address = || self.topology.likely_primary(shard).endpoint.address.clone();
         let asked = async {

@@ -249,7 +249,8 @@ impl Session {
         }
         let who = move |core: &Rc<Core>| {
             let entry = at(core, client)?;
-            (!entry.who.is_console).then(|| (entry.who.number, Arc::clone(&entry.who.server_user)))
+            (!entry.who.is_console)
+                .then(|| (entry.who.number, Arc::clone(&entry.who.names.server_user)))
         };
         let found = shared.ask(who).await.into_iter().flatten().next();
         let Some((session, role)) = found else {

@@ -220,8 +220,8 @@ impl Session {
             _ => None,
         };
         let origin = config::Origin {
-            user: &self.entry.who.user,
-            database: &self.entry.who.database,
+            user: &self.entry.who.names.user,
+            database: &self.entry.who.names.database,
             application: &application,
             address,
         };
@@ -344,8 +344,8 @@ impl Session {
         let (who, seen) = (&self.entry.who, &self.entry.seen);
         tracing::info!(
             rule = %rule.name,
-            user = %who.user,
-            database = %who.database,
+            user = %who.names.user,
+            database = %who.names.database,
             application = %seen.application_name.borrow(),
             from = ?who.remote,
             "request of a rule"

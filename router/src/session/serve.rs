@@ -723,8 +723,8 @@ impl Session {
             fatal |= reply.event == Event::Failed && Fields::read(frame.body()).is_fatal();
             if reply.event == Event::Notification {
                 match inbox.notification(frame, own) {
-                    Some(bytes) => notifications.extend_from_slice(&bytes),
-                    None => notifications.extend_from_slice(frame.bytes),
+                    Some(bytes) => notifications.made().extend_from_slice(&bytes),
+                    None => notifications.made().extend_from_slice(frame.bytes),
                 }
             }
             Flow::Continue

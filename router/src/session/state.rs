@@ -163,7 +163,7 @@ pub struct State {
     /// The last write on each shard that the client was told of.
     pub(super) acknowledged: Rare<BTreeMap<usize, WriteNumber>>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
-    pub notifications: Vec<u8>,
+    pub(super) notifications: Rare<Vec<u8>>,
     /// The number of the client's process, as the client was told.
     pub process: i32,
     /// What it has taken from sequences.
@@ -257,7 +257,7 @@ impl State {
             untold: Cell::new(false),
             orphaned: false,
             acknowledged: Rare::default(),
-            notifications: Vec::new(),
+            notifications: Rare::default(),
             numbers: Numbers::default(),
             failed: false,
         }
@@ -322,7 +322,7 @@ impl State {
             Event::Ready(status) => {
                 if for_client {
                     self.ready(status, inbox);
-                    if !self.notifications.is_empty() {
+                    if self.notifications.get().is_some() {
                         self.put_notifications(client.client());
                     }
                     client.pass(frame);
@@ -971,7 +971,9 @@ impl State {
     }
 
     fn put_notifications(&mut self, client: &mut Wire) {
-        client.send(&std::mem::take(&mut self.notifications));
+        if let Some(bytes) = self.notifications.take() {
+            client.send(&bytes);
+        }
     }
 }
 

@@ -711,8 +711,8 @@ impl Session {
                         }
                         (Event::Failed, _) => error = Some(frame.body().to_vec()),
                         (Event::Notification, _) => match inbox.notification(frame, own) {
-                            Some(bytes) => notifications.extend_from_slice(&bytes),
-                            None => notifications.extend_from_slice(frame.bytes),
+                            Some(bytes) => notifications.made().extend_from_slice(&bytes),
+                            None => notifications.made().extend_from_slice(frame.bytes),
                         },
                         (Event::Ready(status), _) => {
                             idle = status == TxStatus::Idle;
@@ -776,7 +776,7 @@ impl Session {
     fn site(&self, shard: usize) -> Site {
         Site {
             shard: self.topology.shards[shard].name.clone(),
-            database: self.topology.database_on(&self.entry.who.database, shard),
+            database: self.topology.database_on(&self.entry.who.names.database, shard),
         }
     }
 

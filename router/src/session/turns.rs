@@ -311,7 +311,7 @@ impl Session {
 
     /// How it goes to its shards by what has happened lately on the tables that it names.
     pub(super) fn order_among_others(&self, sql: &[u8]) -> Order {
-        let database = &self.entry.who.database;
+        let database = &self.entry.who.names.database;
         let hot = self.core.shared.contention.of(database, Instant::now());
         if hot.is_empty() {
             return Order::AT_ONCE;
@@ -341,7 +341,7 @@ impl Session {
         let tables = model.catalog().relations.values();
         let tables = tables.map(|relation| relation.name.name.as_str());
         let tables = tables.filter(|name| named.contains(*name));
-        let database = &self.entry.who.database;
+        let database = &self.entry.who.names.database;
         let contention = &self.core.shared.contention;
         contention.note(database, tables, order, Instant::now());
     }

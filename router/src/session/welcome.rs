@@ -4,7 +4,7 @@ use super::state::State;
 use super::{Halt, Servers, Session};
 use crate::commit::steps::Reply;
 use crate::core::welcomes::{Welcome, WelcomeKey};
-use crate::core::{ClientNumber, SessionIdentity};
+use crate::core::{ClientNumber, LoginNames};
 use crate::defaults::{self, Begins};
 use crate::log::client_text;
 use crate::statements::reported_parameters::ReportedParameters;
@@ -49,12 +49,12 @@ impl Session {
         self.login.beginning.seen = self.core.see_altered();
         let home = self.home_database();
         let altered = &self.core.shared.altered;
-        self.login.beginning.of = altered.last(&self.entry.who.server_user, &home);
+        self.login.beginning.of = altered.last(&self.entry.who.names.server_user, &home);
         let mut settings = Settings::clone(self.state.settings.startup());
         settings.remove("application_name");
         let key = WelcomeKey {
-            database: Arc::clone(&self.entry.who.database),
-            user: Arc::clone(&self.entry.who.server_user),
+            database: Arc::clone(&self.entry.who.names.database),
+            user: Arc::clone(&self.entry.who.names.server_user),
             settings,
             epoch: self.epoch(),
             altered: self.login.beginning.of,
@@ -85,14 +85,14 @@ impl Session {
         self.note_rests();
         let most = self.topology.config.limits.metric_labels.get() as usize;
         let seen = Rc::clone(&self.entry.seen);
-        let SessionIdentity { database, user, .. } = &self.entry.who;
+        let LoginNames { database, user, .. } = &*self.entry.who.names;
         self.state.tally = self.core.metrics.tally(database, user, seen, most);
         if let Some(Value::Text(name)) = self.state.settings.startup().get("application_name") {
             self.state.tally.application_name(name.as_bytes());
         }
         let secret = self.entry.secret.clone();
         self.client.with_output(|out| {
-            put_backend_key(out, protocol, number.encode(), &secret)
+            put_backend_key(out, protocol, number.encode(), secret.bytes())
                 .expect("the secret was made for this protocol");
             backend::put_ready(out, TxStatus::Idle);
         });
@@ -101,8 +101,8 @@ impl Session {
             let most = self.topology.config.limits.log_text.get() as usize;
             tracing::info!(
                 session = self.entry.who.number,
-                user = %client_text(&who.user, most),
-                database = %client_text(&who.database, most),
+                user = %client_text(&who.names.user, most),
+                database = %client_text(&who.names.database, most),
                 from = who.remote.as_ref().map(|remote| format!("{remote:?}")),
                 tls = who.tls,
                 "client logged in"

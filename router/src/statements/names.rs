@@ -568,7 +568,7 @@ struct Pending {
 pub struct Names {
     statements: Rare<HashMap<Box<[u8]>, Rc<Prepared>>>,
     unnamed: Option<Rc<Prepared>>,
-    pending: VecDeque<Pending>,
+    pending: Rare<VecDeque<Pending>>,
     bytes: usize,
 }
 
@@ -592,7 +592,7 @@ impl Names {
     ) {
         let proves = context.map(|context| (Rc::clone(&statement), context));
         let before = self.replace(name, Some(statement));
-        self.pending.push_back(Pending {
+        self.pending.made().push_back(Pending {
             name: name.into(),
             before,
             proves,
@@ -607,7 +607,7 @@ impl Names {
     /// Removes a name, to be confirmed by CloseComplete.
     pub fn close(&mut self, name: &[u8]) {
         let before = self.replace(name, None);
-        self.pending.push_back(Pending {
+        self.pending.made().push_back(Pending {
             name: name.into(),
             before,
             proves: None,
@@ -616,7 +616,7 @@ impl Names {
 
     /// A CloseComplete will come that concerns no name.
     pub fn close_nothing(&mut self) {
-        self.pending.push_back(Pending {
+        self.pending.made().push_back(Pending {
             name: Box::default(),
             before: self.unnamed.clone(),
             proves: None,
@@ -642,20 +642,25 @@ impl Names {
 
     /// The oldest unconfirmed change happened; the router says so.
     pub fn confirm(&mut self) {
-        self.pending.pop_front();
+        self.pop_oldest();
     }
 
     /// The same, and a server has said so, having parsed the statement.
     pub fn confirm_parsed(&mut self) {
-        let proves = self.pending.pop_front().and_then(|pending| pending.proves);
+        let proves = self.pop_oldest().and_then(|pending| pending.proves);
         if let Some((statement, context)) = proves {
             *statement.valid_in.borrow_mut() = Some(context);
         }
     }
 
+    fn pop_oldest(&mut self) -> Option<Pending> {
+        self.pending.get_mut()?.pop_front()
+    }
+
     /// The unconfirmed changes did not happen: the server skipped them.
     pub fn undo(&mut self) {
-        while let Some(Pending { name, before, .. }) = self.pending.pop_back() {
+        let pending = self.pending.take().unwrap_or_default();
+        for Pending { name, before, .. } in (*pending).into_iter().rev() {
             self.replace(&name, before);
         }
     }

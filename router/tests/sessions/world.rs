@@ -9,7 +9,7 @@ use mothership::config::Config;
 use mothership::control::Control;
 use mothership::core::code::Code;
 use mothership::core::primaries::Primaries;
-use mothership::core::{Core, Life, Mail, Shared, cancel_entry, same_secret};
+use mothership::core::{Core, Life, Mail, Shared, cancel_entry};
 use mothership::directory::Directories;
 use mothership::model::{DatabaseModel, ShardReport};
 use mothership::other_process::OtherProcess;
@@ -408,7 +408,7 @@ async fn take_mail(core: Rc<Core>, mut mailbox: mpsc::UnboundedReceiver<Mail>) {
                 ticket,
             } => {
                 let entry = core.sessions.borrow().get(slot).map(Rc::clone);
-                if let Some(entry) = entry.filter(|entry| same_secret(&entry.secret, &secret)) {
+                if let Some(entry) = entry.filter(|entry| entry.secret.is(&secret)) {
                     cancel_entry(&core, &entry, Rc::new(ticket));
                 }
             }

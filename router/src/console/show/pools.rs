@@ -53,7 +53,7 @@ pub(super) fn pools(facts: &Facts) -> Vec<Row> {
         }
     }
     for client in &facts.view.clients {
-        let key = (&*client.who.database, &*client.who.server_user);
+        let key = (&*client.who.names.database, &*client.who.names.server_user);
         let sums = all.entry(key).or_default();
         match client.state {
             ClientState::Waiting => sums.waiting += 1,
@@ -153,7 +153,7 @@ fn database_names(facts: &Facts) -> BTreeSet<String> {
         .view
         .clients
         .iter()
-        .map(|c| c.who.database.to_string());
+        .map(|c| c.who.names.database.to_string());
     let pools = facts.view.pools.iter();
     let pools = pools.map(|p| facts.topology.client_database(&p.key).to_owned());
     declared
@@ -177,7 +177,7 @@ fn database(facts: &Facts, name: &str) -> Row {
     let topology = &facts.topology;
     let config = &topology.config;
     let clients = facts.view.clients.iter();
-    let clients = clients.filter(|c| *c.who.database == *name).count();
+    let clients = clients.filter(|c| *c.who.names.database == *name).count();
     let seconds = config
         .pool
         .lifetime
@@ -235,7 +235,11 @@ fn database(facts: &Facts, name: &str) -> Row {
 
 fn user_names(facts: &Facts) -> BTreeSet<String> {
     let declared = facts.topology.config.users.iter();
-    let clients = facts.view.clients.iter().map(|c| c.who.user.to_string());
+    let clients = facts
+        .view
+        .clients
+        .iter()
+        .map(|c| c.who.names.user.to_string());
     let pools = facts.view.pools.iter().map(|p| p.key.user.clone());
     declared
         .map(|user| user.name.value.to_string())
@@ -248,7 +252,11 @@ pub(super) fn users(facts: &Facts) -> Vec<Row> {
     let row = |name: &String| {
         let declared = facts.topology.config.user(name);
         let pools = facts.view.pools.iter().filter(|p| p.key.user == *name);
-        let clients = facts.view.clients.iter().filter(|c| *c.who.user == **name);
+        let clients = facts
+            .view
+            .clients
+            .iter()
+            .filter(|c| *c.who.names.user == **name);
         let pool_size = declared.and_then(|user| user.pool_max);
         row![
             &**name,

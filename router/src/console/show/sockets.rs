@@ -99,8 +99,8 @@ fn client(
     let link = links.get(&who.number).map(|s| server_pointer(s.number));
     row![
         "C",
-        &*who.user,
-        &*who.database,
+        &*who.names.user,
+        &*who.names.database,
         "none",
         state,
         addr,
@@ -174,8 +174,8 @@ pub(super) fn pins(facts: &Facts) -> Vec<Row> {
             let address = server.map(|(_, server)| server.endpoint.address.to_string());
             row![
                 who.number,
-                &*who.user,
-                &*who.database,
+                &*who.names.user,
+                &*who.names.database,
                 &*client.application_name,
                 facts.now.text(since),
                 held.as_secs(),

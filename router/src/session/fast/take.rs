@@ -86,7 +86,7 @@ impl Session {
     pub(super) fn may_go_fast(&self) -> bool {
         self.is_free()
             && !self.state.untold.get()
-            && self.state.notifications.is_empty()
+            && self.state.notifications.get().is_none()
             && !self.core.suspended.get()
             && self.core.shared.doubts.count() == 0
             && !self.core.shared.is_changing()
