@@ -202,7 +202,12 @@ fn relation(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
         relation.kind,
         RelationKind::View | RelationKind::MaterializedView
     );
-    relation.unread = row.flag(15) || is_view && relation.definition.is_none();
+    relation.rules = row.text(17).unwrap_or_default();
+    let lacks_rules = relation.has_rules && relation.rules.is_empty();
+    let key_code = row.text(18);
+    let lacks = lacks_rules || key_code.is_none() || is_view && relation.definition.is_none();
+    relation.unread = row.flag(15) || lacks;
+    relation.key_code = key_code.unwrap_or_default();
     relation.stamp = row.text(16)?;
     if let Some(strategy) = row.maybe(12) {
         let strategy = match strategy {

@@ -204,7 +204,8 @@ pub const EXTENSIONS: &str = "SELECT x.extname, x.extversion FROM pg_catalog.pg_
 
 /// Relations: name, object id, kind, persistence, rules, row security, owner, definition, parent,
 /// partition bound, partition strategy, partition columns (a line each, empty for an expression), whether it has children,
-/// whether it is left out, and a digest of what its definitions are printed from.
+/// whether it is left out, a digest of what its definitions are printed from, its rules, and the expressions of its
+/// partition key and its indexes.
 pub const RELATIONS: &str = concat!(
     "SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, \
     EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite w WHERE w.ev_class OPERATOR(pg_catalog.=) c.oid \
@@ -241,7 +242,23 @@ pub const RELATIONS: &str = concat!(
         (SELECT pg_catalog.string_agg(pg_catalog.concat(z.tgname, z.tgfoid, z.tgtype, z.tgqual), '|' ORDER BY z.oid) \
             FROM pg_catalog.pg_trigger z WHERE z.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT z.tgisinternal), \
         (SELECT pg_catalog.string_agg(f.adbin::pg_catalog.text, '|' ORDER BY f.adnum) \
-            FROM pg_catalog.pg_attrdef f WHERE f.adrelid OPERATOR(pg_catalog.=) c.oid))) \
+            FROM pg_catalog.pg_attrdef f WHERE f.adrelid OPERATOR(pg_catalog.=) c.oid))), \
+    CASE WHEN NOT ",
+    unread!("c.oid"),
+    " \
+        THEN (SELECT CASE WHEN pg_catalog.octet_length(r.body) OPERATOR(pg_catalog.<=) 262144 THEN r.body END \
+            FROM (SELECT pg_catalog.string_agg(pg_catalog.pg_get_ruledef(w.oid), E'\n' ORDER BY w.oid) \
+                FROM pg_catalog.pg_rewrite w WHERE w.ev_class OPERATOR(pg_catalog.=) c.oid \
+                AND w.rulename OPERATOR(pg_catalog.<>) '_RETURN' OFFSET 0) r (body)) END, \
+    CASE WHEN NOT ",
+    unread!("c.oid"),
+    " \
+        THEN (SELECT CASE WHEN pg_catalog.octet_length(e.body) OPERATOR(pg_catalog.<=) 262144 THEN e.body END \
+            FROM (SELECT pg_catalog.concat_ws(E'\n', pg_catalog.pg_get_expr(k.partexprs, c.oid), \
+                (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(E'\n', pg_catalog.pg_get_expr(i.indexprs, c.oid), \
+                    pg_catalog.pg_get_expr(i.indpred, c.oid)), E'\n' ORDER BY i.indexrelid) \
+                    FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid \
+                    AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))) OFFSET 0) e (body)) END \
     FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
     LEFT JOIN pg_catalog.pg_partitioned_table k ON k.partrelid OPERATOR(pg_catalog.=) c.oid \
@@ -280,10 +297,9 @@ pub const COLUMNS: &str = concat!(
     unread!("a.attrelid"),
     " THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END, \
     EXISTS (SELECT FROM pg_catalog.pg_type w \
-        JOIN pg_catalog.pg_type x ON x.oid OPERATOR(pg_catalog.=) w.typelem OR w.typrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
-            AND x.oid IN (SELECT f.atttypid FROM pg_catalog.pg_attribute f \
-                WHERE f.attrelid OPERATOR(pg_catalog.=) w.typrelid) \
-        WHERE w.oid OPERATOR(pg_catalog.=) COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid) \
+        JOIN pg_catalog.pg_type x ON x.oid OPERATOR(pg_catalog.=) ANY (w.typelem OPERATOR(pg_catalog.||) ARRAY( \
+            SELECT f.atttypid FROM pg_catalog.pg_attribute f WHERE f.attrelid OPERATOR(pg_catalog.=) w.typrelid)) \
+        WHERE w.oid OPERATOR(pg_catalog.=) ANY (ARRAY[COALESCE(NULLIF(t.typbasetype, 0::pg_catalog.oid), t.oid)]) \
         AND (w.typelem OPERATOR(pg_catalog.<>) 0::pg_catalog.oid OR w.typrelid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid) \
         AND (x.typsend::pg_catalog.oid OPERATOR(pg_catalog.=) 'pg_catalog.xml_send'::pg_catalog.regproc::pg_catalog.oid \
             OR x.typelem OPERATOR(pg_catalog.=) 'pg_catalog.xml'::pg_catalog.regtype::pg_catalog.oid)) \
@@ -312,6 +328,7 @@ pub const COLUMNS: &str = concat!(
             AND sc.relkind OPERATOR(pg_catalog.=) 'S'::pg_catalog.\"char\" \
         JOIN pg_catalog.pg_namespace sn ON sn.oid OPERATOR(pg_catalog.=) sc.relnamespace LIMIT 1) s ON TRUE \
     WHERE a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
+    AND a.attrelid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
     AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f']::pg_catalog.\"char\"[]) \
     AND n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema' \

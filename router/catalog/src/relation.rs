@@ -33,6 +33,10 @@ pub struct Relation {
     pub triggers: Vec<Trigger>,
     /// Whether rules rewrite statements on it.
     pub has_rules: bool,
+    /// These rules as `pg_get_ruledef` prints them with an empty search path.
+    pub rules: String,
+    /// The expressions of its partition key and of its indexes, with their conditions.
+    pub key_code: String,
     /// Row security: the policies, if it is enabled.
     pub row_security: Option<Vec<Policy>>,
     /// Proven: nothing that lies with the table runs a user's code when it is read or written, and nothing follows its
@@ -66,6 +70,8 @@ impl Relation {
             has_children: false,
             triggers: Vec::new(),
             has_rules: false,
+            rules: String::new(),
+            key_code: String::new(),
             row_security: None,
             contained: false,
             definition: None,

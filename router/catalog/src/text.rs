@@ -123,7 +123,12 @@ impl Reader {
                 return self.relation(word, rest);
             }
             "column" => return self.column(rest),
-            "rules" => self.relation_mut()?.has_rules = true,
+            "rules" => {
+                let relation = self.relation_mut()?;
+                relation.has_rules = true;
+                relation.rules = rest.to_owned();
+            }
+            "key_code" => self.relation_mut()?.key_code = rest.to_owned(),
             "unread" => self.relation_mut()?.unread = true,
             "contained" => self.relation_mut()?.contained = true,
             "owner" => self.relation_mut()?.owner = rest.to_owned(),

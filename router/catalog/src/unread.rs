@@ -49,6 +49,8 @@ fn take_over(now: &mut Relation, then: &Relation) {
     now.checks.clone_from(&then.checks);
     now.triggers.clone_from(&then.triggers);
     now.row_security.clone_from(&then.row_security);
+    now.rules.clone_from(&then.rules);
+    now.key_code.clone_from(&then.key_code);
     now.unread = false;
 }
 

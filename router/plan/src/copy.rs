@@ -8,6 +8,7 @@
 use super::documents;
 use super::gather::Ending;
 use super::names::{Names, Place, Reach, Resolved, named};
+use super::reached::Change;
 use super::refuse::{Reason, Refusal, not_understood, refuse};
 use super::scope::Analysis;
 use super::slots::Text;
@@ -83,7 +84,11 @@ pub fn plan(
             ))
         }
         (Place::Home, Direction::In) => {
-            names.check_reached(relation, &Events::INSERT.into(), false)?;
+            let change = Change {
+                is_copy: true,
+                ..Events::INSERT.into()
+            };
+            names.check_reached(relation, &change, false)?;
             Ok(utility::home("copies"))
         }
         (Place::Home, Direction::Out) => Ok(utility::home("copies")),

@@ -51,11 +51,16 @@ pub struct Change {
     pub events: Events,
     /// The columns that an UPDATE sets, if that is certain.
     pub set: Option<Vec<String>>,
+    /// COPY stores the rows, which no rule rewrites.
+    pub is_copy: bool,
 }
 
 impl From<Events> for Change {
     fn from(events: Events) -> Change {
-        Change { events, set: None }
+        Change {
+            events,
+            ..Change::default()
+        }
     }
 }
 
@@ -206,7 +211,10 @@ impl<'a> Names<'a> {
                 }
             }
             // What a foreign key does elsewhere is rewritten as a client's statement is.
-            if relation.has_rules && !change.events.truncate && !matches!(place, Place::Home) {
+            let is_copied = change.is_copy && relation.name == written.name;
+            let is_rewritten = relation.has_rules && !change.events.truncate && !is_copied;
+            let leads_off = || leads_off(self.rules_reach(relation, &self.far), &place);
+            if is_rewritten && (!matches!(place, Place::Home) || leads_off()) {
                 return Err(Refusal::of_table(Reason::Rules, &relation.name));
             }
         }
@@ -306,7 +314,27 @@ impl<'a> Names<'a> {
             let computed = self.code_reach(computed);
             default.max(computed).max(self.type_reach(column.type_oid))
         });
-        checks.chain(columns).max().unwrap_or(Reach::Nothing)
+        let keys = self.code_reach(&relation.key_code);
+        let all = checks.chain(columns);
+        all.max().unwrap_or(Reach::Nothing).max(keys)
+    }
+
+    /// How far the conditions and actions of a table's rules may reach. `far` are the relations that are known to lead off
+    /// when they are written.
+    fn rules_reach(&self, relation: &Relation, far: &BTreeMap<Name, Reason>) -> Reach {
+        let rules = &relation.rules;
+        if rules.is_empty() || !self.anything_declared() {
+            return Reach::Nothing;
+        }
+        let lower = rules.to_ascii_lowercase();
+        let mut others = far.keys().filter(|name| **name != relation.name);
+        let leads_off = self.mentions_known(rules)
+            || self.calls_unnamed(rules, true)
+            || others.any(|name| is_named(&lower, &name.name));
+        match leads_off {
+            true => Reach::Anything,
+            false => self.code_reach(rules),
+        }
     }
 
     /// How far a default may reach.
@@ -380,7 +408,12 @@ impl<'a> Names<'a> {
                 Reach::Anything => Some(Reason::FunctionUnproven),
                 Reach::Nothing | Reach::Home => None,
             };
+            let rewritten = || match self.rules_reach(relation, known) {
+                Reach::Anything => Some(Reason::Rules),
+                Reach::Nothing | Reach::Home => None,
+            };
             let own = own.then_some(Reason::Trigger).or_else(stored);
+            let own = own.or_else(rewritten);
             let through = relation.definition.as_ref().and_then(|definition| {
                 let lower = definition.to_ascii_lowercase();
                 let mut found = known.iter();

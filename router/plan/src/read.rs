@@ -30,7 +30,7 @@ const WISHED: &str = "mothership.plan is \"gather\"";
 /// Plans SELECT, VALUES, TABLE and WITH.
 pub fn plan(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result<Plan, Refusal> {
     if !text.mentions(names) && !text.runs_sql(names) {
-        return Ok(elsewhere(names, text, context));
+        return elsewhere(names, text, context);
     }
     let parsed = parsed(text, context)?;
     if let Some(fill) = write::filled((names, text, context), &parsed)? {
@@ -51,7 +51,7 @@ pub fn kept(
     };
     let text = Text::whole(sql);
     if !text.mentions(names) && !text.runs_sql(names) {
-        return Ok(elsewhere(names, &text, context));
+        return elsewhere(names, &text, context);
     }
     let ending = Ending::Keep(Box::new(keep));
     let parsed = parsed(&text, context)?;
@@ -333,7 +333,10 @@ fn parsed_as_spelled(text: &Spelled, strings: bool) -> Result<Parsed, Refusal> {
 
 /// A statement without declared tables: the home shard. Whether a replica may
 /// answer is asked of the parser; whatever it does not know goes to the primary.
-fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan {
+fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Result<Plan, Refusal> {
+    if text.may_write() {
+        text.home_triggers(names)?;
+    }
     let mut unknown = Vec::new();
     let role = match parsed(text, context) {
         Ok(Parsed {
@@ -349,7 +352,7 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
                     role(&analysis, true)
                 }
                 Err(refusal) if refusal.reason == Reason::PreparedOverShards => {
-                    return Plan::Refuse(refusal);
+                    return Ok(Plan::Refuse(refusal));
                 }
                 Err(refusal) => Role::Primary(refusal.reason.text().message.to_owned()),
             }
@@ -357,7 +360,7 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
         Ok(_) => Role::Primary("not a plain query".to_owned()),
         Err(refusal) => Role::Primary(refusal.reason.text().message.to_owned()),
     };
-    Plan::Single(Single {
+    Ok(Plan::Single(Single {
         target: Target::Home,
         role,
         fallback: None,
@@ -366,7 +369,7 @@ fn elsewhere(names: &Names<'_>, text: &Text<'_>, context: &PlanContext) -> Plan 
         unknown,
         locks_copies: false,
         touches: Touches::Anything,
-    })
+    }))
 }
 
 /// Whether a built-in function in the text may run SQL that the text does not show.

@@ -20,7 +20,7 @@ use super::names::Names;
 use super::parse;
 use super::refuse::{Refusal, not_understood};
 use super::{KeyedBy, LeafBy, Merge, Plan, Scatter, Single, Split, SplitRows, Target, ValuesRow};
-use mothership_sql::lexer::Lexer;
+use mothership_sql::lexer::{Kind, Lexer};
 use mothership_sql::shape::{Literal, LiteralKind};
 
 /// What a literal is, whatever its value.
@@ -199,6 +199,35 @@ struct Masked {
     slots: Vec<(usize, SlotKind)>,
 }
 
+/// Whether the words with which writes begin stand in a text, outside of strings and comments.
+fn writes(text: &str, strings: bool) -> bool {
+    let tokens = Lexer::new(text.as_bytes(), strings).map(|token| {
+        let text = text.get(token.start..token.end).unwrap_or_default();
+        match token.kind {
+            Kind::Word => text.to_ascii_lowercase(),
+            Kind::QuotedIdent | Kind::UnicodeIdent => "\"".to_owned(),
+            _ => String::new(),
+        }
+    });
+    let mut before = (String::new(), String::new());
+    for token in tokens.chain([String::new()]) {
+        let (last, word) = &before;
+        let begins = match word.as_str() {
+            "insert" | "merge" => token == "into",
+            "delete" => token == "from",
+            "update" => {
+                !matches!(last.as_str(), "for" | "key") && !token.is_empty() && token != "from"
+            }
+            _ => false,
+        };
+        if begins {
+            return true;
+        }
+        before = (before.1, token);
+    }
+    false
+}
+
 impl<'a> Text<'a> {
     /// A text that is planned for itself.
     pub fn whole(sql: &'a str) -> Text<'a> {
@@ -284,6 +313,13 @@ impl<'a> Text<'a> {
         self.asks(&self.looked.functions, |text| {
             super::read::runs_sql(names, text)
         })
+    }
+
+    /// Whether a query may have a write in its WITH. FOR UPDATE is none.
+    pub fn may_write(&self) -> bool {
+        let text = self.masked.as_ref().map_or(self.sql, |masked| &masked.rest);
+        // Where strings end depends on standard_conforming_strings.
+        [true, false].iter().any(|strings| writes(text, *strings))
     }
 
     /// The refusal of a write to a table of the home shard whose triggers reach further.

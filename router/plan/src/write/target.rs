@@ -78,6 +78,7 @@ impl<'n> Analysis<'n> {
         Change {
             events: Events::UPDATE,
             set: Some(set),
+            is_copy: false,
         }
     }
 

@@ -342,3 +342,69 @@ fn functions_in_definitions_do_not_read_the_part_of_one_shard() {
     refused(&mut wire, message, &["INSERT INTO fine (id) VALUES (50)"]);
     stage.assert_nothing_prepared();
 }
+
+#[test]
+fn what_a_write_of_the_home_shard_sets_off_does_not_stay_on_it() {
+    let stage = Stage::bare(AUTO);
+    let mut wire = stage.wire();
+    let changes = "LANGUAGE plpgsql AS 'BEGIN UPDATE a SET n = 0; RETURN NEW; END'";
+    let writes = "LANGUAGE plpgsql AS 'BEGIN UPDATE a SET n = 0; RETURN 1; END'";
+    let counts = "LANGUAGE sql STABLE AS 'SELECT count(*) FROM a'";
+    let counted = "LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT count(*) FROM a); END'";
+    done(
+        &mut wire,
+        &[
+            "CREATE TABLE a (id int8 PRIMARY KEY, n int)",
+            "INSERT INTO a SELECT g, g FROM generate_series(1, 9) g",
+            &format!("CREATE FUNCTION changes() RETURNS trigger {changes}"),
+            &format!("CREATE FUNCTION writes() RETURNS int {writes}"),
+            &format!("CREATE FUNCTION counts() RETURNS bigint {counts}"),
+            "CREATE FUNCTION same(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END'",
+            "CREATE TABLE heap (id int)",
+            "CREATE TABLE fired (id int)",
+            "CREATE TRIGGER t BEFORE INSERT ON fired FOR EACH ROW EXECUTE FUNCTION changes()",
+            "CREATE TABLE filled (id int, n bigint DEFAULT counts())",
+            "CREATE TABLE says (id int)",
+            "CREATE RULE also AS ON INSERT TO says DO ALSO SELECT writes()",
+            "CREATE TABLE kept (id int)",
+            "CREATE RULE unless AS ON UPDATE TO kept WHERE counts() > 0 DO INSTEAD NOTHING",
+            "CREATE TABLE passes (id int)",
+            "CREATE RULE on_to_fired AS ON INSERT TO passes DO ALSO INSERT INTO fired VALUES (NEW.id)",
+            "CREATE TABLE passes_again (id int)",
+            "CREATE RULE on_to_passes AS ON INSERT TO passes_again DO ALSO INSERT INTO passes VALUES (NEW.id)",
+            "CREATE VIEW seen AS SELECT * FROM heap",
+            "CREATE RULE instead AS ON INSERT TO seen DO INSTEAD INSERT INTO filled (id) VALUES (NEW.id)",
+            "CREATE TABLE fine (id int)",
+            "CREATE RULE fine AS ON INSERT TO fine DO ALSO INSERT INTO heap VALUES (NEW.id)",
+            "CREATE TABLE parted (id int) PARTITION BY LIST (same(id))",
+            "CREATE TABLE parted_all PARTITION OF parted DEFAULT",
+            "CREATE TABLE indexed (id int)",
+            "CREATE INDEX ON indexed (same(id)) WHERE same(id) > 0",
+            "INSERT INTO parted VALUES (1)",
+            "INSERT INTO indexed VALUES (1)",
+            &format!("CREATE OR REPLACE FUNCTION same(int) RETURNS int {counted}"),
+            "INSERT INTO fine VALUES (1)",
+        ],
+    );
+    for sql in [
+        "INSERT INTO fired VALUES (1)",
+        "WITH x AS (INSERT INTO fired VALUES (1) RETURNING id) SELECT * FROM x",
+        "COPY (WITH x AS (INSERT INTO fired VALUES (1) RETURNING id) SELECT * FROM x) TO STDOUT",
+        "EXPLAIN ANALYZE WITH x AS (INSERT INTO fired VALUES (1) RETURNING id) SELECT * FROM x",
+        "WITH x AS (INSERT INTO filled (id) VALUES (1) RETURNING n) SELECT * FROM x",
+        "INSERT INTO says VALUES (1)",
+        "DO $$ BEGIN INSERT INTO says VALUES (1); END $$",
+        "UPDATE kept SET id = 1",
+        "INSERT INTO passes VALUES (1)",
+        "INSERT INTO passes_again VALUES (1)",
+        "INSERT INTO seen VALUES (1)",
+        "INSERT INTO parted VALUES (2)",
+        "INSERT INTO indexed VALUES (2)",
+    ] {
+        let said = wire.query(sql);
+        let error = said.iter().find(|frame| frame.kind == b'E');
+        let error = error.unwrap_or_else(|| panic!("{sql}: {said:?}"));
+        assert_eq!(error.sqlstate(), "0A000", "{sql}: {said:?}");
+    }
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM a WHERE n > 0"), "9");
+}
