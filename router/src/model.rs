@@ -13,11 +13,13 @@ pub mod documents;
 mod error;
 mod findings;
 mod load;
+mod own_schema;
 pub mod owned;
 mod reading;
 
 pub use error::ModelError;
 pub use load::LoadError;
+pub use own_schema::{OwnSchema, SchemaSeen};
 pub use reading::{Ask, How, catalog_of, look, read};
 
 use crate::config::{Config, KeyUpdates, KnownTable, MapMistake, TablePattern};
@@ -87,6 +89,8 @@ pub struct DatabaseModel {
     pub epoch: u64,
     /// When reading it began.
     pub read: Instant,
+    /// The last look at the router's own schema.
+    pub schema_seen: Option<SchemaSeen>,
     /// What differs between the shards.
     pub drift: Vec<Drift>,
     /// The shard with which the others were compared for that.
@@ -247,6 +251,7 @@ impl DatabaseModel {
             version,
             epoch,
             read: Instant::now(),
+            schema_seen: None,
             drift,
             compared_with: shards[0],
             parts,

@@ -12,7 +12,7 @@ use super::primaries::Primaries;
 use crate::commit::doubt::Site;
 use crate::commit::recover::{Recovery, Settings};
 use crate::log::Chain;
-use crate::model::{Ask, DatabaseModel, How, ModelError, catalog_of, read};
+use crate::model::{Ask, DatabaseModel, How, ModelError, OwnSchema, catalog_of, read};
 use crate::topology::Topology;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -92,12 +92,16 @@ impl Core {
         };
         let several = topology.postgres > 1;
         // Without declared tables no transaction is committed on several shards.
-        let installs = topology.declared && several && topology.config.transactions.two_phase;
+        let commits = topology.declared && several && topology.config.transactions.two_phase;
+        let own_schema = match commits {
+            true => OwnSchema::next(before.as_deref(), &topology),
+            false => OwnSchema::Unused,
+        };
         let mut unusable = BTreeMap::new();
         let (mut model, seen) = loop {
             let how = How {
                 epoch,
-                installs,
+                own_schema,
                 declares: true,
                 ask,
                 before: before.as_deref(),
@@ -113,7 +117,7 @@ impl Core {
                 .filter(|site| !self.shared.has_seen(site))
                 .cloned()
                 .collect();
-            if !installs || first.is_empty() {
+            if !commits || first.is_empty() {
                 break (model, seen);
             }
             let all: Vec<Site> = (0..topology.shards.len()).map(site).collect();

@@ -114,6 +114,7 @@ impl DatabaseModel {
         Ok(DatabaseModel {
             version: NEXT.fetch_add(1, Ordering::Relaxed),
             epoch,
+            schema_seen: None,
             read: Instant::now(),
             drift: self.drift.clone(),
             compared_with: self.compared_with,

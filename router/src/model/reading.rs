@@ -3,6 +3,7 @@
 //! A shard that cannot be asked is away in it. `away` says what may be done without it.
 
 use super::load::{LoadError, load};
+use super::own_schema::{OwnSchema, SchemaSeen};
 use super::owned::{self, ShardRecord};
 use super::{DatabaseModel, ModelError, ShardReport, documents};
 use crate::commit::gid::Gid;
@@ -33,8 +34,8 @@ pub enum Ask {
 pub struct How<'a> {
     /// Changes of definitions that had gone through this router before.
     pub epoch: u64,
-    /// The shards get their decision tables.
-    pub installs: bool,
+    /// What becomes of the router's own schema.
+    pub own_schema: OwnSchema,
     /// The home shard gets the tables that stand for documents.
     pub declares: bool,
     /// Which are asked.
@@ -72,7 +73,7 @@ pub async fn look(
 ) -> Result<DatabaseModel, Arc<ModelError>> {
     let how = How {
         epoch: 0,
-        installs: false,
+        own_schema: OwnSchema::Unused,
         declares: false,
         ask: Ask::All,
         before: None,
@@ -98,7 +99,7 @@ pub async fn read(
         Some(why) => Err(why),
         None => {
             let asked = || {
-                let changes = (how.installs, how.declares);
+                let changes = (how.own_schema == OwnSchema::Look, how.declares);
                 let asked = see(control, topology, index, database, changes);
                 in_time(topology, index, asked)
             };
@@ -110,6 +111,7 @@ pub async fn read(
             seen.map_err(Arc::new)
         }
     };
+    let looked = SchemaSeen::begin(topology);
     let mut seen = join_all((0..topology.postgres).map(ask)).await;
     let mut failures = seen.iter().filter_map(|seen| seen.as_ref().err());
     if let Some(wrong) = failures.find(|error| !error.is_absence()) {
@@ -139,9 +141,18 @@ pub async fn read(
             let built = built.await;
             let model = built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let mut model = model.map_err(ModelError::Map)?;
-            if model.stores_by_slots() {
-                check_owned(control, topology, database, &model, how.installs).await?;
+            let recorded = |before: &DatabaseModel| {
+                how.own_schema == OwnSchema::Seen && before.stores_by_slots()
+            };
+            if model.stores_by_slots() && !before.is_some_and(recorded) {
+                let records = how.own_schema != OwnSchema::Unused;
+                check_owned(control, topology, database, &model, records).await?;
             }
+            model.schema_seen = match how.own_schema {
+                OwnSchema::Unused => None,
+                OwnSchema::Look => Some(looked),
+                OwnSchema::Seen => before.and_then(|before| before.schema_seen.clone()),
+            };
             if let Some(before) = before {
                 model.remember(before);
             }
