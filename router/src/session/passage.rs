@@ -11,7 +11,7 @@ pub struct Passage<'a> {
     client: &'a mut Wire,
     /// Passes before whatever is written now.
     before: &'a [u8],
-    /// The message is as the server sent it.
+    /// The message is as the server sent it, and nothing was written ahead of it: it may pass in one piece with `before`.
     is_original: bool,
     fate: Fate,
 }
@@ -45,6 +45,7 @@ impl<'a> Passage<'a> {
         );
         let before = std::mem::take(&mut self.before);
         self.client.send(before);
+        self.is_original = false;
         self.client
     }
 

@@ -12,6 +12,7 @@ use super::own::Definitions;
 use super::passage::Passage;
 use super::portals::{Life, Portals};
 use super::process::unknown_to_server;
+use super::told::Unreported;
 use crate::core::lists::Outcome;
 use crate::metrics::tally::Tally;
 use crate::rare::Rare;
@@ -164,6 +165,8 @@ pub struct State {
     pub(super) acknowledged: Rare<BTreeMap<usize, WriteNumber>>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
     pub(super) notifications: Rare<Vec<u8>>,
+    /// What the client must know of its settings that no server reports.
+    pub(super) unreported: Rare<Unreported>,
     /// The number of the client's process, as the client was told.
     pub process: i32,
     /// What it has taken from sequences.
@@ -258,6 +261,7 @@ impl State {
             orphaned: false,
             acknowledged: Rare::default(),
             notifications: Rare::default(),
+            unreported: Rare::default(),
             numbers: Numbers::default(),
             failed: false,
         }
@@ -322,8 +326,8 @@ impl State {
             Event::Ready(status) => {
                 if for_client {
                     self.ready(status, inbox);
-                    if self.notifications.get().is_some() {
-                        self.put_notifications(client.client());
+                    if self.notifications.get().is_some() || self.unreported.get().is_some() {
+                        self.put_ahead_of_ready(client.client());
                     }
                     client.pass(frame);
                     return Flow::Stop;
@@ -366,8 +370,9 @@ impl State {
                 Flow::Continue
             }
             Event::Parameter => {
-                if for_client {
-                    self.tell(frame, client);
+                match for_client {
+                    true => self.tell(frame, client),
+                    false => self.note_unheard(frame.body()),
                 }
                 Flow::Continue
             }
@@ -380,6 +385,7 @@ impl State {
             && name != IN_HOT_STANDBY
             && !self.told.has(name, value)
         {
+            self.note_told(name);
             self.told.add(name, value);
             if name == b"application_name" {
                 self.tally.application_name(value);
@@ -617,6 +623,7 @@ impl State {
 
     /// What a statement that ended well, [`State::as_done`], changes in the transaction and the settings.
     pub fn follow(&mut self, kind: &Kind, command: &[u8]) {
+        self.note_reported(kind);
         follow(&mut self.settings, kind, command);
         if let Some(local) = &mut self.local {
             follow(local, kind, command);
@@ -638,10 +645,14 @@ impl State {
                 }
             }
             Kind::PrepareTransaction => self.end_block(Ended::Committed),
-            Kind::Savepoint(name) => self.history.savepoint(name),
+            Kind::Savepoint(name) => {
+                self.history.savepoint(name);
+                self.note_reported_at(name);
+            }
             Kind::RollbackTo(name) => {
                 self.look_again_at_settings();
                 self.history.rollback_to(name);
+                self.leave_reported_at(name, true);
                 self.portals.roll_back_to(self.history.events().len());
                 if self.definitions == Definitions::Own {
                     self.definitions = Definitions::Changed;
@@ -652,6 +663,7 @@ impl State {
                     self.portals.release(left);
                 }
                 self.history.release(name);
+                self.leave_reported_at(name, false);
             }
             Kind::Settings(_) => {
                 if let Kind::Settings(changes) = &*self.on_servers(kind) {
@@ -723,6 +735,7 @@ impl State {
         self.look_again_at_settings();
         self.untold.set(false);
         self.history.clear();
+        self.end_reported(matches!(ended, Ended::Committed));
         self.local = None;
         self.marks.transaction = false;
         self.makes_code = CodeEffects::Nothing;
@@ -916,8 +929,12 @@ impl State {
                 self.settings.begin();
                 inbox.carried.begin();
             }
-            TxStatus::Failed => self.block = Block::Failed,
+            TxStatus::Failed => {
+                self.block = Block::Failed;
+                self.undo_reported();
+            }
         }
+        self.leave_undone_to_server();
         self.failed = false;
     }
 
@@ -965,12 +982,16 @@ impl State {
         }
         self.failed = false;
         let status = self.block.status();
+        if status == TxStatus::Failed {
+            self.undo_reported();
+        }
         self.tally.ready(status);
-        self.put_notifications(client);
+        self.put_ahead_of_ready(client);
         client.with_output(|out| backend::put_ready(out, status));
     }
 
-    fn put_notifications(&mut self, client: &mut Wire) {
+    fn put_ahead_of_ready(&mut self, client: &mut Wire) {
+        self.put_unreported(client);
         if let Some(bytes) = self.notifications.take() {
             client.send(&bytes);
         }

@@ -81,6 +81,7 @@ impl Session {
             self.leave(super::End::Told(report.into_fatal())).await;
             return None;
         }
+        self.state.told.begin();
         self.login.note_temporary(&mut self.state);
         self.note_rests();
         let most = self.topology.config.limits.metric_labels.get() as usize;

@@ -15,6 +15,8 @@ pub const FORMS: [&str; 2] = ["TimeZone", "DateStyle"];
 #[derive(Clone, Debug)]
 pub struct ReportedParameters {
     list: Arc<Parameters>,
+    /// The same when its session began.
+    first: Arc<Parameters>,
     /// Derived from the list, whenever it changes.
     standard_strings: bool,
     server_version: u32,
@@ -41,8 +43,19 @@ impl ReportedParameters {
                     text(b"server_encoding"),
                 ),
             },
+            first: Arc::clone(&list),
             list,
         }
+    }
+
+    /// All of it when the session began.
+    pub fn first(&self) -> &Arc<Parameters> {
+        &self.first
+    }
+
+    /// The session begins now.
+    pub fn begin(&mut self) {
+        self.first = Arc::clone(&self.list);
     }
 
     /// All of it, in any order.
@@ -64,7 +77,11 @@ impl ReportedParameters {
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
         let mut list = Arc::clone(&self.list);
         remember(Arc::make_mut(&mut list), name, value);
-        *self = Self::new(list);
+        let first = Arc::clone(&self.first);
+        *self = Self {
+            first,
+            ..Self::new(list)
+        };
     }
 
     /// True if the client knows what a server reports, and the server reports no less than that.

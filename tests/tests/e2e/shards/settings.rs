@@ -1,11 +1,12 @@
 //! Settings in transactions over shards: whatever order they are given in, and whenever
 //! a shard joins, a session sees what it would see on one PostgreSQL.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, one, owner, say, segment, send};
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one, owner, say, segment, send};
 use mothership_tests::{Endpoint, Router, Shards, Wire};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
 
 /// The same tables on both sides: one of each name in two schemas, with different rows.
 const OTHER: &str = r#"
@@ -19,12 +20,13 @@ key_type = ["int8"]
 fn statement(rng: &mut StdRng) -> String {
     let styles = ["iso_8601", "sql_standard", "postgres", "postgres_verbose"];
     let paths = ["public", "other", "other, public", "public, other"];
-    let (name, value) = match rng.random_range(0..2) {
+    let (name, value) = match rng.random_range(0..3) {
         0 => (
             "intervalstyle",
             *styles.choose(rng).expect("there are styles"),
         ),
-        _ => ("search_path", *paths.choose(rng).expect("there are paths")),
+        1 => ("search_path", *paths.choose(rng).expect("there are paths")),
+        _ => *REPORTED.choose(rng).expect("there are some"),
     };
     let savepoint = ["s", "T", "u"].choose(rng).expect("there are names");
     match rng.random_range(0..14) {
@@ -41,17 +43,63 @@ fn statement(rng: &mut StdRng) -> String {
     }
 }
 
+/// What servers report of other settings.
+const REPORTED: [(&str, &str); 8] = [
+    ("application_name", "one"),
+    ("application_name", "other"),
+    ("client_encoding", "latin1"),
+    ("client_encoding", "utf8"),
+    ("datestyle", "german"),
+    ("standard_conforming_strings", "off"),
+    ("timezone", "japan"),
+    ("timezone", "utc"),
+];
+
+/// What a client believes of its settings: what it was told last.
+type Believed = BTreeMap<String, String>;
+
+/// The settings that are reported and that a session changes.
+const BELIEVED: [&str; 6] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "standard_conforming_strings",
+    "TimeZone",
+];
+
+fn believed(wire: &mut Wire) -> Believed {
+    let shown = |name: &str| (name.to_owned(), one(wire, &format!("SHOW {name}")));
+    BELIEVED.map(shown).into()
+}
+
 /// Shows the interval style, and by `v` which table the path leads to.
 fn read(id: i64) -> String {
     format!("SELECT interval '1 day', v FROM items WHERE id = {id}")
 }
 
-/// The answer to one request: statements in one text, or in one segment of the extended protocol.
-fn answer(wire: &mut Wire, statements: &[String], in_one_text: bool) -> Vec<String> {
-    if in_one_text {
-        return say(wire, &statements.join("; "));
+/// The answer to one request: statements in one text, or in one segment of the extended protocol. What it reports of
+/// settings is believed.
+fn answer(
+    wire: &mut Wire,
+    believed: &mut Believed,
+    statements: &[String],
+    in_one_text: bool,
+) -> Vec<String> {
+    let frames = if in_one_text {
+        wire.query(&statements.join("; "))
+    } else {
+        wire.send_all(&segment(statements.iter().map(String::as_str)));
+        wire.until_ready()
+    };
+    for frame in frames.iter().filter(|frame| frame.kind == b'S') {
+        let texts: Vec<_> = frame.body.split(|byte| *byte == 0).collect();
+        let text = |at: usize| String::from_utf8_lossy(texts[at]).into_owned();
+        if let Some(value) = believed.get_mut(&text(0)) {
+            *value = text(1);
+        }
     }
-    send(wire, &segment(statements.iter().map(String::as_str)))
+    lines(&frames)
 }
 
 /// Sessions that do the same at random on both sides see the same. What RESET goes back to is the startup packet's, if
@@ -59,31 +107,52 @@ fn answer(wire: &mut Wire, statements: &[String], in_one_text: bool) -> Vec<Stri
 fn same_on_both(seed: u64, ours: &Endpoint, theirs: &Endpoint, keys: &[i64]) {
     let mut rng = StdRng::seed_from_u64(seed);
     let began: &[(&str, &str)] = match rng.random_bool(0.5) {
-        true => &[("intervalstyle", "sql_standard"), ("search_path", "other")],
+        true => &[
+            ("intervalstyle", "sql_standard"),
+            ("search_path", "other"),
+            ("client_encoding", "latin1"),
+            ("application_name", "begun"),
+            ("options", "-c standard_conforming_strings=off"),
+        ],
         false => &[],
     };
     let mut ours = Wire::login_with(ours, began);
     let mut theirs = Wire::login_with(theirs, began);
     ours.set_limit(LIMIT);
+    // Servers report settings at the end of a request. What was in force between its statements nobody hears.
+    let one_by_one = rng.random_bool(0.5);
+    let (mut we_believe, mut they_believe) = (believed(&mut ours), believed(&mut theirs));
     let mut told = Vec::new();
     let mut ways = StdRng::seed_from_u64(seed ^ 1);
     let mut both = |statements: &[String]| {
         let in_one_text = ways.random_bool(0.6);
         told.push((in_one_text, statements.join("; ")));
-        let ours = answer(&mut ours, statements, in_one_text);
-        let theirs = answer(&mut theirs, statements, in_one_text);
+        let ours = answer(&mut ours, &mut we_believe, statements, in_one_text);
+        let theirs = answer(&mut theirs, &mut they_believe, statements, in_one_text);
+        if !one_by_one {
+            we_believe.clone_from(&they_believe);
+        }
         assert_eq!(
-            ours, theirs,
+            (ours, &we_believe),
+            (theirs, &they_believe),
             "SEED={seed}, began with {began:?}, after {told:#?}"
         );
     };
     for _ in 0..120 {
         both(&["BEGIN".to_owned()]);
+        let mut failed = false;
         for _ in 0..rng.random_range(1..10) {
             let read = read(*keys.choose(&mut rng).expect("there are keys"));
             match rng.random_range(0..10) {
                 0..3 => both(&[read]),
-                3 => both(&[statement(&mut rng), read, statement(&mut rng)]),
+                3 if !failed && !one_by_one => {
+                    both(&[statement(&mut rng), read, statement(&mut rng)])
+                }
+                // The router fails it, and no server knows of that.
+                4 => {
+                    both(&["EXECUTE nosuch".to_owned()]);
+                    failed = true;
+                }
                 _ => both(&[statement(&mut rng)]),
             }
         }
@@ -95,7 +164,10 @@ fn same_on_both(seed: u64, ours: &Endpoint, theirs: &Endpoint, keys: &[i64]) {
         both(&[end.to_owned()]);
         keys.iter().for_each(|id| both(&[read(*id)]));
         // Outside of a transaction, too: the request is one.
-        both(&[statement(&mut rng), read(keys[0]), statement(&mut rng)]);
+        match one_by_one {
+            true => both(&[statement(&mut rng)]),
+            false => both(&[statement(&mut rng), read(keys[0]), statement(&mut rng)]),
+        }
         keys.iter().for_each(|id| both(&[read(*id)]));
     }
 }
@@ -329,4 +401,95 @@ fn a_shard_that_refuses_a_setting_takes_nothing_from_the_session() {
     let added = say(&mut wire, "ALTER TABLE public.items ADD COLUMN w int8");
     assert_eq!(added[0], "CommandComplete ALTER TABLE");
     assert_eq!(one(&mut wire, "SELECT x FROM own"), "7");
+}
+
+/// What clients believe of their settings after requests that set, reset and undo them, also where the router fails them.
+#[test]
+fn what_is_set_and_undone_is_told_as_one_postgresql_tells_it() {
+    let stage = Stage::with(OTHER);
+    let one = two_tables(&stage, &[1, 2]);
+    let sessions: [&[&str]; 9] = [
+        &[
+            "BEGIN",
+            "SET timezone = japan",
+            "ROLLBACK; SET timezone = utc",
+        ],
+        &["BEGIN; SET LOCAL timezone = japan; COMMIT; SET timezone = utc"],
+        &[
+            "BEGIN",
+            "SAVEPOINT s",
+            "SET timezone = japan",
+            "ROLLBACK TO s; SET timezone = utc",
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "SET LOCAL timezone = japan",
+            "COMMIT; BEGIN; SET timezone = utc",
+            "ROLLBACK",
+        ],
+        &[
+            "BEGIN",
+            "SAVEPOINT a",
+            "SET timezone = japan",
+            "ROLLBACK TO a; SAVEPOINT b",
+            "EXECUTE nosuch",
+            "ROLLBACK",
+        ],
+        &[
+            "BEGIN",
+            "SET client_encoding = latin2",
+            "EXECUTE nosuch",
+            "ROLLBACK",
+        ],
+        &[
+            "BEGIN",
+            "SET client_encoding = latin2",
+            "SAVEPOINT s",
+            "SET client_encoding = win1252",
+            "EXECUTE nosuch",
+            "ROLLBACK TO s",
+            "COMMIT",
+        ],
+        &[
+            "SET timezone = japan; SET standard_conforming_strings = on",
+            "RESET timezone",
+            "RESET ALL",
+            "SET client_encoding = utf8",
+            "DISCARD ALL",
+        ],
+        &[
+            "BEGIN",
+            "SET timezone = japan",
+            "RESET timezone",
+            "SET LOCAL timezone = utc",
+            "COMMIT",
+        ],
+    ];
+    let began: [&[(&str, &str)]; 2] = [
+        &[],
+        &[
+            ("client_encoding", "latin1"),
+            ("timezone", "asia/kolkata"),
+            ("options", "-c standard_conforming_strings=off"),
+        ],
+    ];
+    for (session, began) in sessions.iter().flat_map(|s| began.map(|b| (s, b))) {
+        let mut ours = Wire::login_with(&stage.endpoint(), began);
+        let mut theirs = Wire::login_with(&one.endpoint(0), began);
+        let (mut we_believe, mut they_believe) = (believed(&mut ours), believed(&mut theirs));
+        for (at, sql) in session.iter().enumerate() {
+            let statements = [(*sql).to_owned()];
+            let ours = answer(&mut ours, &mut we_believe, &statements, true);
+            let theirs = answer(&mut theirs, &mut they_believe, &statements, true);
+            assert_eq!(
+                (ours, &we_believe),
+                (theirs, &they_believe),
+                "{began:?} {:?}",
+                &session[..=at]
+            );
+        }
+        // What was believed is so.
+        assert_eq!(believed(&mut ours), we_believe, "{began:?} {session:?}");
+    }
 }
