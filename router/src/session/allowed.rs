@@ -2,11 +2,13 @@
 //! pins the session, and has the words for what may not.
 
 use super::dispatch::Many;
-use super::state::Block;
+use super::simple::named::no_such_statement;
+use super::state::{Block, State};
 use super::{Halt, Servers, Session};
 use crate::config::PoolMode;
 use crate::statements::step::{Kind, Step, currval_refused};
 use crate::topology::Topology;
+use mothership_proto::backend::TxStatus;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::effect::Pin;
 
@@ -97,11 +99,24 @@ impl Session {
     }
 }
 
+impl State {
+    /// What EXECUTE of a name is told that means no statement.
+    pub(super) fn lacks_statement(&self, name: &[u8]) -> Report {
+        match self.block.status() {
+            TxStatus::Failed => failed_transaction(),
+            _ => no_such_statement(name),
+        }
+    }
+}
+
 /// What PostgreSQL accepts in a failed transaction.
 pub(super) fn ends_failure(kind: &Kind) -> bool {
     matches!(
         kind,
-        Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_)
+        Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::RollbackTo(_)
+            | Kind::PrepareTransaction
     )
 }
 
@@ -127,4 +142,10 @@ pub(super) fn prepared_refused() -> Report {
     )
     .detail("several clients share the server connection and its prepared statements")
     .hint("Use pool_mode = \"session\" for this user or database, where no tables are declared.")
+}
+
+/// PostgreSQL's own words for a savepoint that is not set.
+pub(super) fn no_such_savepoint(name: &str) -> Report {
+    let message = format!("savepoint \"{name}\" does not exist");
+    Report::error(sqlstate::SAVEPOINT_MISSING, message)
 }

@@ -1,7 +1,7 @@
 //! What the router answers itself, without a server or for several of them: decides which statements these are, does
 //! them, and writes the answer up to CommandComplete.
 
-use super::allowed::{failed_transaction, lost_transaction};
+use super::allowed::{failed_transaction, lost_transaction, no_such_savepoint};
 use super::simple::named::no_such_statement;
 use super::state::Block;
 use super::{Halt, Session};
@@ -46,14 +46,15 @@ impl Session {
                 Kind::Commit { .. } | Kind::Rollback { .. },
                 Block::Begun | Block::Refused | Block::Lost,
             ) => no_server,
-            (Kind::RollbackTo(name), Block::Refused) => {
-                no_server && self.state.history.has_savepoint(name)
-            }
+            (Kind::RollbackTo(_), Block::Refused) => no_server,
             (Kind::Savepoint(_), Block::Begun) => no_server,
             // Whether there is room for it is asked first.
             (Kind::PrepareTransaction, Block::Open) => {
                 self.servers.len() == 1 && self.topology.postgres > 1
             }
+            // It is a ROLLBACK then, and its server may know of no failure.
+            (Kind::PrepareTransaction, Block::Failed) => true,
+            (Kind::PrepareTransaction, Block::Refused | Block::Lost) => no_server,
             (Kind::RollbackTo(name) | Kind::Release(name), Block::Begun) => {
                 no_server && self.state.history.has_savepoint(name)
             }
@@ -108,6 +109,19 @@ impl Session {
                     self.state.block = Block::Begun;
                 }
                 command
+            }
+            Kind::PrepareTransaction => {
+                let untold = self.state.untold.take();
+                let rollback = Kind::Rollback { chain: false };
+                self.state.follow(&rollback, b"ROLLBACK");
+                if untold {
+                    return Err(lost_transaction().into());
+                }
+                self.transaction.implicit = false;
+                b"ROLLBACK"
+            }
+            Kind::RollbackTo(name) if !self.state.history.has_savepoint(name) => {
+                return Err(no_such_savepoint(name).into());
             }
             Kind::Savepoint(_) | Kind::RollbackTo(_) | Kind::Release(_) => {
                 self.state.follow(kind, b"");

@@ -9,7 +9,7 @@
 use super::choose::Wants;
 use super::dispatch::Many;
 use super::history::TransactionEvent;
-use super::state::{Block, State};
+use super::state::{Block, State, Unfollowed};
 use super::{Halt, Session};
 use crate::defaults::Begins;
 use mothership_proto::ledger::Audience;
@@ -39,6 +39,25 @@ impl State {
         set.next()
             .or_else(|| keeps(&self.modes))
             .unwrap_or_else(by_default)
+    }
+
+    /// Whether the transaction can have stored nothing: the client has begun it READ ONLY, and has set it to nothing else.
+    /// What it locked, and what it called that might have written, needs no commit over shards. What servers take for their
+    /// default does not count: each may have another one.
+    pub(super) fn stores_nothing(&self) -> bool {
+        let is_savepoint = |event| matches!(event, &TransactionEvent::Savepoint(_));
+        if !self.history.events().iter().all(is_savepoint) {
+            return false;
+        }
+        let modes = self.modes.to_ascii_lowercase();
+        if let said @ Some(_) = modes.rfind("read only") {
+            return said > modes.rfind("read write");
+        }
+        let name = "default_transaction_read_only";
+        let is_on = |value: &str| value.eq_ignore_ascii_case("on");
+        let own = self.settings.current().get(name);
+        let by_default = own.is_some_and(|own| is_on(&super::planning::values(own).join(" ")));
+        by_default && self.marks.unfollowed == Unfollowed::Nothing && !modes.contains("write")
     }
 }
 

@@ -133,11 +133,13 @@ impl Servers {
             .any(|pin| state.pins.has(*pin));
         // NOTIFY and pg_notify() run on the home shard.
         let notifies = |shard: usize| state.notifies && shard == topology.home;
+        let stores_nothing = state.stores_nothing();
         let servers = self.iter().filter(|s| s.inbox.in_block);
         let participants = servers.map(|attached| Participant {
             shard: attached.shard,
             name: topology.config.shards[attached.shard].name.clone(),
-            work: match attached.inbox.wrote && topology.has_rows(attached.shard) {
+            work: match attached.inbox.wrote && !stores_nothing && topology.has_rows(attached.shard)
+            {
                 true => Work::Write,
                 false => Work::Read,
             },
@@ -281,10 +283,13 @@ impl Session {
                 Ok(())
             }
             Kind::Rollback { chain } => {
-                self.rollback_all().await;
-                self.transaction
-                    .after_block(&mut self.state, *chain, Ended::Undone);
-                self.tell_settings();
+                self.rollback_block(*chain).await;
+                self.client
+                    .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
+                Ok(())
+            }
+            Kind::PrepareTransaction if self.state.block == Block::Failed => {
+                self.rollback_block(false).await;
                 self.client
                     .with_output(|out| backend::put_complete(out, b"ROLLBACK"));
                 Ok(())
@@ -295,19 +300,30 @@ impl Session {
             }
             Kind::PrepareTransaction if self.servers.is_joint() => {
                 // As any PREPARE TRANSACTION that fails, it ends the transaction.
-                self.rollback_all().await;
-                self.transaction
-                    .after_block(&mut self.state, false, Ended::Undone);
+                self.rollback_block(false).await;
                 Err(super::prepared::over_shards().into())
             }
             Kind::PrepareTransaction if !self.has_room_to_prepare().await? => {
-                self.rollback_all().await;
-                self.transaction
-                    .after_block(&mut self.state, false, Ended::Undone);
+                self.rollback_block(false).await;
                 Err(super::prepared::no_room().into())
+            }
+            Kind::PrepareTransaction => {
+                let done = self.broadcast(kind, sql).await;
+                if let Err(Halt::Fail(_) | Halt::Failed) = &done {
+                    self.rollback_block(false).await;
+                }
+                done
             }
             _ => self.broadcast(kind, sql).await,
         }
+    }
+
+    /// Ends the block, and undoes what it did on all of its servers.
+    async fn rollback_block(&mut self, chain: bool) {
+        self.rollback_all().await;
+        self.transaction
+            .after_block(&mut self.state, chain, Ended::Undone);
+        self.tell_settings();
     }
 
     /// One statement on every server of the transaction; the first one's answer is shown.
@@ -488,10 +504,8 @@ impl Session {
             self.rollback_all().await;
             return Err(Halt::Fail(report));
         }
-        let mut commit = match Commit::new(
-            self.servers.participants(&self.state, &self.topology),
-            self.terms(),
-        ) {
+        let participants = self.servers.participants(&self.state, &self.topology);
+        let mut commit = match Commit::new(participants, self.terms()) {
             Ok(commit) => commit,
             Err(refusal) => {
                 self.rollback_all().await;
@@ -776,7 +790,9 @@ impl Session {
     fn site(&self, shard: usize) -> Site {
         Site {
             shard: self.topology.shards[shard].name.clone(),
-            database: self.topology.database_on(&self.entry.who.names.database, shard),
+            database: self
+                .topology
+                .database_on(&self.entry.who.names.database, shard),
         }
     }
 

@@ -10,7 +10,6 @@ use crate::session::here::is_common;
 use crate::session::many::{Held, Merging, WaitingRows};
 use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
-use crate::session::simple::named::no_such_statement;
 use crate::session::sorted::Streams;
 use crate::session::state::{Phase, State, Unfollowed};
 use crate::session::turns::{Order, patiently};
@@ -537,7 +536,7 @@ impl Session {
             return Ok(());
         };
         if let Some(name) = unknown_name(statement) {
-            return Err(no_such_statement(name).into());
+            return Err(self.state.lacks_statement(name).into());
         }
         // Answers before this one must be out, because this one is written at once.
         self.settle_active().await?;

@@ -210,7 +210,8 @@ impl Session {
             let at = self.servers.place_of(shard)?;
             let of = work.shards.iter().enumerate();
             let fragments = of.filter(|(_, shards)| shards.contains(&shard));
-            self.servers[at].inbox.notices = Notices::None;
+            // What a function says of the rows that are fetched nobody else says.
+            self.servers[at].inbox.notices = Notices::OfRows;
             legs.push(Leg {
                 at,
                 describes: false,

@@ -87,7 +87,7 @@ impl Session {
         self.check_steps(std::slice::from_ref(step))?;
         self.known.check_stores(step)?;
         let Some(prepared) = self.state.names.get(name) else {
-            return Err(no_such_statement(name).into());
+            return Err(self.state.lacks_statement(name).into());
         };
         let prepared = self.as_it_runs(prepared)?;
         let Some(span) = step.name_span else {

@@ -445,3 +445,96 @@ fn a_statement_that_no_shard_can_read_costs_no_connection_in_a_block() {
     }
     assert_eq!(one(&mut wire, "SELECT pg_advisory_unlock(1)"), "t");
 }
+
+#[test]
+fn prepare_transaction_that_fails_ends_the_transaction() {
+    let mut pair = Pair::new();
+    pair.alike("BEGIN");
+    pair.alike("INSERT INTO notes VALUES (1, 'x')");
+    let name = "unlike.prepared";
+    // The shards are databases of one cluster, where a name is there once.
+    let [plain, routed] = ["a", "b"].map(|of| format!("PREPARE TRANSACTION '{name}.{of}'"));
+    assert_eq!(
+        say(&mut pair.wires[0], &plain),
+        say(&mut pair.wires[1], &routed)
+    );
+    for sql in [
+        "INSERT INTO notes VALUES (2, 'y')",
+        "SELECT * FROM notes WHERE id = 2",
+    ] {
+        pair.alike("BEGIN");
+        pair.alike(sql);
+        let taken = [&plain, &routed];
+        let said = [0, 1].map(|at| say(&mut pair.wires[at], taken[at]));
+        assert!(said[1][0].starts_with("Error 42710"), "{said:?}");
+        assert_eq!(said[0][1], said[1][1], "{sql}");
+        pair.alike("SELECT count(*) FROM notes");
+    }
+    pair.alike("BEGIN");
+    pair.alike("SELECT 1 / 0");
+    pair.alike("PREPARE TRANSACTION 'unlike.failed'");
+    pair.alike("SELECT count(*) FROM notes");
+    // It fails where no server knows of it.
+    pair.alike("BEGIN");
+    pair.alike("INSERT INTO notes VALUES (3, 'z')");
+    pair.alike("EXECUTE nosuch");
+    pair.alike("PREPARE TRANSACTION 'unlike.failed'");
+    pair.alike("SELECT count(*) FROM notes");
+    for (at, of) in ["a", "b"].iter().enumerate() {
+        say(
+            &mut pair.wires[at],
+            &format!("ROLLBACK PREPARED '{name}.{of}'"),
+        );
+    }
+    pair.stage.assert_nothing_prepared();
+    pair.stage.assert_nothing_open();
+}
+
+#[test]
+fn a_transaction_that_only_locks_over_shards_is_committed_read_only() {
+    let mut pair = Pair::new();
+    for sql in [
+        "BEGIN READ ONLY; LOCK TABLE items IN ACCESS SHARE MODE; COMMIT",
+        "BEGIN READ ONLY",
+        "LOCK TABLE items, accounts IN ACCESS SHARE MODE",
+        "COMMIT",
+        "SET default_transaction_read_only = on",
+        "BEGIN",
+        "LOCK TABLE kinds IN ACCESS SHARE MODE",
+        "COMMIT",
+        "BEGIN READ WRITE",
+        "INSERT INTO items VALUES (1, 1), (2, 2), (3, 3)",
+        "COMMIT",
+        "RESET default_transaction_read_only",
+        "SELECT count(*) FROM items",
+    ] {
+        pair.alike(sql);
+    }
+    pair.stage.assert_nothing_prepared();
+    pair.stage.assert_nothing_open();
+}
+
+#[test]
+fn what_functions_say_of_rows_is_heard_from_all_shards() {
+    let mut pair = Pair::new();
+    pair.alike("INSERT INTO words SELECT g::text, g FROM generate_series(1, 9) g");
+    pair.alike(
+        "CREATE FUNCTION says(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 0.0000001 AS \
+         'BEGIN RAISE NOTICE ''row %'', $1; RETURN true; END'",
+    );
+    for sql in [
+        "SELECT id FROM words WHERE says(id) ORDER BY 1",
+        "SELECT count(*) FROM words WHERE says(id)",
+        "SELECT max(id || '') FROM words WHERE says(id)",
+        "SELECT id, count(*) FROM words WHERE says(id) GROUP BY 1 ORDER BY 1",
+        "SELECT w.id FROM words w JOIN words o ON o.n = w.n + 1 WHERE says(w.id) ORDER BY 1",
+        "UPDATE words SET n = n WHERE says(id)",
+    ] {
+        // In which order the shards speak is not promised.
+        let said = pair.both(sql).map(|mut lines| {
+            lines.sort();
+            lines
+        });
+        assert_eq!(said[0], said[1], "{sql}");
+    }
+}
