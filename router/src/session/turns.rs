@@ -42,7 +42,9 @@ const LONG: Duration = Duration::from_secs(1);
 /// And then at most.
 const LONGEST: Duration = Duration::from_millis(128);
 /// A statement is undone and run again so often; after that it is one of those who wait.
-const MAX_ATTEMPTS: u8 = 12;
+const MAX_ATTEMPTS: u8 = 100;
+/// One that changes definitions may have done much by then, such as an index.
+const MAX_ATTEMPTS_OF_CHANGES: u8 = 12;
 /// More of an answer is not held back.
 pub(super) const HELD: usize = 256 * 1024;
 
@@ -263,13 +265,14 @@ impl Session {
             true => Ground::Transaction,
             false => Ground::Savepoint,
         };
-        let defines = steps.iter().any(|step| step.changes_schema);
         let undone = self.can_be_undone(sql, steps)
-            && (ground == Ground::Transaction
-                || self.servers.can_be_saved(&self.state) && !defines);
+            && (ground == Ground::Transaction || self.servers.can_be_saved(&self.state));
         let turns = Turns {
             order: Order::AT_ONCE,
-            left: MAX_ATTEMPTS,
+            left: match steps.iter().any(|step| step.changes_schema) {
+                true => MAX_ATTEMPTS_OF_CHANGES,
+                false => MAX_ATTEMPTS,
+            },
             ground,
         };
         match undone {

@@ -491,3 +491,40 @@ fn whatever_writes_copies_holds_their_lock() {
     assert_eq!(stage.copies("kinds"), ["1|xxxxxx"]);
     stage.assert_nothing_open();
 }
+
+#[test]
+fn a_change_of_definitions_in_a_block_gives_way() {
+    let stage = Stage::with(NEVER);
+    let [x, y, z] = one_each();
+    stage.fill([x, y, z]);
+    let update = |id: i64| format!("UPDATE items SET v = v + 1 WHERE id = {id}");
+    let (mut writer, mut other) = (stage.wire(), stage.wire());
+    for wire in [&mut writer, &mut other] {
+        wire.set_limit(LONG);
+    }
+    for (sql, done) in [
+        ("CREATE INDEX made ON items (v)", "CREATE INDEX"),
+        ("ALTER TABLE items ADD COLUMN made int", "ALTER TABLE"),
+        ("LOCK TABLE items", "LOCK TABLE"),
+    ] {
+        // Whichever shard the writer holds first: it holds what the other waits for, and then goes where the other was.
+        for (first, second) in [(y, x), (z, x), (z, y)] {
+            for prepared in [false, true] {
+                say(&mut writer, "BEGIN");
+                say(&mut writer, &update(first));
+                say(&mut other, "BEGIN");
+                ask(&mut other, sql, prepared);
+                assert!(somebody_waits(&stage));
+                ask(&mut writer, &update(second), prepared);
+                heard(&mut writer, "CommandComplete UPDATE 1");
+                say(&mut writer, "COMMIT");
+                heard(&mut other, &format!("CommandComplete {done}"));
+                let read = say(&mut other, "SELECT count(*) FROM items");
+                assert_eq!(read[1], "DataRow 3", "{sql}");
+                assert_eq!(say(&mut other, "ROLLBACK")[0], "CommandComplete ROLLBACK");
+            }
+        }
+    }
+    stage.assert_nothing_prepared();
+    stage.assert_nothing_open();
+}
