@@ -9,7 +9,7 @@ use super::here::is_common;
 use super::knowledge::Knowledge;
 use super::own::{Definitions, unknown_definitions};
 use super::rules::elsewhere;
-use super::state::{Block, Phase, State};
+use super::state::{Block, State};
 use super::touched::Parts;
 use super::transact::Transaction;
 use super::{Halt, Servers, Session};
@@ -30,7 +30,7 @@ use mothership_shardmap::ShardSet;
 use mothership_sql::cursor::Span;
 use mothership_sql::password::RolePassword;
 use mothership_sql::places::{Change, Characters, own_place, place_of_part};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -232,6 +232,13 @@ impl Knowledge {
             legs.sort_by_key(|(shard, _)| *shard == topology.home);
         }
         Ok(legs)
+    }
+
+    /// Whether some of these shards are, or may be, databases of one cluster.
+    fn share_a_cluster(&self, legs: &[ShardText]) -> bool {
+        let cluster = |(shard, _): &ShardText| self.model.as_ref()?.cluster(*shard);
+        let known: Option<HashSet<i64>> = legs.iter().map(cluster).collect();
+        known.is_none_or(|clusters| clusters.len() < legs.len())
     }
 }
 
@@ -611,12 +618,18 @@ impl Session {
     }
 
     /// How a change goes to its shards at this place of a transaction or a pipeline.
-    fn course(&self, course: &Course) -> Course {
-        let alone = self.state.block == Block::None && self.state.phase == Phase::Query;
-        match course {
-            Course::StepsOutside if alone && !self.transaction.implicit => Course::Steps,
-            Course::StepsOutside => Course::Transaction,
-            course => course.clone(),
+    fn course(&self, course: &Course, legs: &[ShardText]) -> Result<Course, Report> {
+        if *course != Course::StepsOutside {
+            return Ok(course.clone());
+        }
+        let in_transaction = self.state.block != Block::None
+            || self.transaction.implicit
+            || self.state.portals.has_named()
+            || self.servers.iter().any(|server| self.state.stakes(server));
+        match in_transaction {
+            false => Ok(Course::Steps),
+            true if self.known.share_a_cluster(legs) => Err(locks_shared_catalogs()),
+            true => Ok(Course::Transaction),
         }
     }
 
@@ -647,7 +660,7 @@ impl Session {
         let defaults =
             matches!(&**plan, Plan::Ddl(ddl) if !ddl.times.is_empty()).then(|| Rc::clone(plan));
         let course = match &**plan {
-            Plan::Ddl(ddl) => self.course(&ddl.course),
+            Plan::Ddl(ddl) => self.course(&ddl.course, &legs)?,
             _ => Course::Transaction,
         };
         let password = legs.len() > 1
@@ -696,6 +709,17 @@ impl Session {
             only_on: route.only_on.map(|shard| usize::from(shard.0)),
         }))
     }
+}
+
+/// ANALYZE without a table keeps locks on the catalogs that all databases of a cluster share. In a transaction over
+/// several of them it would wait for itself.
+fn locks_shared_catalogs() -> Report {
+    Report::error(
+        sqlstate::FEATURE_NOT_SUPPORTED,
+        "ANALYZE without a table cannot run in a transaction over these shards",
+    )
+    .detail("some are databases of one cluster, and it locks catalogs that they share until the transaction ends")
+    .hint("Name the tables, or send it outside of a transaction block and not in the middle of a pipeline.")
 }
 
 /// All of a text.

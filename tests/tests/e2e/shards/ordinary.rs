@@ -2,7 +2,7 @@
 //! that a query gives are stored with one time, COPY forces fields to be null or not.
 
 use super::copying::copy_in;
-use super::stage::{Stage, say};
+use super::stage::{Stage, extended, say, segment, send};
 use mothership_tests::{Shards, Wire};
 
 const TABLES: &str = r#"
@@ -360,4 +360,26 @@ fn everything_is_analysed_where_shards_share_a_cluster() {
         };
         assert_eq!(command(&mut wire), command(&mut direct), "{sql}");
     }
+    for wire in [&mut wire, &mut direct] {
+        say(wire, "CREATE TABLE t (id int8 PRIMARY KEY)");
+    }
+    let alone = extended("ANALYZE", &[], &[]);
+    let first = segment(["ANALYZE", "INSERT INTO t VALUES (1)"]);
+    for messages in [alone, first] {
+        assert_eq!(send(&mut wire, &messages), send(&mut direct, &messages));
+    }
+    // Anywhere else it would wait for itself.
+    let behind = segment(["INSERT INTO t VALUES (2)", "ANALYZE"]);
+    let told = [
+        send(&mut wire, &behind),
+        say(&mut wire, "INSERT INTO t VALUES (2); ANALYZE"),
+        say(&mut wire, "BEGIN; ANALYZE"),
+    ];
+    say(&mut wire, "ROLLBACK");
+    for told in told {
+        let refused =
+            |line: &String| line.contains("0A000") && line.contains("ANALYZE without a table");
+        assert!(told.iter().any(refused), "{told:?}");
+    }
+    assert_eq!(wire.rows("SELECT id FROM t"), [["1"]]);
 }
