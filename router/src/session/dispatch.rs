@@ -622,6 +622,7 @@ impl Session {
         if *course != Course::StepsOutside {
             return Ok(course.clone());
         }
+        // What a named portal of the pipeline has left would end with the query of a step.
         let in_transaction = self.state.block != Block::None
             || self.transaction.implicit
             || self.state.portals.has_named()

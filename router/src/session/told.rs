@@ -32,10 +32,13 @@ type Name = Vec<u8>;
 pub struct Unreported {
     /// What the client knew before the first change.
     before: Option<Arc<Parameters>>,
-    /// What was changed at all, for the session, and by the request at hand.
+    /// What was changed, for the session or for the transaction.
     changed: BTreeSet<Name>,
+    /// What of it was changed for the session.
     session: BTreeSet<Name>,
+    /// What of it the request at hand has changed.
     at_hand: BTreeSet<Name>,
+    /// What is in force now.
     now: InForce,
     /// What servers have reported since to the router alone, which brings them to the session's settings.
     unheard: BTreeMap<Name, Vec<u8>>,
@@ -135,7 +138,6 @@ impl State {
             Kind::Discard(DiscardWhat::All) => (&[Change::DiscardAll][..], false),
             _ => return,
         };
-        self.note_change();
         for change in changes {
             let mut names = self.changed_by(change);
             // Of others nobody tells the client anything.
@@ -144,6 +146,9 @@ impl State {
                 list.any(|(known, _)| known.eq_ignore_ascii_case(name))
             };
             names.retain(is_reported);
+            if !names.is_empty() {
+                self.note_change();
+            }
             for name in names {
                 let began_with = match change {
                     Change::Set(_) => None,
