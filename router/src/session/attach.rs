@@ -441,8 +441,10 @@ impl Session {
     }
 
     /// What the client is told of an error of a server to what the router has asked.
-    fn failed_by_server(&self, body: &[u8]) -> Halt {
+    pub(super) fn failed_by_server(&self, body: &[u8]) -> Halt {
         let deadlock = self.state.found_deadlock(&Fields::read(body));
+        let named = self.state.error_for_client(body, None);
+        let body = named.as_deref().unwrap_or(body);
         Halt::Fail(deadlock.unwrap_or_else(|| Report::of_server(body)))
     }
 

@@ -92,13 +92,9 @@ impl Session {
         if self.state.phase == Phase::Segment {
             return self.failed_in_segment(body);
         }
-        let characters = self.state.told.characters();
-        let moved = self
-            .request
-            .written
-            .as_ref()
-            .map(|w| w.moved(body, characters));
-        let body = moved.as_deref().unwrap_or(body);
+        let written = self.request.written.as_deref();
+        let changed = self.state.error_for_client(body, written);
+        let body = changed.as_deref().unwrap_or(body);
         self.client.with_output(|out| put_error(out, body));
         self.state.note_failure();
         if !self.transaction.implicit && matches!(self.state.block, Block::Open | Block::Begun) {

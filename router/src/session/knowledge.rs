@@ -117,19 +117,19 @@ impl Session {
         let Some((all, sources)) = self.ask_servers(&query, has_run).await? else {
             return Ok(());
         };
-        let Some(first) = sources.first().and_then(|at| all.get(*at)) else {
+        let spoken = sources.iter().filter_map(|at| all.get(*at));
+        let Some(agreed) = ServerSessionState::agreed(spoken) else {
             return Ok(());
         };
-        let agree = sources.iter().all(|at| all[*at].agrees_with(first));
         let owner = known.text("session_authorization");
         let owner = owner.map_or_else(
             || self.entry.who.names.server_user.to_string(),
             Cow::into_owned,
         );
-        if !agree || first.session != owner {
+        if agreed.session != owner {
             return Ok(());
         }
-        let changes = first.changes(&known);
+        let changes = agreed.changes(&known);
         // Others would be read by the encoding of the moment.
         let is_readable = changes.iter().all(is_ascii);
         if lacks_settings && custom.is_some() && is_readable {
@@ -140,8 +140,8 @@ impl Session {
         let role = role(now).unwrap_or_else(|| self.entry.who.names.server_user.to_string());
         let path = search_path(now);
         let has_types = all.iter().any(|told| told.types);
-        if path == Some(values(&Value::Text(first.search_path.clone())))
-            && role == first.role
+        if path == Some(values(&Value::Text(agreed.search_path.clone())))
+            && role == agreed.role
             && !has_types
             && lacks_names
         {

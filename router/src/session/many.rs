@@ -964,8 +964,11 @@ impl Session {
             merging.error = None;
             merging.wrong = Some(report);
         }
-        if let (Some(body), Some(written)) = (&mut merging.error, &self.request.written) {
-            *body = written.moved(body, self.state.told.characters());
+        if let Some(body) = &mut merging.error {
+            let written = self.request.written.as_deref();
+            if let Some(changed) = self.state.error_for_client(body, written) {
+                *body = changed;
+            }
         }
         let result = merging.finish(&mut self.client);
         if matches!(result, Err(Halt::Failed)) {

@@ -619,7 +619,7 @@ impl Session {
         attached.inbox.private = false;
         match attached.inbox.router_error.take() {
             None => Ok(()),
-            Some(body) => Err(Halt::Fail(Report::of_server(&body))),
+            Some(body) => Err(self.failed_by_server(&body)),
         }
     }
 

@@ -858,14 +858,22 @@ impl State {
             client.client().with_output(|out| report.put(out));
         } else if let Some(report) = self.found_deadlock(fields) {
             client.client().with_output(|out| report.put(out));
-        } else if let Some(body) = named_as_client(frame.body(), &self.names) {
-            client.client().with_output(|out| put_error(out, &body));
-        } else if let Some(written) = written {
-            let body = written.moved(frame.body(), self.told.characters());
+        } else if let Some(body) = self.error_for_client(frame.body(), written) {
             client.client().with_output(|out| put_error(out, &body));
         } else {
             client.pass(frame);
         }
+    }
+
+    /// The body of a server's error with the client's names of statements, and with its position in the client's text where
+    /// the router has written another one. `None` if nothing of it changes.
+    pub(super) fn error_for_client(
+        &self,
+        body: &[u8],
+        written: Option<&Written>,
+    ) -> Option<Vec<u8>> {
+        let moved = written.map(|written| written.moved(body, self.told.characters()));
+        named_as_client(moved.as_deref().unwrap_or(body), &self.names).or(moved)
     }
 
     /// What a statement is told that asked for a number which its server does not have, where another one may have it.

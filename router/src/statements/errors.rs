@@ -6,7 +6,7 @@ use super::names::{self, Names, Prepared};
 use mothership_plan::Plan;
 use mothership_plan::fill::Fill;
 use mothership_proto::backend::tag;
-use mothership_proto::report::Severity;
+use mothership_proto::report::{Fields, Severity, sqlstate};
 use mothership_sql::cursor::Span;
 use mothership_sql::places::{Change, Characters, own_place, place_of_part};
 use std::rc::Rc;
@@ -195,6 +195,22 @@ pub(crate) fn named_as_client(body: &[u8], all: &Names) -> Option<Vec<u8>> {
     let id = u64::from_str_radix(std::str::from_utf8(&digits[..length]).ok()?, 16).ok()?;
     let name = all.name_of(id)?;
     Some([&body[..start], name, &digits[length..]].concat())
+}
+
+/// An error about the values of a Bind, with the client's name of the statement. `None` if it is another error, or names a
+/// statement. Where shards get texts of the router's own, these are unnamed statements.
+pub(crate) fn with_name(body: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    const UNNAMED: &[u8] = b"\"\"";
+    let violation = sqlstate::PROTOCOL_VIOLATION.as_bytes();
+    let fields = Fields::read(body);
+    if fields.code != Some(violation) || name.is_empty() {
+        return None;
+    }
+    let start = body
+        .windows(UNNAMED.len())
+        .position(|part| part == UNNAMED)?;
+    let (before, after) = body.split_at(start + 1);
+    Some([before, name, after].concat())
 }
 
 /// Writes a server's FATAL as an ERROR: it ends the server's connection, not the client's. All other fields stay as

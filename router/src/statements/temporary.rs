@@ -89,7 +89,7 @@ impl TemporaryNames {
 }
 
 /// The session state on the server after code that the router cannot see.
-#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct ServerSessionState {
     /// All temporary relations of the session.
     pub names: Vec<String>,
@@ -110,13 +110,35 @@ pub struct ServerSessionState {
 }
 
 impl ServerSessionState {
-    /// Whether two servers of a session say the same of its settings.
-    pub fn agrees_with(&self, other: &Self) -> bool {
-        let all = |told: &Self| {
-            let (settings, asked) = (told.settings.clone(), told.asked.clone());
-            (told.session.clone(), told.set_role.clone(), settings, asked)
+    /// What several servers of a session say of its settings, in one. `None` if they contradict each other, or none was asked.
+    ///
+    /// A setting of an application's own that RESET, ROLLBACK or an earlier session has taken back is the empty string on
+    /// that server, and unknown to the others. If one says so, it is so for all of them.
+    pub fn agreed<'s>(mut all: impl Iterator<Item = &'s Self>) -> Option<Self> {
+        let mut agreed = all.next()?.clone();
+        for other in all {
+            if !agreed.agrees_with(other) {
+                return None;
+            }
+            for (name, value) in &other.asked {
+                if value.is_some() {
+                    agreed.asked.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        Some(agreed)
+    }
+
+    fn agrees_with(&self, other: &Self) -> bool {
+        let asked = |told: &Self| {
+            let mut asked = told.asked.clone();
+            asked.retain(|_, value| value.as_ref().is_some_and(|value| !value.is_empty()));
+            asked
         };
-        all(self) == all(other)
+        let known = |told: &Self| (told.session.clone(), told.set_role.clone());
+        known(self) == known(other)
+            && self.settings == other.settings
+            && asked(self) == asked(other)
     }
 
     /// How the settings differ from those that are known. The same value in other words counts as a change.
@@ -416,6 +438,33 @@ mod tests {
             since_begin: false,
         };
         assert_eq!(names, unclear);
+    }
+
+    #[test]
+    fn a_setting_that_was_taken_back_is_no_contradiction() {
+        let told = |value: Option<&str>| ServerSessionState {
+            names: Vec::new(),
+            types: false,
+            search_path: "public".to_owned(),
+            role: "a".to_owned(),
+            set_role: "none".to_owned(),
+            session: "a".to_owned(),
+            settings: BTreeMap::new(),
+            asked: BTreeMap::from([("app.t".to_owned(), value.map(str::to_owned))]),
+        };
+        for (values, agreed) in [
+            (&[][..], None),
+            (&[None, None], Some(None)),
+            // RESET leaves an empty string.
+            (&[None, Some(""), None], Some(Some(""))),
+            (&[Some("b"), Some("b")], Some(Some("b"))),
+            (&[Some(""), Some("b")], None),
+            (&[Some("b"), None], None),
+        ] {
+            let all: Vec<_> = values.iter().map(|value| told(*value)).collect();
+            let found = ServerSessionState::agreed(all.iter());
+            assert_eq!(found, agreed.map(told), "{values:?}");
+        }
     }
 
     #[test]

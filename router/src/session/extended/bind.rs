@@ -18,7 +18,7 @@ use crate::session::sorted::{unlike_the_plan, visible};
 use crate::session::state::{Block, State};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session, malformed};
-use crate::statements::errors::named_as_client;
+use crate::statements::errors::with_name;
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Step};
 use mothership_plan::{Params, Plan, Split, SplitRows};
@@ -448,7 +448,9 @@ impl Session {
             self.servers.save(&self.state, &many);
         }
         let places = self.bind_legs(bind, statement, &many, true).await?;
-        let (columns, shows) = self.bound_columns(&many, &statement.sql, &places).await?;
+        let (columns, shows) = self
+            .bound_columns(&many, (bind.statement, &statement.sql), &places)
+            .await?;
         self.client.send(backend::BIND_COMPLETE);
         let mut portal = ManyPortal::new(many, columns, shows);
         portal.turns.set(turns);
@@ -464,7 +466,7 @@ impl Session {
     async fn bound_columns(
         &mut self,
         many: &Many,
-        sql: &[u8],
+        (name, sql): (&[u8], &[u8]),
         places: &[usize],
     ) -> Result<(Option<Vec<Column>>, bool), Halt> {
         let mut columns: Option<Vec<Column>> = None;
@@ -496,7 +498,8 @@ impl Session {
         }
         self.servers.active = None;
         if let Some(body) = self.state.first_failure(many, sql, failed) {
-            return Err(self.failed_in_segment(&body));
+            let named = with_name(&body, name);
+            return Err(self.failed_in_segment(named.as_deref().unwrap_or(&body)));
         }
         Ok((columns, shows))
     }
@@ -649,11 +652,9 @@ impl Session {
         if self.gives_way_to(body) {
             return Halt::Failed;
         }
-        let written = self.request.written.as_ref();
-        let moved = written.map(|written| written.moved(body, self.state.told.characters()));
-        let body = moved.as_deref().unwrap_or(body);
-        let named = named_as_client(body, &self.state.names);
-        let body = named.as_deref().unwrap_or(body);
+        let written = self.request.written.as_deref();
+        let changed = self.state.error_for_client(body, written);
+        let body = changed.as_deref().unwrap_or(body);
         self.client
             .with_output(|out| crate::statements::errors::put_as_error(out, body));
         self.state.note_failure();

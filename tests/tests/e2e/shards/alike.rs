@@ -474,3 +474,31 @@ fn read_only_ends_with_its_savepoint() {
     let cases: Vec<&[Request]> = cases.iter().map(Vec::as_slice).collect();
     assert_alike(&Stage::new(), &cases);
 }
+
+#[test]
+fn errors_over_shards_have_the_clients_names_of_statements() {
+    let ways = [
+        "SELECT count(*) FROM items WHERE v > $1",
+        "UPDATE items SET v = v WHERE v > $1",
+        "SELECT id FROM items WHERE v > $1 ORDER BY id FOR UPDATE",
+        "SELECT a.id FROM items a JOIN items b ON a.v = b.id WHERE a.v > $1",
+    ];
+    let cases = ways.map(|sql| {
+        let bind = |values: &[Option<&[u8]>]| {
+            message::bind("", "parsed", Format::Text, values, Format::Text)
+        };
+        vec![
+            query(&format!("PREPARE named (int8) AS {sql}")),
+            query("EXECUTE named (1, 2)"),
+            query("EXECUTE named"),
+            query("EXECUTE named ('x')"),
+            query("BEGIN"),
+            query("EXECUTE named (1, 2)"),
+            query("ROLLBACK"),
+            vec![message::parse("parsed", sql, &[]), message::sync()],
+            vec![bind(&[Some(b"1"), Some(b"2")]), message::sync()],
+            vec![bind(&[Some(b"x")]), message::sync()],
+        ]
+    });
+    assert_alike(&Stage::new(), &cases.each_ref().map(|case| &case[..]));
+}

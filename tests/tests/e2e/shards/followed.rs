@@ -613,3 +613,32 @@ fn what_code_sets_that_runs_late_holds_on_every_shard() {
     send(&mut wire, &pipeline);
     assert_eq!(seen(&mut wire), "b6");
 }
+
+#[test]
+fn a_setting_that_another_client_has_taken_back_is_none() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for sql in [
+        "CREATE FUNCTION sets() RETURNS void LANGUAGE plpgsql AS $$ BEGIN SET app.k = '1'; END $$",
+        "CREATE TABLE named (name text)",
+        "INSERT INTO named VALUES ('x')",
+        "SELECT set_config('app.t', name, false) FROM named",
+        "DISCARD ALL",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(!told[0].starts_with("Error"), "{sql}: {told:?}");
+    }
+    drop(wire);
+    let mut wire = stage.wire();
+    for sql in [
+        "BEGIN",
+        "CREATE TABLE made (id int8)",
+        "SELECT count(*) FROM items",
+        "ROLLBACK",
+        "SHOW search_path",
+        "SELECT count(*) FROM items",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(!told[0].starts_with("Error"), "{sql}: {told:?}");
+    }
+}
