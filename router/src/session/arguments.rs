@@ -7,6 +7,7 @@
 use super::dispatch::{not_utf8, refused};
 use super::execute::{Argument, Arguments, arguments};
 use super::inbox::Notices;
+use super::servers::AttachedId;
 use super::simple::named::prepared_over_shards;
 use super::state::{Block, Phase};
 use super::{Attached, Halt, Session};
@@ -181,7 +182,7 @@ impl Session {
     }
 
     /// Makes a statement known to a server, and says by which name.
-    async fn known_as(&mut self, at: usize, prepared: &Rc<Prepared>) -> Result<String, Halt> {
+    async fn known_as(&mut self, at: AttachedId, prepared: &Rc<Prepared>) -> Result<String, Halt> {
         match self.state.phase {
             Phase::Segment => self.ensure_prepared(at, prepared).await?,
             _ => self.make_known(at, prepared).await?,
@@ -193,7 +194,7 @@ impl Session {
     /// the answers where no Sync may be sent. An error of theirs comes back.
     async fn answers_of(
         &mut self,
-        at: usize,
+        at: AttachedId,
         last: impl Fn(Event, u8) -> bool,
         mut each: impl FnMut(u8, &[u8]),
     ) -> Result<Option<Vec<u8>>, Halt> {

@@ -6,6 +6,7 @@ use super::history::TransactionEvent;
 use super::inbox::Inbox;
 use super::knowledge::Knowledge;
 use super::repeat::MAX_REPEATS;
+use super::servers::AttachedId;
 use super::state::{Block, Phase, Unfollowed};
 use super::{Attached, End, Halt, Servers, Session};
 use crate::config::Role;
@@ -55,7 +56,7 @@ impl Session {
     ///
     /// Waits for a connection, for its settings and, where the transaction has
     /// modes, for its BEGIN. Fails with the report for the client.
-    pub(super) async fn attach(&mut self, shard: usize) -> Result<usize, Halt> {
+    pub(super) async fn attach(&mut self, shard: usize) -> Result<AttachedId, Halt> {
         match self.ready_server(shard) {
             Some(at) => Ok(at),
             None => self.attach_to(shard, Wants::Primary).await,
@@ -64,7 +65,11 @@ impl Session {
 
     /// The same for a request that may want no more than a read. A server that works
     /// for the session on that shard already is kept.
-    pub(super) async fn attach_to(&mut self, shard: usize, wants: Wants) -> Result<usize, Halt> {
+    pub(super) async fn attach_to(
+        &mut self,
+        shard: usize,
+        wants: Wants,
+    ) -> Result<AttachedId, Halt> {
         self.check_followed(shard)?;
         self.wait_for_doubts(shard).await?;
         self.wait_for_finishing(shard).await?;
@@ -72,7 +77,7 @@ impl Session {
         if takes_part {
             self.leave_bystanders(shard).await?;
         }
-        let at = match self.servers.iter().position(|s| s.shard == shard) {
+        let at = match self.servers.of_shard(shard) {
             Some(at) => at,
             None => self.join(shard, wants).await?,
         };
@@ -104,7 +109,7 @@ impl Session {
 
     /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
     /// of a segment follow one for the same server.
-    pub(super) fn ready_server(&mut self, shard: usize) -> Option<usize> {
+    pub(super) fn ready_server(&mut self, shard: usize) -> Option<AttachedId> {
         let at = self.servers.active?;
         let ready = |s: &&Attached| s.shard == shard && !s.inbox.stands_by;
         let attached = self.servers.get(at).filter(ready)?;
@@ -141,7 +146,7 @@ impl Session {
     }
 
     /// A statement goes to this server.
-    fn note_use(&mut self, at: usize) {
+    fn note_use(&mut self, at: AttachedId) {
         let attached = &mut self.servers[at];
         attached.inbox.pinned |= self.state.runs_unseen();
         attached.inbox.unfollowed |= self.state.marks.unfollowed == Unfollowed::Now;
@@ -168,7 +173,11 @@ impl Session {
 
     /// Leases a connection, with the settings that hold outside of the transaction. One that is lost before it has got
     /// anything of the client's is replaced by another.
-    pub(super) async fn join(&mut self, shard: usize, mut wants: Wants) -> Result<usize, Halt> {
+    pub(super) async fn join(
+        &mut self,
+        shard: usize,
+        mut wants: Wants,
+    ) -> Result<AttachedId, Halt> {
         if self.servers.is_empty() {
             self.state.worked = false;
         }
@@ -193,7 +202,9 @@ impl Session {
             inbox.process = lease.cancel.key.pid;
             inbox.notifiers = Some(Arc::clone(&self.core.shared.notifiers));
             inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
-            self.servers.push(Attached {
+            let id = self.servers.next_id();
+            let at = self.servers.add(Attached {
+                id,
                 shard,
                 server,
                 is_primary,
@@ -204,12 +215,10 @@ impl Session {
                 unused: lost < MAX_REPEATS,
             });
             self.show_working();
-            let at = self.servers.len() - 1;
             if !is_primary && !self.replica_will_do(at).await {
-                let attached = self.servers.pop();
-                attached
-                    .into_iter()
-                    .for_each(|a| give_back(a, None, &self.core));
+                if let Some(attached) = self.servers.remove(at) {
+                    give_back(attached, None, &self.core);
+                }
                 wants = Wants::Primary;
                 continue;
             }
@@ -236,7 +245,7 @@ impl Session {
 
     /// Brings a connection that joins to what the session has outside of its transaction. Also whether nobody has to be told
     /// if the connection is lost meanwhile.
-    async fn prepare_joined(&mut self, at: usize, altered: u64) -> (Result<(), Halt>, bool) {
+    async fn prepare_joined(&mut self, at: AttachedId, altered: u64) -> (Result<(), Halt>, bool) {
         let outside = Arc::clone(self.state.settings.outside());
         let mut untold = self.transaction.is_unused(&self.servers, &self.state, at);
         let carried = &mut self.servers[at].inbox.carried;
@@ -270,7 +279,7 @@ impl Session {
 
     /// Lets a server forget the numbers that other clients have taken from sequences. The statement must not run where that
     /// fails, so it is waited for.
-    async fn forget_numbers(&mut self, at: usize) -> Result<(), Halt> {
+    async fn forget_numbers(&mut self, at: AttachedId) -> Result<(), Halt> {
         self.ask(at, b"DISCARD SEQUENCES").await?;
         let attached = self.servers.get_mut(at).ok_or(Halt::Failed)?;
         attached.lease.notes.numbers = Remembers::Nothing;
@@ -279,7 +288,7 @@ impl Session {
 
     /// One that has no settings of its own for a client is told how that one's times are written: by the defaults of a
     /// role or a database, the client may not have said it.
-    async fn tell_forms(&mut self, at: usize) -> Result<(), Halt> {
+    async fn tell_forms(&mut self, at: AttachedId) -> Result<(), Halt> {
         if self
             .state
             .told
@@ -304,7 +313,7 @@ impl Session {
     }
 
     /// Sends the BEGIN that was answered already, with what followed it.
-    pub(super) async fn begin_on(&mut self, at: usize) -> Result<(), Halt> {
+    pub(super) async fn begin_on(&mut self, at: AttachedId) -> Result<(), Halt> {
         let mut sql = String::from("BEGIN");
         if !self.state.modes.is_empty() {
             sql.push(' ');
@@ -339,7 +348,7 @@ impl Session {
     }
 
     /// Sees to it that a server is in the open transaction, and where the others are.
-    pub(super) async fn bring_into_block(&mut self, at: usize) -> Result<(), Halt> {
+    pub(super) async fn bring_into_block(&mut self, at: AttachedId) -> Result<(), Halt> {
         match self.state.block {
             Block::Begun | Block::Open if self.servers[at].inbox.in_block => {
                 self.tell_deeds(at).await
@@ -352,7 +361,7 @@ impl Session {
     }
 
     /// Repeats on a server what the transaction has done elsewhere since it was told last.
-    async fn tell_deeds(&mut self, at: usize) -> Result<(), Halt> {
+    async fn tell_deeds(&mut self, at: AttachedId) -> Result<(), Halt> {
         // One that ran a RESET itself has its own defaults since. What it lacks of the
         // startup packet's must come before a later SET LOCAL, or it would hide that.
         let history = &self.state.history;
@@ -383,7 +392,7 @@ impl Session {
     /// Sees to it that a server has the session's settings. Before each statement: after a
     /// RESET it has its own defaults instead of the startup packet's, and what is set later
     /// than a SET LOCAL would hide that.
-    pub(super) async fn bring_settings(&mut self, at: usize) -> Result<(), Halt> {
+    pub(super) async fn bring_settings(&mut self, at: AttachedId) -> Result<(), Halt> {
         // In a failed transaction nothing can be set, and all that comes is its end.
         let failed = matches!(
             self.state.block,
@@ -398,7 +407,7 @@ impl Session {
 
     pub(super) async fn bring_to(
         &mut self,
-        at: usize,
+        at: AttachedId,
         wanted: &Arc<crate::statements::settings::Settings>,
     ) -> Result<(), Halt> {
         let sql = wanted.sql_from(self.servers[at].inbox.carried.current());
@@ -417,7 +426,7 @@ impl Session {
 
     /// Runs statements of the router's own on a server: within the segment that is open there, which a simple query
     /// would end, and its implicit transaction with it.
-    pub(super) async fn tell(&mut self, at: usize, sql: &str) -> Result<(), Halt> {
+    pub(super) async fn tell(&mut self, at: AttachedId, sql: &str) -> Result<(), Halt> {
         if !self.servers[at].inbox.in_segment {
             return self.ask(at, sql.as_bytes()).await;
         }
@@ -430,7 +439,11 @@ impl Session {
 
     /// Asks a server a question of the router's own. The first value of the first row, if it is not NULL. It may have the
     /// client's own words in it: an error is the client's, and leaves the connection as it is.
-    pub(super) async fn ask_row(&mut self, at: usize, sql: &str) -> Result<Option<String>, Halt> {
+    pub(super) async fn ask_row(
+        &mut self,
+        at: AttachedId,
+        sql: &str,
+    ) -> Result<Option<String>, Halt> {
         self.ready_for_row(at).await?;
         if self.servers[at].inbox.in_segment {
             self.tell(at, sql).await?;
@@ -449,7 +462,7 @@ impl Session {
     }
 
     /// The next row of a server is the answer to what it is asked next. What it says of the transaction came ahead of it.
-    pub(super) async fn ready_for_row(&mut self, at: usize) -> Result<(), Halt> {
+    pub(super) async fn ready_for_row(&mut self, at: AttachedId) -> Result<(), Halt> {
         if self.servers.is_marked() {
             if self.state.phase == Phase::Segment {
                 self.servers[at].lease.flush();
@@ -463,7 +476,7 @@ impl Session {
 
     /// Runs the router's own SQL on a server and waits for its end. The client sees
     /// nothing of it but its error, which fails the client's request.
-    pub(super) async fn ask(&mut self, at: usize, sql: &[u8]) -> Result<(), Halt> {
+    pub(super) async fn ask(&mut self, at: AttachedId, sql: &[u8]) -> Result<(), Halt> {
         let Some(body) = self.ask_plainly(at, sql).await? else {
             return Ok(());
         };
@@ -477,7 +490,7 @@ impl Session {
     /// The same of what changes nothing: gives the error of the server, if there is one.
     pub(super) async fn ask_plainly(
         &mut self,
-        at: usize,
+        at: AttachedId,
         sql: &[u8],
     ) -> Result<Option<Vec<u8>>, Halt> {
         if self.state.phase == Phase::Segment {

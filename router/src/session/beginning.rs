@@ -4,6 +4,7 @@
 //! said so: RESET goes back there too.
 
 use super::choose::KnownPools;
+use super::servers::AttachedId;
 use super::state::State;
 use super::{Halt, Session};
 use crate::config::PoolMode;
@@ -83,7 +84,11 @@ impl Session {
     }
 
     /// Sees to it that a connection which was opened since `altered` changes has what the session began with.
-    pub(super) async fn keep_beginning(&mut self, at: usize, altered: u64) -> Result<(), Halt> {
+    pub(super) async fn keep_beginning(
+        &mut self,
+        at: AttachedId,
+        altered: u64,
+    ) -> Result<(), Halt> {
         let last = {
             let role = &self.entry.who.names.server_user;
             let known = &self.core.shared.altered;

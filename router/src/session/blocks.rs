@@ -110,7 +110,7 @@ impl Session {
     async fn take_over(&mut self, modes: &str) -> Result<(), Halt> {
         if !modes.is_empty() {
             let set = format!("SET TRANSACTION {modes}");
-            for at in 0..self.servers.len() {
+            for at in self.servers.ids() {
                 self.bring_into_block(at).await?;
                 if self.servers[at].inbox.in_segment {
                     self.tell(at, &set).await?;

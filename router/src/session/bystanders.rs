@@ -7,12 +7,13 @@
 
 use super::attach::give_back;
 use super::choose::Wants;
+use super::servers::AttachedId;
 use super::{Attached, Halt, Session};
 use crate::statements::step::{Kind, Step};
 
 impl Session {
     /// The place of a server of `shard` that parses or describes a statement for the client.
-    pub(super) async fn attach_to_describe(&mut self, shard: usize) -> Result<usize, Halt> {
+    pub(super) async fn attach_to_describe(&mut self, shard: usize) -> Result<AttachedId, Halt> {
         match self.ready_server(shard) {
             Some(at) => Ok(at),
             None => self.attach_to(shard, Wants::NoPart).await,
@@ -24,16 +25,18 @@ impl Session {
         if self.is_session_mode() {
             return Ok(());
         }
-        let leaves = |s: &Attached| {
+        let leaves = |s: &&Attached| {
             let inbox = &s.inbox;
             let ends = inbox.in_block && !(inbox.pinned || inbox.in_segment);
             ends && inbox.stands_by && s.shard != shard
         };
-        while let Some(at) = self.servers.iter().position(leaves) {
+        while let Some(at) = self.servers.find(leaves) {
             self.settle(at).await?;
             self.servers.active = None;
             self.private_query(at, "ROLLBACK").await;
-            let mut attached = self.servers.remove(at);
+            let Some(mut attached) = self.servers.remove(at) else {
+                continue;
+            };
             attached.inbox.carried.rollback();
             attached.inbox.leave_block();
             give_back(attached, None, &self.core);

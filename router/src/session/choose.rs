@@ -8,6 +8,7 @@ use super::bystanders::is_told_to_all;
 use super::dispatch::Many;
 use super::repeat::Refused;
 use super::rules::Ruled;
+use super::servers::AttachedId;
 use super::state::{Block, State};
 use super::touched::Parts;
 use super::{Halt, Session};
@@ -354,7 +355,7 @@ impl Session {
 
     /// Whether a read may run on the connection `at` to a replica. The defaults of the role or the database may make it
     /// SERIALIZABLE, which replicas refuse.
-    pub(super) async fn replica_will_do(&mut self, at: usize) -> bool {
+    pub(super) async fn replica_will_do(&mut self, at: AttachedId) -> bool {
         let lease = &mut self.servers[at].lease;
         if let Some(serializable) = lease.notes.serializable {
             return !serializable;

@@ -3,6 +3,7 @@
 use super::dispatch::Many;
 use super::knowledge::Knowledge;
 use super::many::Merging;
+use super::servers::AttachedId;
 use super::{End, Halt, Servers, Session, too_long, unexpected_in_copy, violation};
 use crate::statements::errors::put_changed;
 use mothership_copy::{CopyOptions, Filler, KeyColumn, LineMap, Piece, RowKey, Rules, Splitter};
@@ -18,7 +19,7 @@ use mothership_shardmap::ShardId;
 const LINES: u32 = 1024;
 
 impl Servers {
-    fn end_copy(&mut self, places: &[usize], failed: Option<&[u8]>) {
+    fn end_copy(&mut self, places: &[AttachedId], failed: Option<&[u8]>) {
         for &at in places {
             let lease = &mut self[at].lease;
             if !lease.ledger().is_copy_in() {
@@ -48,7 +49,7 @@ impl Session {
         &mut self,
         sql: &[u8],
         many: &Many,
-        places: &[usize],
+        places: &[AttachedId],
     ) -> Result<Vec<u8>, Halt> {
         let split = many.copy.as_deref();
         let filler = many.filler.as_deref();
@@ -116,7 +117,7 @@ impl Session {
     /// a line before was wrong.
     async fn copy_results(
         &mut self,
-        places: &[usize],
+        places: &[AttachedId],
         mut merging: Merging,
         lines: Option<Lines<'_>>,
         given_up: Option<Report>,
@@ -155,7 +156,7 @@ impl Session {
         &mut self,
         sql: &[u8],
         (split, filler): (Option<&Split>, Option<&Filler>),
-        places: &[usize],
+        places: &[AttachedId],
     ) -> Result<(LineMap, Option<Report>), Halt> {
         let splitter = split.map(|split| self.splitter(sql, split));
         // Even if the rows cannot be divided they must be read to their end.
@@ -234,7 +235,12 @@ impl Session {
 
     /// Sends the shards the rows that wait for them, and waits while one has more than `buffer` bytes to take. False if a
     /// server is lost.
-    async fn send_rows(&mut self, rows: &mut Rows<'_>, places: &[usize], buffer: usize) -> bool {
+    async fn send_rows(
+        &mut self,
+        rows: &mut Rows<'_>,
+        places: &[AttachedId],
+        buffer: usize,
+    ) -> bool {
         let mut well = true;
         for (&at, waiting) in places.iter().zip(&mut rows.waiting) {
             let lease = &mut self.servers[at].lease;
@@ -321,13 +327,7 @@ impl<'f> Rows<'f> {
         }
     }
 
-    fn add(
-        &mut self,
-        piece: Piece<'_>,
-        split: &Split,
-        places: &[usize],
-        servers: &[super::Attached],
-    ) {
+    fn add(&mut self, piece: Piece<'_>, split: &Split, places: &[AttachedId], servers: &Servers) {
         match piece {
             Piece::Header(header) => {
                 for (leg, waiting) in self.waiting.iter_mut().enumerate() {
@@ -401,7 +401,7 @@ impl Lines<'_> {
     }
 }
 
-fn leg_of(shard: ShardId, places: &[usize], servers: &[super::Attached]) -> Result<usize, Report> {
+fn leg_of(shard: ShardId, places: &[AttachedId], servers: &Servers) -> Result<usize, Report> {
     let found = places
         .iter()
         .position(|&at| servers[at].shard == usize::from(shard.0));

@@ -6,6 +6,7 @@
 //! and defaults that may have another value for each row are refused.
 
 use super::dispatch::{Many, refused};
+use super::servers::AttachedId;
 use super::time::times_of;
 use super::{Halt, Session};
 use crate::model::DatabaseModel;
@@ -109,7 +110,7 @@ impl Session {
         &mut self,
         many: &Many,
         sql: &[u8],
-        at: usize,
+        at: AttachedId,
         moments: &Moments,
     ) -> Result<Many, Halt> {
         let hidden = |what: String| Halt::Fail(refused(&Refusal::about(Reason::TimeHidden, what)));
@@ -159,7 +160,7 @@ impl Session {
         &mut self,
         left_out: &[LeftOut],
         moments: &Moments,
-        at: usize,
+        at: AttachedId,
     ) -> Result<Vec<String>, Halt> {
         let questions: Option<Vec<String>> = left_out.iter().map(|c| c.question(moments)).collect();
         let sql = format!(

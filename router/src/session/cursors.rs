@@ -6,6 +6,7 @@
 use super::allowed::failed_transaction;
 use super::dispatch::Dispatch;
 use super::portals::{Life, Open, Place, duplicate};
+use super::servers::AttachedId;
 use super::state::{Block, Phase, State};
 use super::{Attached, Halt, Servers, Session};
 use crate::statements::step::{Kind, Pins, Step};
@@ -78,17 +79,15 @@ impl State {
 impl Servers {
     /// The shard whose server is asked for a name that is not known to be open.
     pub(super) fn shard_of_unknown(&self, topology: &Topology) -> usize {
-        match self.as_slice() {
-            [one] if one.shard < topology.postgres => one.shard,
-            _ => topology.home,
-        }
+        let only = self.only().map(|only| only.shard);
+        only.filter(|shard| *shard < topology.postgres)
+            .unwrap_or(topology.home)
     }
 
     /// The server on which a block has failed. It alone knows whether the statement that failed there, a simple query,
     /// has left an unnamed portal, as PostgreSQL does from the beginning of its execution.
-    pub(super) fn failed(&self) -> Option<usize> {
-        self.iter()
-            .position(|server| server.lease.status == TxStatus::Failed)
+    pub(super) fn failed(&self) -> Option<AttachedId> {
+        self.find(|server| server.lease.status == TxStatus::Failed)
     }
 
     /// Closes a portal on the servers of these shards, without telling the client: their places.
@@ -97,10 +96,10 @@ impl Servers {
         state: &State,
         name: &[u8],
         shards: impl Iterator<Item = usize>,
-    ) -> Vec<usize> {
+    ) -> Vec<AttachedId> {
         let mut closing = Vec::new();
         for shard in shards {
-            if let Some(at) = self.iter().position(|s| s.shard == shard) {
+            if let Some(at) = self.of_shard(shard) {
                 let Attached { lease, inbox, .. } = &mut self[at];
                 inbox.in_segment |= state.phase == Phase::Segment;
                 lease.request(Audience::Router, |send| send.close(Target::Portal, name));
@@ -140,7 +139,7 @@ impl Session {
             "SELECT 1 FROM pg_catalog.pg_cursors WHERE name OPERATOR(pg_catalog.=) {}",
             quoted(name)
         );
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             let row = match self.state.phase {
                 Phase::Segment => {
                     self.ready_for_row(at).await?;

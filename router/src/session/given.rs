@@ -76,7 +76,7 @@ impl Session {
     /// The client has dropped all of them, and what code of its own has prepared.
     pub(super) async fn forget_all_given(&mut self) -> Result<(), Halt> {
         let wholly = self.gives_names();
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             let Some(attached) = self.servers.get(at) else {
                 break;
             };

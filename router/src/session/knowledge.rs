@@ -160,7 +160,7 @@ impl Session {
     ) -> Result<Option<(Vec<ServerSessionState>, Vec<usize>)>, Halt> {
         let mut all: Vec<ServerSessionState> = Vec::new();
         let mut sources: Vec<usize> = Vec::new();
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             let Attached { shard, inbox, .. } = &self.servers[at];
             let is_postgres = *shard < self.topology.postgres;
             if !is_postgres || !(inbox.pinned || inbox.unfollowed) {

@@ -8,6 +8,7 @@
 use super::extended::put_quietly;
 use super::gather::without_position;
 use super::room::over_limit;
+use super::servers::AttachedId;
 use super::sorted::{LegState, Streams};
 use super::turns::Order;
 use super::{Halt, Session};
@@ -26,7 +27,7 @@ impl Session {
     pub(super) async fn lock_wanted(
         &mut self,
         portal: &[u8],
-        places: &[usize],
+        places: &[AttachedId],
         streams: &mut Streams,
         order: Order,
     ) -> Result<(), Halt> {
@@ -43,7 +44,7 @@ impl Session {
     async fn lock_any(
         &mut self,
         portal: &[u8],
-        places: &[usize],
+        places: &[AttachedId],
         streams: &mut Streams,
         order: Order,
     ) -> Result<(), Halt> {
@@ -64,7 +65,7 @@ impl Session {
     async fn lock_first(
         &mut self,
         portal: &[u8],
-        places: &[usize],
+        places: &[AttachedId],
         streams: &mut Streams,
         order: Order,
     ) -> Result<(), Halt> {
@@ -98,7 +99,7 @@ impl Session {
     async fn ask_locked(
         &mut self,
         portal: &[u8],
-        places: &[usize],
+        places: &[AttachedId],
         (legs, order): (&[usize], Order),
         saved: &mut [bool],
         streams: &mut Streams,
@@ -132,7 +133,7 @@ impl Session {
     async fn take_locked(
         &mut self,
         leg: usize,
-        at: usize,
+        at: AttachedId,
         streams: &mut Streams,
         mut ahead: usize,
     ) -> Result<(), Halt> {
@@ -178,7 +179,7 @@ impl Session {
     /// Keeps what was locked behind savepoints, but for the last row of these shards.
     async fn free_unwanted(
         &mut self,
-        places: &[usize],
+        places: &[AttachedId],
         saved: &[bool],
         unwanted: &[usize],
         streams: &mut Streams,

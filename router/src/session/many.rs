@@ -10,6 +10,7 @@ use super::dispatch::{Many, refused};
 use super::inbox::{Inbox, Notices};
 use super::passage::Passage;
 use super::room::over_limit;
+use super::servers::AttachedId;
 use super::state::{Block, Phase, State};
 use super::turns::{AttemptOutcome, Order, Turns, patiently};
 use super::{End, Halt, Servers, Session};
@@ -483,7 +484,7 @@ impl Servers {
     fn send_leg(
         &mut self,
         many: &Many,
-        (at, text): (usize, &[u8]),
+        (at, text): (AttachedId, &[u8]),
         rank: usize,
         bound: Option<ParameterValues<'_>>,
     ) {
@@ -497,7 +498,7 @@ impl Servers {
         }
     }
 
-    pub(super) fn send_router_query(&mut self, at: usize, sql: &[u8], writes: bool) {
+    pub(super) fn send_router_query(&mut self, at: AttachedId, sql: &[u8], writes: bool) {
         let attached = &mut self[at];
         // Outside of a block it ends with its own end, and a segment that was open there ends with it.
         attached.inbox.in_segment &= attached.inbox.in_block;
@@ -510,7 +511,7 @@ impl Servers {
     /// statement, as EXECUTE tells them: what planning makes of an expression may have another type modifier.
     fn send_router_bound(
         &mut self,
-        at: usize,
+        at: AttachedId,
         sql: &[u8],
         (types, values): ParameterValues<'_>,
         writes: bool,
@@ -634,7 +635,7 @@ impl Session {
         };
         let legs = timed.as_ref().map_or(&many.legs, |timed| &timed.legs);
         let texts = legs.iter().map(|(_, text)| text.as_deref().unwrap_or(sql));
-        let mut places: Vec<(usize, &[u8])> = servers.iter().copied().zip(texts).collect();
+        let mut places: Vec<(AttachedId, &[u8])> = servers.iter().copied().zip(texts).collect();
         let rewritten;
         if many.password {
             rewritten = self.with_one_verifier(sql, &servers).await?;
@@ -654,17 +655,17 @@ impl Session {
         &mut self,
         sql: &[u8],
         many: &Many,
-        places: &[(usize, &[u8])],
+        places: &[(AttachedId, &[u8])],
         bound: Option<ParameterValues<'_>>,
         order: Order,
     ) -> Result<Vec<u8>, Halt> {
         let mut merging = Merging::new(&many.merge, places.len()).staying(many);
         merging.copies(sql, self.standard_strings());
-        let at: Vec<usize> = places.iter().map(|place| place.0).collect();
+        let at: Vec<AttachedId> = places.iter().map(|place| place.0).collect();
         let ends = |event| matches!(event, Event::Ready(_));
         // Only the home shard has all that depends on what a definition removes.
         let home = self.topology.home;
-        let at_home = |&(at, _): &(usize, &[u8])| self.servers[at].shard == home;
+        let at_home = |&(at, _): &(AttachedId, &[u8])| self.servers[at].shard == home;
         let speaker = match many.merge {
             Merge::First => places.iter().position(at_home).unwrap_or(0),
             _ => 0,
@@ -707,7 +708,7 @@ impl Session {
     }
 
     /// Attaches the servers of a statement over several shards, in the order of its legs.
-    async fn attach_all(&mut self, many: &Many, wants: &Wants) -> Result<Vec<usize>, Halt> {
+    async fn attach_all(&mut self, many: &Many, wants: &Wants) -> Result<Vec<AttachedId>, Halt> {
         let mut servers = Vec::new();
         for (shard, _) in &many.legs {
             if !many.password {
@@ -739,7 +740,7 @@ impl Session {
     pub(super) async fn collect_all(
         &mut self,
         many: &Many,
-        places: &[usize],
+        places: &[AttachedId],
         merging: &mut Merging,
         ends: impl Fn(Event) -> bool,
     ) -> Result<(), Halt> {
@@ -772,7 +773,7 @@ impl Session {
     pub(super) async fn collect_batch(
         &mut self,
         batch: &[usize],
-        places: &[usize],
+        places: &[AttachedId],
         (merging, kept): (&mut Merging, &mut WaitingRows),
         ends: impl Fn(Event) -> bool,
     ) -> Result<(), Halt> {
@@ -807,8 +808,8 @@ impl Session {
             mut merging,
             answered,
         } = halfway;
-        for leg in answered..self.servers.len() {
-            self.collect(leg, leg, &mut merging).await?;
+        for (leg, at) in self.servers.ids().into_iter().enumerate().skip(answered) {
+            self.collect(leg, at, &mut merging).await?;
         }
         let command = self.finish_many(merging)?;
         self.put_command(&command);
@@ -820,7 +821,7 @@ impl Session {
     pub(super) async fn collect(
         &mut self,
         leg: usize,
-        at: usize,
+        at: AttachedId,
         merging: &mut Merging,
     ) -> Result<(), Halt> {
         self.each_message(at, |frame, reply, client| {
@@ -852,7 +853,7 @@ impl Session {
     /// it was the last. Cancel safe.
     pub(super) async fn each_message(
         &mut self,
-        at: usize,
+        at: AttachedId,
         mut each: impl FnMut(Frame<'_>, Reply, &mut Wire) -> bool,
     ) -> Result<(), Halt> {
         let buffer = self.topology.config.limits.client_buffer.bytes();
@@ -931,7 +932,7 @@ impl Session {
     }
 
     /// What follows when the answer of a server is there, or ends before its end.
-    fn after_answer(&mut self, at: usize, answer: Result<(), Stopped>) -> Result<(), Halt> {
+    fn after_answer(&mut self, at: AttachedId, answer: Result<(), Stopped>) -> Result<(), Halt> {
         match answer {
             Ok(()) => {
                 self.after_messages(at);

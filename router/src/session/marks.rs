@@ -11,6 +11,7 @@
 //! transaction is isolated, by whatever default, and when it began.
 
 use super::inbox::Inbox;
+use super::servers::AttachedId;
 use super::state::{Block, State};
 use super::transact::Transaction;
 use super::{Attached, Halt, Servers, Session};
@@ -71,15 +72,16 @@ impl Transaction {
     }
 
     /// The first server that works for a transaction over several and has no mark of it.
-    pub(super) fn unmarked(&self, servers: &Servers, state: &State) -> Option<usize> {
+    pub(super) fn unmarked(&self, servers: &Servers, state: &State) -> Option<AttachedId> {
         if servers.len() < 2 && (!self.implicit || state.sets) {
             return None;
         }
         // The router has transactions of its own for statements on several shards only.
         let several = self.implicit || servers.is_joint();
-        let lacks = |s: &Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
+        let lacks =
+            |s: &&Attached| s.inbox.in_block && !s.inbox.stands_by && s.inbox.mark.is_none();
         let wanted = several && state.block == Block::Open;
-        wanted.then(|| servers.iter().position(lacks))?
+        wanted.then(|| servers.find(lacks))?
     }
 
     /// Whether the first server's transactions were not SERIALIZABLE, by its own default, when it was asked last. It says
@@ -170,7 +172,7 @@ impl Session {
     }
 
     /// The statement by which a server takes the mark, counted as taken. The first one begins a transaction over several.
-    pub(super) fn mark_of(&mut self, at: usize) -> String {
+    pub(super) fn mark_of(&mut self, at: AttachedId) -> String {
         let shard = self.servers[at].shard;
         let marked = self.servers.is_marked();
         let joint = match self.transaction.joint.take().filter(|_| marked) {
@@ -197,7 +199,7 @@ impl Session {
     /// What the first server of the transaction says of it.
     pub(super) async fn said(&mut self) -> Result<Said, Halt> {
         let first = self.transaction.began_on();
-        let at = self.servers.iter().position(|s| Some(s.shard) == first);
+        let at = self.servers.find(|s| Some(s.shard) == first);
         let Some(at) = at else {
             return Err(unsaid().into());
         };
@@ -223,7 +225,11 @@ impl Session {
 
     /// Refuses a read on several shards outside of a transaction where each would be a SERIALIZABLE one of its own. `at` is
     /// one of the servers, which has nothing of the statement yet.
-    pub(super) async fn check_isolation(&mut self, at: usize, shards: usize) -> Result<(), Halt> {
+    pub(super) async fn check_isolation(
+        &mut self,
+        at: AttachedId,
+        shards: usize,
+    ) -> Result<(), Halt> {
         if self.state.block != Block::None || shards < 2 {
             return Ok(());
         }

@@ -8,6 +8,8 @@
 mod emptied;
 mod settled;
 
+mod servers;
+
 pub mod beginning;
 pub mod code;
 mod resets;
@@ -135,15 +137,17 @@ use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::effect::{Pin, Pins};
 use mothership_sql::redact::redact;
 use own::Definitions;
+use servers::{AttachedId, Servers};
 use state::{Block, Phase, State};
 use std::future::poll_fn;
-use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 /// A server that works for the session.
 pub struct Attached {
+    /// What it is called while it works for the session.
+    id: AttachedId,
     /// The shard that it serves.
     pub shard: usize,
     /// The server's place in its shard.
@@ -160,29 +164,6 @@ pub struct Attached {
     kept: Option<Box<repeat::Kept>>,
     /// Nothing of the client's was sent to it, and another may take its place.
     unused: bool,
-}
-
-/// The servers that work for a session, in the order in which they were attached. It is read and changed as the list that
-/// it is; whoever takes a server out of it sees to `active`.
-#[derive(Default)]
-pub(crate) struct Servers {
-    all: Vec<Attached>,
-    /// The server whose replies are outstanding in the current segment.
-    active: Option<usize>,
-}
-
-impl Deref for Servers {
-    type Target = Vec<Attached>;
-
-    fn deref(&self) -> &Vec<Attached> {
-        &self.all
-    }
-}
-
-impl DerefMut for Servers {
-    fn deref_mut(&mut self) -> &mut Vec<Attached> {
-        &mut self.all
-    }
 }
 
 /// A logged-in client.
@@ -249,35 +230,6 @@ pub struct Client {
     pub pool_mode: PoolMode,
     /// What its startup packet sets.
     pub settings: Settings,
-}
-
-impl Servers {
-    /// A server keeps its replies until it is asked for them, and the client may ask
-    /// only at its end: without this neither would go on.
-    fn flush_pipeline(&mut self) {
-        if let Some(at) = self.active {
-            self[at].lease.flush();
-        }
-    }
-
-    /// Whether nobody could say what became of the request at hand if its servers were left now: what they do in a block
-    /// is undone then, anything else may be done all the same.
-    fn is_outcome_unknown(&self) -> bool {
-        let unknown = |s: &Attached| {
-            let writes = s.inbox.may_write || s.inbox.wrote;
-            s.inbox.committing || (writes && !s.inbox.in_block)
-        };
-        let mut working = self.iter().filter(|s| !s.lease.ledger().is_empty());
-        working.any(unknown)
-    }
-
-    /// So many requests await their replies that no more are taken.
-    fn is_pipeline_full(&self, state: &State, topology: &Topology) -> bool {
-        let most = topology.config.limits.pipeline.get() as usize;
-        let active = self.active.and_then(|at| self.get(at));
-        state.phase == Phase::Segment
-            && active.is_some_and(|server| server.lease.ledger().len() >= most)
-    }
 }
 
 impl Session {
@@ -600,15 +552,14 @@ impl Session {
         let session_mode = self.is_session_mode();
         let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
         let ended = self.state.tally.ended();
-        for attached in self.servers.extract_if(.., leaves) {
+        for attached in self.servers.take_those(leaves) {
             attach::give_back(attached, ended, &self.core);
         }
         self.show_working();
     }
 
     fn detach_all(&mut self) {
-        self.servers.active = None;
-        for attached in self.servers.drain(..) {
+        for attached in self.servers.take_all() {
             attach::give_back(attached, None, &self.core);
         }
         self.show_working();

@@ -8,6 +8,7 @@
 //! of sharded tables, no server knows: they are written into the statement that asks.
 
 use super::here::is_common;
+use super::servers::AttachedId;
 use super::state::{Block, State};
 use super::{Halt, Session};
 use crate::core::notes::Remembers;
@@ -278,7 +279,7 @@ impl State {
 
 impl Session {
     /// Whether the server of a connection that was just lent has to forget what it remembers.
-    pub(super) fn must_forget_numbers(&self, at: usize) -> bool {
+    pub(super) fn must_forget_numbers(&self, at: AttachedId) -> bool {
         let attached = &self.servers[at];
         let Some(known) = &self.state.numbers.0 else {
             return false;
@@ -339,7 +340,7 @@ impl Session {
         currval_refused().into()
     }
 
-    async fn hides_numbers(&mut self, at: usize) -> Result<bool, Halt> {
+    async fn hides_numbers(&mut self, at: AttachedId) -> Result<bool, Halt> {
         let row = self.ask_row(at, HIDDEN).await?;
         Ok(row.as_deref() != Some("f"))
     }

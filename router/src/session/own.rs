@@ -3,6 +3,7 @@
 //! Nobody else sees such definitions before COMMIT, and the router's own connections would wait for what the transaction
 //! has locked. So its servers are asked within it; shards that take no part in it are read as always.
 
+use super::servers::AttachedId;
 use super::state::{Block, State};
 use super::{Halt, Session};
 use crate::model::{LoadError, ModelError};
@@ -83,10 +84,7 @@ impl Session {
         }
         let mut catalogs = Vec::with_capacity(self.topology.postgres);
         for shard in 0..self.topology.postgres {
-            let part = self
-                .servers
-                .iter()
-                .position(|s| s.shard == shard && takes_part(s));
+            let part = self.servers.find(|s| s.shard == shard && takes_part(s));
             catalogs.push(match (part, others) {
                 (Some(at), _) => match self.own_catalog(at).await? {
                     Some(catalog) => Some(catalog),
@@ -106,7 +104,7 @@ impl Session {
     }
 
     /// As the transaction sees it on one of its servers; `None` if that cannot be told.
-    async fn own_catalog(&mut self, at: usize) -> Result<Option<Catalog>, Halt> {
+    async fn own_catalog(&mut self, at: AttachedId) -> Result<Option<Catalog>, Halt> {
         let answer = self.ask_row(at, own::query()).await;
         let answer = answer.map_err(|halt| match halt {
             // PostgreSQL would not have waited.

@@ -4,6 +4,7 @@
 //! Which hash that is, the session's own servers say (`password_encryption`). The
 //! password is in no message and no log line.
 
+use super::servers::AttachedId;
 use super::{Halt, Session};
 use mothership_proto::auth::{Password, Verifier};
 use mothership_proto::backend::{row_values, tag};
@@ -26,7 +27,7 @@ impl Session {
     pub(super) async fn with_one_verifier(
         &mut self,
         sql: &[u8],
-        places: &[usize],
+        places: &[AttachedId],
     ) -> Result<Option<Vec<u8>>, Halt> {
         let (place, password) = match RolePassword::of(sql, self.standard_strings()) {
             RolePassword::Settled => return Ok(None),
@@ -61,7 +62,7 @@ impl Session {
 
     /// How often the server at `at` repeats the hash of SCRAM; None if it would make another one. An error of the
     /// question (a failed transaction) is left to the statement.
-    async fn hashing(&mut self, at: usize) -> Result<Option<NonZeroU32>, Halt> {
+    async fn hashing(&mut self, at: AttachedId) -> Result<Option<NonZeroU32>, Halt> {
         let told = self
             .state
             .told

@@ -23,11 +23,13 @@ impl Session {
         const QUESTION: &str = "SELECT CASE WHEN m.most OPERATOR(pg_catalog.>) 0 AND (SELECT pg_catalog.count(*) \
             FROM pg_catalog.pg_prepared_xacts) OPERATOR(pg_catalog.*) 2 OPERATOR(pg_catalog.>=) m.most THEN 'full' ELSE '' END \
             FROM (SELECT pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4) m (most)";
-        if self.topology.postgres < 2 || self.state.block != Block::Open || self.servers.is_empty()
-        {
+        let Some(first) = self.servers.first().map(|first| first.id) else {
+            return Ok(true);
+        };
+        if self.topology.postgres < 2 || self.state.block != Block::Open {
             return Ok(true);
         }
-        let answer = self.ask_row(0, QUESTION).await?;
+        let answer = self.ask_row(first, QUESTION).await?;
         Ok(answer.as_deref() != Some("full"))
     }
 

@@ -11,6 +11,7 @@
 
 use super::choose::Wants;
 use super::inbox::Inbox;
+use super::servers::AttachedId;
 use super::state::{Block, Phase, State};
 use super::transact::Transaction;
 use super::turns::AttemptOutcome;
@@ -140,7 +141,7 @@ impl RequestAtHand {
         repeats(farewell, lease.opened.elapsed(), self.repeated)
     }
 
-    fn is_unseen(&self, servers: &Servers, state: &State, at: usize) -> bool {
+    fn is_unseen(&self, servers: &Servers, state: &State, at: AttachedId) -> bool {
         let Some(Attached {
             lease, inbox, kept, ..
         }) = servers.get(at)
@@ -190,7 +191,7 @@ impl Topology {
 
 impl Transaction {
     /// Whether a server got nothing of the client's, nor any other one: if it is lost, the client need not know.
-    pub(super) fn is_unused(&self, servers: &Servers, state: &State, at: usize) -> bool {
+    pub(super) fn is_unused(&self, servers: &Servers, state: &State, at: AttachedId) -> bool {
         let nothing = matches!(state.block, Block::None | Block::Begun) && !self.implicit;
         nothing && servers.len() == 1 && servers[at].unused
     }
@@ -205,10 +206,8 @@ impl Session {
             || self.transaction.changing.is_some()
             || !self.state.pins.is_empty();
         let whole = matches!(self.state.phase, Phase::Query | Phase::Syncing);
-        let mut alone = match self.servers.as_mut_slice() {
-            [one] if !open && whole && bytes.len() <= LONGEST => Some(one),
-            _ => None,
-        };
+        let fits_in = !open && whole && bytes.len() <= LONGEST;
+        let mut alone = self.servers.only_mut().filter(|_| fits_in);
         let fits = |inbox: &Inbox| match again {
             Again::Never => false,
             Again::Refused => true,
@@ -233,7 +232,7 @@ impl Session {
     }
 
     /// Whether the server is gone that works for a request of which nothing was seen. Pending while it says nothing.
-    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<bool> {
+    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>, at: AttachedId) -> Poll<bool> {
         if !self.request.is_unseen(&self.servers, &self.state, at) {
             return Poll::Ready(false);
         }
@@ -245,7 +244,7 @@ impl Session {
     }
 
     /// Takes the request at hand back from a server that has refused it. False if it has not, or has before.
-    pub(super) fn takes_back_refused(&mut self, at: usize) -> bool {
+    pub(super) fn takes_back_refused(&mut self, at: AttachedId) -> bool {
         if self.request.refused.is_some() || !self.request.is_unseen(&self.servers, &self.state, at)
         {
             return false;
@@ -284,7 +283,7 @@ impl Session {
     }
 
     /// Takes the request at hand back from a server that is lost. False if that cannot be; nothing has changed then.
-    pub(super) fn takes_back(&mut self, at: usize) -> bool {
+    pub(super) fn takes_back(&mut self, at: AttachedId) -> bool {
         if !self.request.is_unseen(&self.servers, &self.state, at) {
             return false;
         }
@@ -313,9 +312,9 @@ impl Session {
     }
 
     /// The request at hand, as if it had never been sent. Returns the server that had it.
-    fn take_back(&mut self, at: usize) -> Option<Attached> {
+    fn take_back(&mut self, at: AttachedId) -> Option<Attached> {
         let kept = self.servers[at].kept.take()?;
-        let attached = self.servers.remove(at);
+        let attached = self.servers.remove(at)?;
         self.servers.active = None;
         self.state.portals.close_all();
         self.state.phase = Phase::Idle;
@@ -326,11 +325,13 @@ impl Session {
     }
 
     /// Lets go of a server that is lost and [unused](Transaction::is_unused). False if it is not.
-    pub(super) fn drops_unused(&mut self, at: usize) -> bool {
+    pub(super) fn drops_unused(&mut self, at: AttachedId) -> bool {
         if !self.transaction.is_unused(&self.servers, &self.state, at) {
             return false;
         }
-        let mut attached = self.servers.remove(at);
+        let Some(mut attached) = self.servers.remove(at) else {
+            return false;
+        };
         renew(&mut attached.lease);
         self.topology.report_broken(attached.shard, attached.server);
         self.servers.active = None;

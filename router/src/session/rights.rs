@@ -65,9 +65,9 @@ impl Session {
         }
         if !was_there && !in_segment && self.state.block == Block::None && !self.is_session_mode() {
             // The statement itself may need no server of PostgreSQL.
-            let there = self.servers.iter().position(|server| server.shard == home);
-            if let Some(there) = there.filter(|there| !self.servers[*there].inbox.pinned) {
-                let attached = self.servers.remove(there);
+            let there = self.servers.find(|server| server.shard == home);
+            let free = there.filter(|there| !self.servers[*there].inbox.pinned);
+            if let Some(attached) = free.and_then(|there| self.servers.remove(there)) {
                 self.servers.active = None;
                 give_back(attached, None, &self.core);
                 self.show_working();

@@ -6,6 +6,7 @@ use super::large::ReadText;
 use super::passage::Passage;
 use super::primary;
 use super::repeat::{Abandoned, Again, RequestMarks, renew};
+use super::servers::AttachedId;
 use super::state::{Block, Ended, Phase, State};
 use super::turns::AttemptOutcome;
 use super::{
@@ -231,7 +232,7 @@ impl Session {
             }
             doing => self.entry.pulse.set(doing),
         }
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             if let Poll::Ready(()) = self.poll_server(cx, at) {
                 return Poll::Ready(Ok(()));
             }
@@ -323,7 +324,7 @@ impl Session {
     }
 
     /// Handles what a server has sent; ready if that may change what happens next.
-    pub(super) fn poll_server(&mut self, cx: &mut Context<'_>, at: usize) -> Poll<()> {
+    pub(super) fn poll_server(&mut self, cx: &mut Context<'_>, at: AttachedId) -> Poll<()> {
         match self.poll_farewell(cx, at) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(false) if self.takes_back_refused(at) => return Poll::Ready(()),
@@ -362,7 +363,7 @@ impl Session {
     }
 
     /// Brings the notes of the connection up to date.
-    pub(super) fn after_messages(&mut self, at: usize) {
+    pub(super) fn after_messages(&mut self, at: AttachedId) {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         let unforgotten = lease.take_unforgotten();
         let is_news = !inbox.parsed.is_empty() || !unforgotten.is_empty() || inbox.discarded;
@@ -405,7 +406,7 @@ impl Session {
             self.state.settings.rollback();
         }
         // Its other parts cannot go on without it: closing undoes them.
-        for mut other in self.servers.drain(..) {
+        for mut other in self.servers.take_all() {
             other.lease.doubt();
         }
         self.transaction.implicit = false;
@@ -417,7 +418,7 @@ impl Session {
     }
 
     /// A server connection is gone: the request fails, and so does its transaction.
-    pub(super) fn lost(&mut self, at: usize, error: &Broken) {
+    pub(super) fn lost(&mut self, at: AttachedId, error: &Broken) {
         let unreplicated = matches!(error, Broken::Unreplicated);
         let unbegun = matches!(error, Broken::Unbegun(_));
         // What a server has committed is not sent again, nor what somebody has cancelled.
@@ -425,7 +426,9 @@ impl Session {
         if may_repeat && (self.takes_back(at) || self.drops_unused(at) || self.reads_again(at)) {
             return;
         }
-        let mut attached = self.servers.remove(at);
+        let Some(mut attached) = self.servers.remove(at) else {
+            return;
+        };
         match error {
             // Backends outlive a postmaster that was killed by a moment: nothing else is begun on one.
             Broken::Closed | Broken::Io(_) => renew(&mut attached.lease),
@@ -504,8 +507,7 @@ impl Session {
 
     /// Waits until a server owes nothing. Fails if it failed meanwhile, or if the statement is to give way to others: what
     /// the router asks for itself may wait for a lock, too.
-    pub(super) async fn settle(&mut self, at: usize) -> Result<(), Halt> {
-        let count = self.servers.len();
+    pub(super) async fn settle(&mut self, at: AttachedId) -> Result<(), Halt> {
         if let Some(attached) = self.servers.get_mut(at)
             && attached.inbox.in_segment
             && !attached.lease.ledger().is_empty()
@@ -514,10 +516,10 @@ impl Session {
             attached.lease.flush();
         }
         loop {
-            if self.servers.len() != count {
+            let Some(attached) = self.servers.get(at) else {
                 return Err(Halt::Failed);
-            }
-            let ledger = self.servers[at].lease.ledger();
+            };
+            let ledger = attached.lease.ledger();
             if ledger.is_empty() {
                 return Ok(());
             }
@@ -595,7 +597,7 @@ impl Session {
     /// before its statement was sent there. Nobody waits for these answers, and they must not be taken for those to a later
     /// request.
     pub(super) async fn hear_ahead(&mut self) {
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             let Attached { lease, inbox, .. } = &self.servers[at];
             let owes = inbox.ahead > 0 && inbox.ahead as usize == lease.ledger().len();
             if owes && !self.hear_out_attempt(at).await {
@@ -608,12 +610,12 @@ impl Session {
     }
 
     /// Waits for the end of a private request and gives its error to the client.
-    pub(super) async fn finish_private(&mut self, at: usize) -> Result<(), Halt> {
-        let count = self.servers.len();
-        while self.servers.len() == count && !self.servers[at].lease.ledger().is_empty() {
+    pub(super) async fn finish_private(&mut self, at: AttachedId) -> Result<(), Halt> {
+        let owes = |s: &Attached| !s.lease.ledger().is_empty();
+        while self.servers.get(at).is_some_and(owes) {
             poll_fn(|cx| self.poll_server(cx, at)).await;
         }
-        let Some(attached) = self.servers.get_mut(at).filter(|_| count > at) else {
+        let Some(attached) = self.servers.get_mut(at) else {
             return Err(Halt::Failed);
         };
         attached.inbox.private = false;
@@ -635,7 +637,7 @@ impl Session {
             None => "ROLLBACK;BEGIN".to_owned(),
         };
         let behind = last.map_or(0, |(at, _)| at + 1);
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             let Attached { inbox, lease, .. } = &mut self.servers[at];
             let rests = lease.ledger().is_empty() && lease.status != TxStatus::Idle;
             let own = inbox.saved.is_some_and(|set| set >= behind);
@@ -662,7 +664,7 @@ impl Session {
     async fn fail_servers(&mut self) -> Result<(), End> {
         let in_segment = self.state.phase == Phase::Segment;
         let several = self.servers.len() > 1;
-        for at in (0..self.servers.len()).rev() {
+        for at in self.servers.ids().into_iter().rev() {
             if several && in_segment && !self.state.stakes(&self.servers[at]) {
                 continue;
             }
@@ -713,7 +715,7 @@ impl Session {
 
     /// Takes what a server says to a statement that it cannot parse. False if the server is lost; the client has heard of
     /// its error already.
-    async fn hear_failure(&mut self, at: usize) -> bool {
+    async fn hear_failure(&mut self, at: AttachedId) -> bool {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.preparing.clear();
         inbox.describing.clear();

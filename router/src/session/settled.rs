@@ -3,6 +3,7 @@
 //! PostgreSQL has read its literals by the settings of that moment, and they stay what they are. Where the statement is
 //! not known yet, a server is brought to those settings, parses it, and is brought back.
 
+use super::servers::AttachedId;
 use super::{Halt, Session};
 use crate::statements::names::Prepared;
 use crate::statements::settings::Settings;
@@ -57,7 +58,7 @@ impl Session {
     /// Brings a server to the settings by which the literals of a statement were read.
     pub(super) async fn bring_as_parsed(
         &mut self,
-        at: usize,
+        at: AttachedId,
         statement: &Rc<Prepared>,
     ) -> Result<SettingsApplied, Halt> {
         let now = self.environment();
@@ -84,7 +85,7 @@ impl Session {
     /// Brings it back.
     pub(super) async fn bring_as_it_was(
         &mut self,
-        at: usize,
+        at: AttachedId,
         brought: SettingsApplied,
     ) -> Result<(), Halt> {
         match brought {

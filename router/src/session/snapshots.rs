@@ -97,7 +97,7 @@ impl Session {
 
     async fn begin_on_shard(&mut self, shard: usize) -> Result<(), Halt> {
         self.wait_for_doubts(shard).await?;
-        let at = match self.servers.iter().position(|s| s.shard == shard) {
+        let at = match self.servers.of_shard(shard) {
             Some(at) => at,
             None => self.join(shard, Wants::Primary).await?,
         };

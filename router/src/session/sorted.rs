@@ -7,6 +7,7 @@ use super::dispatch::Many;
 use super::gather::without_position;
 use super::inbox::Notices;
 use super::many::{Merging, ParameterValues};
+use super::servers::AttachedId;
 use super::turns::Order;
 use super::{Halt, Servers, Session};
 use crate::topology::Topology;
@@ -191,7 +192,7 @@ impl Servers {
     fn bind_sorted(
         &mut self,
         (own, (types, values)): (&[u8], ParameterValues<'_>),
-        (at, sql): (usize, &[u8]),
+        (at, sql): (AttachedId, &[u8]),
         (leg, first): (usize, bool),
         formats: &[i16],
     ) {
@@ -212,7 +213,7 @@ impl Servers {
     fn send_sorted(
         &mut self,
         own: (&[u8], ParameterValues<'_>),
-        (at, sql): (usize, &[u8]),
+        (at, sql): (AttachedId, &[u8]),
         leg: (usize, bool),
         formats: &[i16],
     ) {
@@ -228,7 +229,7 @@ impl Servers {
     pub(super) fn legs_in_order(
         &self,
         topology: &Topology,
-        places: &[usize],
+        places: &[AttachedId],
         order: Order,
     ) -> Vec<usize> {
         let mut legs: Vec<usize> = (0..places.len()).collect();
@@ -247,12 +248,12 @@ impl Session {
         &mut self,
         plan: &Arc<ShardQuery>,
         (own, bound): (&[u8], Option<ParameterValues<'_>>),
-        places: &[(usize, &[u8])],
+        places: &[(AttachedId, &[u8])],
         order: Order,
     ) -> Result<Vec<u8>, Halt> {
         let own = (own, bound.unwrap_or((&[], &[])));
         let formats = plan.formats(&[]);
-        let at: Vec<usize> = places.iter().map(|place| place.0).collect();
+        let at: Vec<AttachedId> = places.iter().map(|place| place.0).collect();
         let mut streams = Streams::new(plan, places.len());
         streams.is_own = true;
         let ends = |event| matches!(event, Event::Ready(_));
@@ -281,12 +282,12 @@ impl Session {
     async fn query_locked(
         &mut self,
         own: (&[u8], ParameterValues<'_>),
-        places: &[(usize, &[u8])],
+        places: &[(AttachedId, &[u8])],
         streams: &mut Streams,
         order: Order,
     ) -> Result<(), Halt> {
         let formats = streams.plan.formats(&[]);
-        let at: Vec<usize> = places.iter().map(|place| place.0).collect();
+        let at: Vec<AttachedId> = places.iter().map(|place| place.0).collect();
         for (leg, place) in places.iter().enumerate() {
             self.servers
                 .bind_sorted(own, *place, (leg, leg == 0), &formats);
@@ -327,7 +328,7 @@ impl Session {
     async fn lock_all(
         &mut self,
         leg: usize,
-        at: usize,
+        at: AttachedId,
         streams: &mut Streams,
         ends: impl Fn(Event) -> bool,
     ) -> Result<(), Halt> {
@@ -354,7 +355,7 @@ impl Session {
     /// shard's answer.
     async fn flow(
         &mut self,
-        places: &[usize],
+        places: &[AttachedId],
         streams: &mut Streams,
         ends: impl Fn(Event) -> bool,
     ) -> Result<(), Halt> {
@@ -396,7 +397,7 @@ impl Session {
     pub(super) async fn execute_sorted(
         &mut self,
         (name, rows): (&[u8], i32),
-        places: &[usize],
+        places: &[AttachedId],
         streams: &mut Streams,
         order: Order,
     ) -> Result<bool, Halt> {
@@ -431,7 +432,7 @@ impl Session {
     async fn some_sorted(
         &mut self,
         (name, rows): (&[u8], i32),
-        places: &[usize],
+        places: &[AttachedId],
         streams: &mut Streams,
         order: Order,
     ) -> Result<bool, Halt> {
@@ -477,7 +478,7 @@ impl Session {
     async fn hold_sorted(
         &mut self,
         leg: usize,
-        at: usize,
+        at: AttachedId,
         streams: &mut Streams,
     ) -> Result<(), Halt> {
         self.each_message(at, |frame, reply, _| {

@@ -8,6 +8,7 @@
 
 use super::copy_times::left_out;
 use super::dispatch::{Dispatch, Many, refused};
+use super::servers::AttachedId;
 use super::state::Block;
 use super::{Halt, Session};
 use crate::model::DatabaseModel;
@@ -115,7 +116,7 @@ impl Session {
         &mut self,
         many: &Many,
         sql: &[u8],
-        at: usize,
+        at: AttachedId,
     ) -> Result<Option<Many>, Halt> {
         let Some(model) = self.known.model.clone().filter(|_| many.timed) else {
             return Ok(None);
@@ -223,7 +224,7 @@ impl Session {
     /// messages, each of which is a statement to the server.
     pub(super) async fn with_one_moment<'t>(
         &mut self,
-        at: usize,
+        at: AttachedId,
         text: Cow<'t, str>,
     ) -> Result<Cow<'t, str>, Halt> {
         let is_alone = self.state.block == Block::None || self.transaction.implicit;
@@ -247,7 +248,7 @@ impl Session {
         let uses = std::str::from_utf8(sql).map(|sql| Uses::of(sql, self.standard_strings()));
         let needs = uses.is_ok_and(|uses| uses.is_ok_and(|uses| uses.need_statement()));
         let first = self.transaction.first_shard(&self.servers);
-        let first = self.servers.iter().position(|s| Some(s.shard) == first);
+        let first = self.servers.find(|s| Some(s.shard) == first);
         let statement = match first {
             // A transaction of the router's own for one statement began with it.
             Some(at) if needs && !self.transaction.implicit => {
@@ -262,7 +263,7 @@ impl Session {
     }
 
     /// What a server says to such a call, in UTC.
-    async fn time_on(&mut self, at: usize, call: &str) -> Result<String, Halt> {
+    async fn time_on(&mut self, at: AttachedId, call: &str) -> Result<String, Halt> {
         let sql = format!(
             "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.{call}()), 'YYYY-MM-DD HH24:MI:SS.US')"
         );

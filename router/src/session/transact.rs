@@ -9,6 +9,7 @@ use super::gather::{Bound, Conflict};
 use super::inbox::Inbox;
 use super::many::Merging;
 use super::marks::Joint;
+use super::servers::AttachedId;
 use super::state::{Block, Ended, State};
 use super::touched::WrittenParts;
 use super::{Attached, Halt, Servers, Session};
@@ -178,7 +179,7 @@ impl Session {
     /// What the servers of a segment did becomes a transaction of the router's own.
     async fn own_segment(&mut self) -> Result<(), Halt> {
         self.transaction.begin_implicit(&mut self.state);
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             if self.servers[at].inbox.in_segment && !self.servers[at].inbox.in_block {
                 self.begin_on(at).await?;
             }
@@ -197,7 +198,7 @@ impl Session {
         if self.state.portals.has_named() || self.servers.iter().any(|s| self.state.stakes(s)) {
             return self.own_segment().await;
         }
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             if self.servers[at].inbox.in_segment {
                 self.sync_quietly(at).await?;
             }
@@ -332,21 +333,21 @@ impl Session {
             self.leave_outsiders();
         }
         self.ask_postgres_first(kind).await?;
-        let count = self.servers.len();
-        for at in 0..count {
+        let all = self.servers.ids();
+        for &at in &all {
             self.bring_into_block(at).await?;
             if self.state.block != Block::Failed {
                 self.bring_settings(at).await?;
             }
         }
-        for at in 0..count {
+        for (leg, &at) in all.iter().enumerate() {
             // What is warned of is shown once.
-            self.servers[at].inbox.notices = super::inbox::Notices::of_same(at);
+            self.servers[at].inbox.notices = super::inbox::Notices::of_same(leg);
             self.servers.send_router_query(at, sql, false);
         }
-        let mut merging = Merging::new(&Merge::First, count);
-        for at in 0..count {
-            self.collect(at, at, &mut merging).await?;
+        let mut merging = Merging::new(&Merge::First, all.len());
+        for (leg, at) in all.into_iter().enumerate() {
+            self.collect(leg, at, &mut merging).await?;
         }
         let command = self.finish_many(merging)?;
         self.put_command(&command);
@@ -372,7 +373,7 @@ impl Session {
                 let beyond = self.state.pins.both(Pins::beyond_discard());
                 let all = self.state.pins.minus(Pins::NONE.with(Pin::Slot));
                 self.servers.unpin_all(&mut self.state, all);
-                for at in 0..self.servers.len() {
+                for at in self.servers.ids() {
                     self.servers[at].inbox.spoiled |= !beyond.is_empty();
                     self.servers[at].inbox.discarded = true;
                     self.after_messages(at);
@@ -410,7 +411,7 @@ impl Session {
             self.attach(self.topology.home).await?;
         }
         self.servers.active = None;
-        self.servers.sort_by_key(|s| s.shard >= apart);
+        self.servers.put_last(|s| s.shard >= apart);
         Ok(())
     }
 
@@ -423,7 +424,7 @@ impl Session {
             let inbox = &s.inbox;
             !(session_mode || inbox.pinned || inbox.in_block || inbox.in_segment)
         };
-        for attached in self.servers.extract_if(.., outsider) {
+        for attached in self.servers.take_those(outsider) {
             give_back(attached, None, &self.core);
         }
         self.show_working();
@@ -431,7 +432,7 @@ impl Session {
 
     /// Rolls back on every server. What cannot say so is closed, which is the same.
     pub(super) async fn rollback_all(&mut self) {
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             let attached = &mut self.servers[at];
             if !attached.inbox.in_block && attached.lease.status == TxStatus::Idle {
                 continue;
@@ -442,7 +443,7 @@ impl Session {
                 let heard = inbox.pinned || inbox.ahead as usize == attached.lease.ledger().len();
                 if !heard || !self.hear_out(at).await {
                     // It may go on for hours with what is undone anyway.
-                    self.cancel_on(self.servers[at..=at].iter());
+                    self.cancel_on(self.servers.get(at).into_iter());
                     self.servers[at].lease.doubt();
                     continue;
                 }
@@ -462,7 +463,7 @@ impl Session {
     }
 
     /// Waits for all that a server still owes. False if it does not say it in time.
-    async fn hear_out(&mut self, at: usize) -> bool {
+    async fn hear_out(&mut self, at: AttachedId) -> bool {
         let limit = self.topology.config.pool.reset_timeout;
         let heard = async {
             while !self.servers[at].lease.ledger().is_empty() {
@@ -654,7 +655,7 @@ impl Session {
                     );
                     crate::commit::errand::perform(&servers, &site, limit, step).await
                 }
-                Via::Session => match self.servers.iter().position(|s| s.shard == step.shard) {
+                Via::Session => match self.servers.find(|s| s.shard == step.shard) {
                     None => Reply::Lost,
                     Some(at) => match tokio::time::timeout(limit, self.private_reply(at)).await {
                         Ok((reply, body)) => {
@@ -682,7 +683,7 @@ impl Session {
         }
     }
 
-    pub(super) async fn private_query(&mut self, at: usize, sql: &str) {
+    pub(super) async fn private_query(&mut self, at: AttachedId, sql: &str) {
         let lease = &mut self.servers[at].lease;
         if lease.is_doubtful() {
             // It would not answer, and is closed anyway.
@@ -697,7 +698,7 @@ impl Session {
     }
 
     /// The answer to a request of the router, whether the client is there or not.
-    pub(super) async fn private_reply(&mut self, at: usize) -> (Reply, Option<Vec<u8>>) {
+    pub(super) async fn private_reply(&mut self, at: AttachedId) -> (Reply, Option<Vec<u8>>) {
         let mut command = String::new();
         let mut row = None;
         let mut error: Option<Vec<u8>> = None;
@@ -782,7 +783,7 @@ impl Session {
         if self.servers.iter().any(doubtful) {
             let mut dropped = self.servers.iter().filter(|s| doubtful(s));
             self.state.orphaned |= dropped.any(|s| s.inbox.pinned);
-            self.servers.retain(|s| !doubtful(s));
+            self.servers.take_those(|s| doubtful(s)).for_each(drop);
             self.show_working();
         }
     }

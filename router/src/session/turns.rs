@@ -12,6 +12,7 @@ use super::dispatch::Many;
 use super::extended::put_quietly;
 use super::inbox::Saved;
 use super::repeat::RequestMarks;
+use super::servers::AttachedId;
 use super::state::{Block, State};
 use super::transact::Transaction;
 use super::{Attached, Halt, Servers, Session, working_by};
@@ -145,7 +146,7 @@ impl Servers {
     /// A writer reads each copy by a snapshot of its own. Without the lock it could see a transaction that is committed
     /// on one server and still prepared on another: it would find a row on one copy only, and the copies would differ for
     /// good. A prepared transaction keeps the lock until its end, so that whoever gets it sees all before it everywhere.
-    pub(super) fn lock_copy(&mut self, at: usize) {
+    pub(super) fn lock_copy(&mut self, at: AttachedId) {
         let Attached { lease, inbox, .. } = &mut self[at];
         if inbox.in_segment {
             inbox.locks_ahead = true;
@@ -165,7 +166,7 @@ impl Servers {
 
     /// Sets the statement's savepoint on a server that is attached, if it does not stand there. It goes ahead of what is
     /// sent next.
-    pub(super) fn save_on(&mut self, state: &State, at: usize) {
+    pub(super) fn save_on(&mut self, state: &State, at: AttachedId) {
         let events = state.history.events().len();
         let Attached { lease, inbox, .. } = &mut self[at];
         if inbox.saved_now.is_some() {
@@ -285,7 +286,7 @@ impl Session {
     }
 
     /// The same on several servers, that of the home shard first.
-    pub(super) async fn lock_copies(&mut self, legs: &[usize]) -> Result<(), Halt> {
+    pub(super) async fn lock_copies(&mut self, legs: &[AttachedId]) -> Result<(), Halt> {
         let mut legs = legs.to_vec();
         legs.sort_by_key(|at| self.topology.rank(self.servers[*at].shard, None));
         for at in legs {
@@ -443,7 +444,7 @@ impl Session {
             crate::core::cancel_each(&self.core, &working, Rc::new(said));
             let _ = delivered.await;
         }
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             self.hear_out_attempt(at).await;
         }
         self.servers.active = None;
@@ -463,7 +464,7 @@ impl Session {
 
     /// Goes back to the savepoints before the statement.
     async fn go_back(&mut self) -> Result<(), Halt> {
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             let Some(saved) = self.servers[at].inbox.saved_now else {
                 continue;
             };
@@ -484,7 +485,7 @@ impl Session {
     }
 
     /// Takes everything that a server still owes, and throws it away.
-    pub(super) async fn hear_out_attempt(&mut self, at: usize) -> bool {
+    pub(super) async fn hear_out_attempt(&mut self, at: AttachedId) -> bool {
         let attached = &mut self.servers[at];
         if attached.inbox.in_segment {
             attached.lease.sync(Audience::Router);

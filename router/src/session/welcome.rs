@@ -1,5 +1,6 @@
 //! What a session begins with and what a server says of it after login.
 
+use super::servers::AttachedId;
 use super::state::State;
 use super::{Halt, Servers, Session};
 use crate::commit::steps::Reply;
@@ -18,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 impl Servers {
-    fn says_no_beginning(&mut self, at: usize) -> Halt {
+    fn says_no_beginning(&mut self, at: AttachedId) -> Halt {
         if let Some(attached) = self.get_mut(at) {
             attached.lease.doubt();
         }
@@ -163,7 +164,7 @@ impl Session {
     }
 
     /// The only text of the only row of a question about what sessions begin with.
-    async fn ask_beginning(&mut self, at: usize, question: &str) -> Result<String, Halt> {
+    async fn ask_beginning(&mut self, at: AttachedId, question: &str) -> Result<String, Halt> {
         let limit = self.topology.config.control.timeout;
         self.servers
             .send_router_query(at, question.as_bytes(), false);

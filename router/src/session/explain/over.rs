@@ -10,6 +10,7 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many, not_utf8, refused};
 use crate::session::gather::{Fetching, GatherWork, Leg, PORTAL, Value, without_position};
 use crate::session::inbox::Notices;
+use crate::session::servers::AttachedId;
 use crate::session::state::{Phase, State};
 use crate::session::turns::{Order, Turns, patiently};
 use crate::session::{Attached, Halt, Servers, Session};
@@ -49,7 +50,7 @@ enum Over {
 
 /// A text for one server that explains its part.
 struct Question<'q> {
-    at: usize,
+    at: AttachedId,
     title: String,
     /// The whole text.
     sql: Cow<'q, [u8]>,
@@ -433,7 +434,7 @@ impl Session {
         let text = self
             .with_times(explaining.statement(), &work.residue, writes)
             .await?;
-        let question = |at: usize| Question {
+        let question = |at: AttachedId| Question {
             at,
             title: format!(
                 "Residue on {}",
@@ -506,7 +507,11 @@ impl Session {
 
     /// If something is wrong with the client's text, a server says so of it, and not of what it gets in its place. What is
     /// bound was parsed before.
-    async fn check_own_text(&mut self, at: usize, explaining: &Explaining) -> Result<(), Halt> {
+    async fn check_own_text(
+        &mut self,
+        at: AttachedId,
+        explaining: &Explaining,
+    ) -> Result<(), Halt> {
         if self.state.phase != Phase::Segment {
             self.describe_text(at, &explaining.text, &[]).await?;
         }

@@ -13,6 +13,7 @@ use crate::session::portals::{Place, Portal, Progress, duplicate};
 use crate::session::process;
 use crate::session::room::over_limit;
 use crate::session::rules::RuleStage;
+use crate::session::servers::AttachedId;
 use crate::session::simple::named::{no_such_statement, prepared_over_shards};
 use crate::session::sorted::{unlike_the_plan, visible};
 use crate::session::state::{Block, State};
@@ -437,7 +438,7 @@ impl Session {
             self.attach_to(*shard, wants.clone()).await?;
         }
         self.settle_active().await?;
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             if self.servers[at].inbox.ahead > 0 {
                 self.settle(at).await?;
             }
@@ -467,7 +468,7 @@ impl Session {
         &mut self,
         many: &Many,
         (name, sql): (&[u8], &[u8]),
-        places: &[usize],
+        places: &[AttachedId],
     ) -> Result<(Option<Vec<Column>>, bool), Halt> {
         let mut columns: Option<Vec<Column>> = None;
         let mut shows = false;
@@ -511,7 +512,7 @@ impl Session {
         statement: &Rc<Prepared>,
         many: &Many,
         describes: bool,
-    ) -> Result<Vec<usize>, Halt> {
+    ) -> Result<Vec<AttachedId>, Halt> {
         let types = many_types(many, statement);
         let mut names = Vec::new();
         for (shard, text) in &many.legs {
@@ -608,7 +609,7 @@ impl Session {
 
     /// The columns of a portal that is being bound and described; `None` if it has no rows. `SELECT FROM t` has rows
     /// without columns.
-    pub(super) async fn described(&mut self, at: usize) -> Result<Option<Vec<Column>>, Halt> {
+    pub(super) async fn described(&mut self, at: AttachedId) -> Result<Option<Vec<Column>>, Halt> {
         match self.description(at).await? {
             Ok(columns) => Ok(columns),
             Err(body) => Err(self.failed_in_segment(&body)),
@@ -618,7 +619,7 @@ impl Session {
     /// The same; within, the error of the server.
     async fn description(
         &mut self,
-        at: usize,
+        at: AttachedId,
     ) -> Result<Result<Option<Vec<Column>>, Vec<u8>>, Halt> {
         let mut columns = Ok(None);
         let mut error = None;

@@ -45,11 +45,11 @@ impl Session {
             }
             (Some(_), None) => self.close_nothing(),
             // It may be a function's, and then it is closed as well.
-            (None, None) if !name.is_empty() => match self.servers.as_slice() {
-                [] => self.close_nothing(),
-                [one] => return self.close_on_server(one.shard, name).await,
-                all => {
-                    let shards: Vec<usize> = all.iter().map(|s| s.shard).collect();
+            (None, None) if !name.is_empty() => match self.servers.only() {
+                None if self.servers.is_empty() => self.close_nothing(),
+                Some(only) => return self.close_on_server(only.shard, name).await,
+                None => {
+                    let shards: Vec<usize> = self.servers.iter().map(|s| s.shard).collect();
                     self.settle_active().await?;
                     self.servers
                         .send_closes(&self.state, name, shards.into_iter());

@@ -10,6 +10,7 @@ use crate::session::here::is_common;
 use crate::session::many::{Held, Merging, WaitingRows};
 use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
+use crate::session::servers::AttachedId;
 use crate::session::sorted::Streams;
 use crate::session::state::{Phase, State, Unfollowed};
 use crate::session::turns::{Order, patiently};
@@ -26,7 +27,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 impl Servers {
-    pub(in crate::session) fn send_execute(&mut self, at: usize, name: &[u8], rows: i32) {
+    pub(in crate::session) fn send_execute(&mut self, at: AttachedId, name: &[u8], rows: i32) {
         let attached = &mut self[at];
         attached.inbox.in_segment = true;
         attached.lease.request(Audience::Router, |send| {
@@ -133,7 +134,7 @@ impl Session {
     /// Sends the Execute of a portal to the server that has it, and notes what that may do.
     fn send_portal(
         &mut self,
-        at: usize,
+        at: AttachedId,
         (name, rows): (&[u8], i32),
         portal: &Portal,
         outcome: Outcome,
@@ -260,10 +261,11 @@ impl Session {
 
     /// Waits until the server takes the data of a COPY, or has refused to: a client that sends them at once has nothing
     /// to wait for, and only now it is known what they are.
-    async fn await_copy(&mut self, at: usize) {
-        let count = self.servers.len();
-        while self.servers.len() == count && self.state.phase == Phase::Segment {
-            let ledger = self.servers[at].lease.ledger();
+    async fn await_copy(&mut self, at: AttachedId) {
+        while self.state.phase == Phase::Segment
+            && let Some(attached) = self.servers.get(at)
+        {
+            let ledger = attached.lease.ledger();
             if ledger.is_empty() || ledger.is_skipping() {
                 return;
             }
@@ -342,7 +344,7 @@ impl Session {
         }
         let mut places = Vec::new();
         for (shard, _) in &many.legs {
-            match self.servers.iter().position(|s| s.shard == *shard) {
+            match self.servers.of_shard(*shard) {
                 Some(at) => places.push(at),
                 None => return Err(no_such_portal(name).into()),
             }
@@ -389,7 +391,7 @@ impl Session {
         &mut self,
         (name, rows): (&[u8], i32),
         portal: &ManyPortal,
-        places: &[usize],
+        places: &[AttachedId],
         mut merging: Merging,
     ) -> Result<(), Halt> {
         let mut left = rows;
@@ -429,7 +431,7 @@ impl Session {
         &mut self,
         (name, rows): (&[u8], i32),
         portal: &Rc<ManyPortal>,
-        places: &[usize],
+        places: &[AttachedId],
         mut merging: Merging,
         (statement, order): (&Prepared, Order),
     ) -> Result<(), Halt> {

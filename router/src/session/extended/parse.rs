@@ -4,6 +4,7 @@ use crate::session::allowed::failed_transaction;
 use crate::session::judged::has_constant;
 use crate::session::process;
 use crate::session::rules::RuleStage;
+use crate::session::servers::AttachedId;
 use crate::session::simple::named::duplicate_statement;
 use crate::session::state::Block;
 use crate::session::{Halt, Session, malformed};
@@ -90,7 +91,7 @@ impl Session {
     /// Sends a Parse of the client to the server at the place `at`.
     pub(in crate::session) async fn parse_on(
         &mut self,
-        at: usize,
+        at: AttachedId,
         name: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {

@@ -2,6 +2,7 @@
 //! them.
 
 use crate::core::Lease;
+use crate::session::servers::AttachedId;
 use crate::session::settled::SettingsApplied;
 use crate::session::{Halt, Servers, Session};
 use crate::statements::names::{Origin, Prepared};
@@ -16,7 +17,7 @@ const OWN_PORTAL: &[u8] = b"mothership";
 
 impl Servers {
     /// Drops the least recently used statement of a connection that has too many.
-    pub(in crate::session) fn make_room(&mut self, topology: &Topology, at: usize) {
+    pub(in crate::session) fn make_room(&mut self, topology: &Topology, at: AttachedId) {
         let limit = topology.config.pool.prepared_statements as usize;
         let attached = &mut self[at];
         let pending = attached.inbox.preparing.len();
@@ -34,7 +35,7 @@ impl Servers {
     pub(super) fn send_parse(
         &mut self,
         topology: &Topology,
-        at: usize,
+        at: AttachedId,
         statement: &Rc<Prepared>,
         named: bool,
         to: Audience,
@@ -66,7 +67,7 @@ impl Session {
     /// Makes a statement of the client known to this server, if it is not yet.
     pub(in crate::session) async fn ensure_prepared(
         &mut self,
-        at: usize,
+        at: AttachedId,
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         let attached = &mut self.servers[at];
@@ -91,7 +92,7 @@ impl Session {
     /// Runs a statement of the router inside of the client's segment and waits.
     pub(in crate::session) async fn run_quietly(
         &mut self,
-        at: usize,
+        at: AttachedId,
         sql: &[u8],
     ) -> Result<(), Halt> {
         if self.servers[at].lease.ledger().is_skipping() {
@@ -108,7 +109,7 @@ impl Session {
     /// PostgreSQL says so for a plan that outlived a change of its table.
     async fn parse_again(
         &mut self,
-        at: usize,
+        at: AttachedId,
         statement: &Rc<Prepared>,
         named: bool,
     ) -> Result<(), Halt> {
@@ -176,7 +177,7 @@ impl Session {
     /// The statement of a name, known to the server `at`, and its name there.
     pub(in crate::session) async fn on_server(
         &mut self,
-        at: usize,
+        at: AttachedId,
         name: &[u8],
         statement: &Rc<Prepared>,
     ) -> Result<String, Halt> {

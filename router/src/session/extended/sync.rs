@@ -2,6 +2,7 @@
 
 use crate::session::gather::Bound;
 use crate::session::inbox::Notices;
+use crate::session::servers::AttachedId;
 use crate::session::state::{Block, Phase};
 use crate::session::{Attached, Halt, Session};
 use crate::statements::errors::put_as_error;
@@ -58,8 +59,8 @@ impl Session {
             .servers
             .active
             .filter(|_| segment)
-            .or_else(|| self.servers.iter().rposition(|s| s.inbox.in_segment));
-        for at in 0..self.servers.len() {
+            .or_else(|| self.servers.find_last(|s| s.inbox.in_segment));
+        for at in self.servers.ids() {
             if Some(at) != last && self.servers[at].inbox.in_segment {
                 self.sync_quietly(at).await?;
             }
@@ -88,20 +89,19 @@ impl Session {
     /// is at stake on two servers is a transaction of the router's own; if one is, it is closed.
     fn undo_unfailed(&mut self) {
         let unfailed = |s: &Attached| self.state.stakes(s) && !s.lease.ledger().is_skipping();
-        let found: Vec<usize> = (0..self.servers.len())
-            .filter(|at| unfailed(&self.servers[*at]))
-            .collect();
-        for at in &found {
-            self.servers[*at].lease.doubt();
+        let mut found = false;
+        for attached in self.servers.iter_mut().filter(|s| unfailed(s)) {
+            attached.lease.doubt();
+            found = true;
         }
-        if !found.is_empty() {
+        if found {
             self.drop_doubtful();
         }
     }
 
     /// Ends the segment on one server. The client is told only of what goes wrong: Sync commits where no block is open,
     /// and then a deferred constraint may fail.
-    pub(in crate::session) async fn sync_quietly(&mut self, at: usize) -> Result<(), Halt> {
+    pub(in crate::session) async fn sync_quietly(&mut self, at: AttachedId) -> Result<(), Halt> {
         let Attached { lease, inbox, .. } = &mut self.servers[at];
         inbox.notices = Notices::All;
         lease.sync(Audience::Router);
@@ -136,7 +136,7 @@ impl Session {
 
     /// Ends the segment and with it the transaction of the router's own.
     async fn sync_implicit(&mut self) -> Result<(), Halt> {
-        for at in 0..self.servers.len() {
+        for at in self.servers.ids() {
             if self.servers[at].inbox.in_segment {
                 self.sync_quietly(at).await?;
             }

@@ -11,6 +11,7 @@ use crate::core::lists::Outcome;
 use crate::session::choose::Wants;
 use crate::session::dispatch::Dispatch;
 use crate::session::repeat::Again;
+use crate::session::servers::AttachedId;
 use crate::session::state::{Block, Phase};
 use crate::session::touched::Parts;
 use crate::session::{Halt, Session};
@@ -164,7 +165,7 @@ impl Session {
         &mut self,
         segment: &Segment<'_>,
         way: &SegmentRoute,
-    ) -> Result<usize, Halt> {
+    ) -> Result<AttachedId, Halt> {
         let wants = match (&self.known.model, &segment.parse) {
             // If the handlers served it, its Parse would have gone to the primary already.
             (None, Some(_)) => Wants::Primary,
@@ -181,7 +182,7 @@ impl Session {
 
     async fn send_segment(
         &mut self,
-        at: usize,
+        at: AttachedId,
         segment: &Segment<'_>,
         way: &SegmentRoute,
         bytes: &[u8],

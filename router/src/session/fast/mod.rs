@@ -182,7 +182,9 @@ impl Session {
                 Poll::Ready(Err(error)) => {
                     if !self.repeats() {
                         self.unfold();
-                        self.lost(0, &error);
+                        if let Some(at) = self.servers.active {
+                            self.lost(at, &error);
+                        }
                     }
                     return Poll::Ready(Ended::Unfolded);
                 }
@@ -272,13 +274,12 @@ impl Session {
             }
         }
         inbox.in_segment = phase == Phase::Syncing;
-        self.servers.push(attached);
+        self.servers.active = Some(self.servers.add(attached));
         self.state.phase = phase;
-        self.servers.active = Some(0);
     }
 
     /// A server as the general path has it.
-    fn attached(&self, leg: Leg) -> Attached {
+    fn attached(&mut self, leg: Leg) -> Attached {
         let Leg {
             shard,
             lease,
@@ -291,6 +292,7 @@ impl Session {
         inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
         inbox.oids = self.known.oids(shard).map(Arc::clone);
         Attached {
+            id: self.servers.next_id(),
             shard,
             server: send::ALONE,
             is_primary: true,

@@ -112,10 +112,12 @@ impl Session {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(taken)) => taken.until,
                 Poll::Ready(Err(error)) => {
-                    let at = *answered;
+                    let leg = *answered;
                     self.unfold();
                     self.fast.halfway = None;
-                    self.lost(at, &error);
+                    if let Some(at) = self.servers.ids().get(leg) {
+                        self.lost(*at, &error);
+                    }
                     return Poll::Ready(Ended::Unfolded);
                 }
             };
@@ -163,13 +165,12 @@ impl Session {
             answered,
             merging,
         } = over;
-        for (at, leg) in legs.into_iter().enumerate() {
+        for (number, leg) in legs.into_iter().enumerate() {
             let mut attached = self.attached(leg);
-            attached.inbox.notices = Notices::of(at, merging.merge());
+            attached.inbox.notices = Notices::of(number, merging.merge());
             attached.inbox.touched.add(None);
-            self.servers.push(attached);
+            self.servers.active = Some(self.servers.add(attached));
         }
-        self.servers.active = self.servers.len().checked_sub(1);
         self.state.phase = Phase::Query;
         self.request.written = None;
         self.fast.halfway = Some(Box::new(Halfway { merging, answered }));

@@ -8,6 +8,7 @@ use super::write::{Run, formatted, same_columns};
 use super::{GatherWork, Value};
 use crate::session::dispatch::refused;
 use crate::session::many::Held;
+use crate::session::servers::AttachedId;
 use crate::session::state::Phase;
 use crate::session::{Halt, Session};
 use mothership_merge::Arrays;
@@ -40,7 +41,7 @@ impl Session {
     /// Runs the residue on the server `at`, and changes documents as it says. The command is returned and not written.
     pub(super) async fn change(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         change: &Change,
         run: &Run<'_>,
@@ -68,9 +69,9 @@ impl Session {
     /// shows of them. `own` is what the one is to know of the client's values, and `run` what the other is.
     pub(super) async fn store_shown(
         &mut self,
-        (at, shown): (usize, &str),
+        (at, shown): (AttachedId, &str),
         work: &GatherWork,
-        (place, sql, arrays): (usize, &str, &[Vec<u8>]),
+        (place, sql, arrays): (AttachedId, &str, &[Vec<u8>]),
         (own, run): (&Run<'_>, &Run<'_>),
     ) -> Result<Vec<u8>, Halt> {
         let inbox = &mut self.servers[place].inbox;
@@ -116,7 +117,7 @@ impl Session {
     /// The rows of the residue: the values of changes in binary, those of RETURNING as the client wants them.
     async fn compute(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         change: &Change,
         run: &Run<'_>,
@@ -138,7 +139,7 @@ impl Session {
     /// The rows that a statement gives on the server `at`, in these formats.
     async fn rows_of(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         (sql, arrays): (&str, &[Vec<u8>]),
         run: &Run<'_>,
@@ -241,7 +242,7 @@ impl Session {
     /// Tells MongoDB of rows that are for one change.
     async fn tell_run(
         &mut self,
-        at: usize,
+        at: AttachedId,
         (one, computed): (&gather::DocumentStatement, &Computed),
         run: &[Vec<Value<'_>>],
         told: &mut ChangeOutcome,
@@ -261,7 +262,7 @@ impl Session {
     /// Executes a statement once for each of these values, without waiting in between.
     async fn tell_each(
         &mut self,
-        at: usize,
+        at: AttachedId,
         (sql, types): (&str, &[u8]),
         rows: &[Vec<Value<'_>>],
         told: &mut ChangeOutcome,

@@ -6,6 +6,7 @@ use super::GatherWork;
 use crate::retry::{Retry, concurrent_update};
 use crate::session::attach::canceled_report;
 use crate::session::repeat::renew;
+use crate::session::servers::AttachedId;
 use crate::session::state::{Block, State};
 use crate::session::transact::Transaction;
 use crate::session::{Attached, Halt, Servers, Session};
@@ -89,7 +90,7 @@ impl Transaction {
 impl Session {
     /// Lets go of all servers, as one of them is lost, if rows are being fetched for a statement that only reads. False if
     /// it is not so; nothing has changed then.
-    pub(in crate::session) fn reads_again(&mut self, at: usize) -> bool {
+    pub(in crate::session) fn reads_again(&mut self, at: AttachedId) -> bool {
         let Attached {
             lease,
             inbox,
@@ -103,14 +104,15 @@ impl Session {
         if !reads || !self.request.may_repeat(lease) || self.topology.was_silent(shard, server) {
             return false;
         }
-        let mut lost = self.servers.remove(at);
+        let Some(mut lost) = self.servers.remove(at) else {
+            return false;
+        };
         renew(&mut lost.lease);
         self.topology.report_broken(shard, server);
         self.request.count_repeat(&mut self.state, &lost.lease);
-        for mut other in self.servers.drain(..) {
+        for mut other in self.servers.take_all() {
             other.lease.doubt();
         }
-        self.servers.active = None;
         self.show_working();
         self.transaction.conflict = Conflict::Met;
         true

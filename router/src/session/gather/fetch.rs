@@ -7,6 +7,7 @@ use crate::session::choose::Wants;
 use crate::session::dispatch::refused;
 use crate::session::inbox::Notices;
 use crate::session::planning::values;
+use crate::session::servers::AttachedId;
 use crate::session::state::{Block, Phase, Unfollowed};
 use crate::session::{Halt, Servers, Session};
 use crate::statements::settings::Value as Setting;
@@ -32,7 +33,7 @@ const FEW_KEYS: u32 = 200;
 
 /// What is being asked of one server.
 pub(in crate::session) struct Leg {
-    pub at: usize,
+    pub at: AttachedId,
     /// What the client's own text means.
     pub describes: bool,
     /// Which fragments.
@@ -61,7 +62,7 @@ pub(in crate::session) struct Fetching {
     /// The keys of a fragment's column; `None` if they are too many.
     keys: HashMap<(usize, usize), Option<Rc<KeyArray>>>,
     /// What each server has sent, by its place among the attached.
-    pub tallies: BTreeMap<usize, Tally>,
+    pub tallies: BTreeMap<AttachedId, Tally>,
 }
 
 /// What one server has sent.
@@ -125,10 +126,9 @@ impl Text {
 
 impl Servers {
     /// The server of a shard that was attached before.
-    pub(in crate::session) fn place_of(&self, shard: usize) -> Result<usize, Halt> {
-        let at = self.iter().position(|s| s.shard == shard);
-        // It was lost, and the client was told.
-        at.ok_or(Halt::Failed)
+    pub(in crate::session) fn place_of(&self, shard: usize) -> Result<AttachedId, Halt> {
+        // Else it was lost, and the client was told.
+        self.of_shard(shard).ok_or(Halt::Failed)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::fetch::{Fetching, Leg};
 use super::{GatherWork, PORTAL, Value};
+use crate::session::servers::AttachedId;
 use crate::session::sorted::Streams;
 use crate::session::state::Phase;
 use crate::session::turns::Order;
@@ -14,7 +15,7 @@ use mothership_proto::ledger::{Audience, Event};
 use std::sync::Arc;
 
 impl Servers {
-    fn bind_locking(&mut self, at: usize, sql: &[u8], (types, values): (&[u8], &[Value<'_>])) {
+    fn bind_locking(&mut self, at: AttachedId, sql: &[u8], (types, values): (&[u8], &[Value<'_>])) {
         let attached = &mut self[at];
         attached.inbox.in_segment = true;
         attached.inbox.touched.add(None);
@@ -43,7 +44,7 @@ impl Session {
                 return Ok(());
             }
             let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
-            let places: Vec<usize> = legs.map(|leg| leg.at).collect();
+            let places: Vec<AttachedId> = legs.map(|leg| leg.at).collect();
             let text = self.with_times(sql, &work.fragments[number], false).await?;
             for at in &places {
                 self.servers.bind_locking(*at, text.as_bytes(), given);
@@ -67,7 +68,11 @@ impl Session {
     }
 
     /// Ends the portals. Within a segment of the client's, what has failed waits for the client's Sync.
-    async fn close_locking(&mut self, places: &[usize], streams: &mut Streams) -> Result<(), Halt> {
+    async fn close_locking(
+        &mut self,
+        places: &[AttachedId],
+        streams: &mut Streams,
+    ) -> Result<(), Halt> {
         let segment = self.state.phase == Phase::Segment;
         if segment && streams.is_wrong() {
             return Ok(());

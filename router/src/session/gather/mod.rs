@@ -34,6 +34,7 @@ use super::turns::{Turns, patiently};
 use super::{Halt, Servers, Session};
 use crate::model::DatabaseModel;
 use crate::session::inbox::Notices;
+use crate::session::servers::AttachedId;
 use crate::statements::names::Prepared;
 use crate::statements::step::steps;
 use crate::topology::Topology;
@@ -187,7 +188,7 @@ impl Session {
         &mut self,
         shard: usize,
         turns: Turns,
-    ) -> Result<usize, Halt> {
+    ) -> Result<AttachedId, Halt> {
         let at = self.attach(shard).await?;
         if turns.saves() {
             self.servers.save_on(&self.state, at);
@@ -285,7 +286,7 @@ impl Session {
     }
 
     /// What follows for the session from a statement that keeps rows on the server `at`.
-    fn keeps(&mut self, sql: &[u8], at: usize, work: &GatherWork, command: &[u8]) {
+    fn keeps(&mut self, sql: &[u8], at: AttachedId, work: &GatherWork, command: &[u8]) {
         if let Some(step) = steps(sql, self.standard_strings()).first()
             && matches!(work.plan.ending, Ending::Keep(_))
         {
@@ -487,7 +488,7 @@ impl Session {
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
         shard: usize,
-    ) -> Result<(usize, Described), Halt> {
+    ) -> Result<(AttachedId, Described), Halt> {
         let ours = |name: &[u8]| *name == *bind.statement;
         match self.request.held.take() {
             Some((name, held)) if ours(&name) => {
@@ -527,7 +528,7 @@ impl Session {
     /// Asks the server `at` for the columns of a text with parameters of these types.
     pub(in crate::session) async fn describe_text(
         &mut self,
-        at: usize,
+        at: AttachedId,
         sql: &[u8],
         types: &[u8],
     ) -> Result<Described, Halt> {

@@ -6,6 +6,7 @@ use super::write::{is_about_text, same_columns};
 use super::{Described, GatherWork, Value};
 use crate::session::dispatch::refused;
 use crate::session::inbox::Notices;
+use crate::session::servers::AttachedId;
 use crate::session::{Attached, Halt, Session};
 use crate::statements::errors::placed;
 use mothership_plan::refuse::Reason;
@@ -20,7 +21,7 @@ impl Session {
     /// Runs the residue as a simple query would be: one server, results as text.
     pub(super) async fn query_residue(
         &mut self,
-        at: usize,
+        at: AttachedId,
         (work, text): (&GatherWork, &str),
         (values, arrays): (&[Value<'_>], &[Vec<u8>]),
         described: &Described,
@@ -76,7 +77,7 @@ impl Session {
     /// Makes the client's portal of the residue.
     pub(super) async fn bind_residue(
         &mut self,
-        at: usize,
+        at: AttachedId,
         bind: &Bind<'_>,
         (work, text): (&GatherWork, &str),
         values: &[Value<'_>],

@@ -5,6 +5,7 @@ use super::residue::wrong_statement;
 use super::send::Ask;
 use super::write::same_columns;
 use super::{Described, GatherWork, Value};
+use crate::session::servers::AttachedId;
 use crate::session::state::Phase;
 use crate::session::turns::Order;
 use crate::session::{Halt, Session};
@@ -31,7 +32,7 @@ impl Session {
     /// the statement; what it would see another statement in is refused before anything is written.
     pub(super) async fn write_within(
         &mut self,
-        at: usize,
+        at: AttachedId,
         (legs, order): (&[Leg], Order),
         work: &GatherWork,
         sql: &[u8],
@@ -46,7 +47,7 @@ impl Session {
         let segment = self.state.phase == Phase::Segment;
         for number in writes {
             let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
-            let places: Vec<usize> = legs.map(|leg| leg.at).collect();
+            let places: Vec<AttachedId> = legs.map(|leg| leg.at).collect();
             let shards: Vec<usize> = places.iter().map(|at| self.servers[*at].shard).collect();
             for shard in &shards {
                 self.servers
@@ -108,7 +109,7 @@ impl Session {
     /// Refuses a statement that would have other columns as the server gets it than in the client's own text.
     async fn check_described_alike(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         sql: &[u8],
         described: &Described,

@@ -10,6 +10,7 @@ use crate::session::choose::Wants;
 use crate::session::dispatch;
 use crate::session::inbox::Notices;
 use crate::session::many::{Held, Merging, WaitingRows};
+use crate::session::servers::AttachedId;
 use crate::session::state::Phase;
 use crate::session::turns::{Turns, patiently};
 use crate::session::{Halt, Session};
@@ -91,7 +92,7 @@ pub(super) struct Run<'r> {
 
 /// A statement for one shard, with the arrays that it gets.
 struct Part<'r> {
-    at: usize,
+    at: AttachedId,
     sql: &'r str,
     arrays: &'r [Vec<u8>],
 }
@@ -100,7 +101,7 @@ impl Session {
     /// Parses, binds and executes a statement with the statement's own parameters and arrays behind them.
     pub(super) fn send_statement(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         (sql, arrays): (&str, &[Vec<u8>]),
         run: &Run<'_>,
@@ -252,7 +253,7 @@ impl Session {
     /// Writes what was gathered. `at` is the server that has described the statement.
     pub(super) async fn write_gathered(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
@@ -268,7 +269,7 @@ impl Session {
                     servers.push(self.attach_saved(*shard, run.turns).await?);
                 }
                 let sql = self.with_times(run.sql, &work.residue, true).await?;
-                let part = |at: usize| Part {
+                let part = |at: AttachedId| Part {
                     at,
                     sql: &sql,
                     arrays: run.arrays,
@@ -309,7 +310,7 @@ impl Session {
     /// Runs the query of an INSERT on one server and stores its rows.
     async fn store(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         store: &Store,
         run: &Run<'_>,
@@ -386,7 +387,7 @@ impl Session {
     /// Runs the query of an INSERT on one server, and divides its rows among the shards that store them.
     async fn divide_rows<'s>(
         &mut self,
-        at: usize,
+        at: AttachedId,
         work: &GatherWork,
         store: &'s Store,
         run: &Run<'_>,
@@ -445,7 +446,7 @@ impl Session {
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
         if *merge == Merge::First && parts.len() > 1 {
-            let legs: Vec<usize> = parts.iter().map(|part| part.at).collect();
+            let legs: Vec<AttachedId> = parts.iter().map(|part| part.at).collect();
             self.lock_copies(&legs).await?;
         }
         let segment = self.state.phase == Phase::Segment;

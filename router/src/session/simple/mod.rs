@@ -16,6 +16,7 @@ use super::{Halt, Session, malformed};
 use crate::core::code::Behind;
 use crate::core::lists::Outcome;
 use crate::session::gather::Bound;
+use crate::session::servers::AttachedId;
 use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Defines, Kind, Step};
@@ -362,7 +363,7 @@ impl Session {
         Ok(())
     }
 
-    fn send_query(&mut self, at: usize, sql: &[u8], outcomes: impl Iterator<Item = Outcome>) {
+    fn send_query(&mut self, at: AttachedId, sql: &[u8], outcomes: impl Iterator<Item = Outcome>) {
         let attached = &mut self.servers[at];
         attached.inbox.outcomes.extend(outcomes);
         attached.inbox.written = self.request.written.clone();

@@ -5,6 +5,7 @@ use super::{alone_report, changes_plans, must_be_alone};
 use crate::core::lists::Outcome;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::arguments;
+use crate::session::servers::AttachedId;
 use crate::session::state::Block;
 use crate::session::{Halt, Session};
 use crate::statements::errors::Written;
@@ -314,7 +315,7 @@ impl Session {
     /// Prepares a statement on a server outside of a segment, if it is not there.
     pub(in crate::session) async fn make_known(
         &mut self,
-        at: usize,
+        at: AttachedId,
         prepared: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
@@ -324,7 +325,7 @@ impl Session {
     }
 
     /// Prepares a statement on a server outside of a segment, and waits for it.
-    async fn make_prepared(&mut self, at: usize, prepared: &Rc<Prepared>) -> Result<(), Halt> {
+    async fn make_prepared(&mut self, at: AttachedId, prepared: &Rc<Prepared>) -> Result<(), Halt> {
         self.servers.make_room(&self.topology, at);
         let brought = self.bring_as_parsed(at, prepared).await?;
         match &prepared.origin {
