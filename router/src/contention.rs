@@ -7,6 +7,7 @@
 //!
 //! All cores share it. Whoever asks pays one load where nobody has met anybody.
 
+use mothership_shardmap::ShardId;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ pub struct Order {
     /// How much of it is one after the other.
     pub pace: Pace,
     /// The shard that is asked before the others; without one, the home shard. All others follow by their number.
-    pub first: Option<usize>,
+    pub first: Option<ShardId>,
 }
 
 /// Which answers a statement waits for before it asks more shards.
@@ -71,7 +72,7 @@ impl Order {
     /// Where it did not go in turn, it is enough that it does. If it did and has met others, these take their locks in
     /// another order. It is best off behind them in the queue where it waited, while it holds nothing.
     #[must_use]
-    pub fn after_meeting(self, waited: Option<usize>) -> Order {
+    pub fn after_meeting(self, waited: Option<ShardId>) -> Order {
         let first = match self.pace {
             Pace::AtOnce | Pace::Lead => self.first,
             Pace::InTurn => waited.or(self.first),
@@ -209,16 +210,26 @@ mod tests {
             first,
         };
         let cases = [
-            (Order::AT_ONCE, Some(2), in_turn(None), LEAD),
-            (LEAD, Some(2), in_turn(None), in_turn(None)),
-            (in_turn(None), Some(2), in_turn(Some(2)), in_turn(Some(2))),
+            (Order::AT_ONCE, Some(ShardId(2)), in_turn(None), LEAD),
+            (LEAD, Some(ShardId(2)), in_turn(None), in_turn(None)),
             (
-                in_turn(Some(2)),
-                Some(1),
-                in_turn(Some(1)),
-                in_turn(Some(1)),
+                in_turn(None),
+                Some(ShardId(2)),
+                in_turn(Some(ShardId(2))),
+                in_turn(Some(ShardId(2))),
             ),
-            (in_turn(Some(2)), None, in_turn(Some(2)), in_turn(Some(2))),
+            (
+                in_turn(Some(ShardId(2))),
+                Some(ShardId(1)),
+                in_turn(Some(ShardId(1))),
+                in_turn(Some(ShardId(1))),
+            ),
+            (
+                in_turn(Some(ShardId(2))),
+                None,
+                in_turn(Some(ShardId(2))),
+                in_turn(Some(ShardId(2))),
+            ),
         ];
         for (order, waited, next, lesson) in cases {
             assert_eq!(order.after_meeting(waited), next, "{order:?}");
@@ -260,10 +271,10 @@ mod tests {
             let order = contention.of("d", after(ms)).first()?.1;
             Some((order.pace, order.first))
         };
-        note(Pace::Lead, Some(1), 0);
-        note(Pace::InTurn, Some(2), 0);
+        note(Pace::Lead, Some(ShardId(1)), 0);
+        note(Pace::InTurn, Some(ShardId(2)), 0);
         note(Pace::Lead, None, 0);
-        assert_eq!(order(1), Some((Pace::InTurn, Some(2))));
+        assert_eq!(order(1), Some((Pace::InTurn, Some(ShardId(2)))));
         note(Pace::Lead, None, 60_000);
         assert_eq!(order(60_001), Some((Pace::Lead, None)));
     }

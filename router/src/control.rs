@@ -11,6 +11,7 @@ use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, PoolError, Recycl
 use mothership_pool::endpoint::{Address, EndpointId, Interpreter};
 use mothership_pool::health::{ControlTls, WhyNot};
 use mothership_proto::auth::{LookedUp, Secret};
+use mothership_shardmap::ShardId;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -219,11 +220,11 @@ impl Control {
     pub async fn lend(
         &self,
         topology: &Topology,
-        shard: usize,
+        shard: ShardId,
         database: &str,
     ) -> Result<Lent, ControlError> {
         let control = &topology.config.control;
-        let own = &topology.config.shards[shard];
+        let own = topology.config_of(shard);
         let user = own.control_user.as_ref().unwrap_or(&control.user);
         let password = own.control_password.as_ref().or(control.password.as_ref());
         let who = (user.as_str(), password, database);
@@ -235,7 +236,7 @@ impl Control {
     async fn connect(
         &self,
         topology: &Topology,
-        shard: usize,
+        shard: ShardId,
         (user, password, database): (&str, Option<&ConfigSecret>, &str),
     ) -> Result<Lent, ControlError> {
         let (begun, window) = (Instant::now(), topology.config.failover.window);
@@ -250,7 +251,7 @@ impl Control {
                 }
                 Err(why) => {
                     // Whether there is one is asked again.
-                    let known = topology.health.has_primary_or_is_over(shard);
+                    let known = topology.health.has_primary_or_is_over(shard.index());
                     if let Ok(false) = tokio::time::timeout(left, known).await {
                         let shard = topology.shards[shard].name.clone();
                         return Err(ControlError::NoPrimary { shard, why });
@@ -259,11 +260,11 @@ impl Control {
                 }
             };
             let server = &topology.shards[shard].servers[at];
-            self.follow_name(server.endpoint.id, topology.health.moves(shard, at));
+            self.follow_name(server.endpoint.id, topology.health.moves(shard.index(), at));
             let pool = self.pool(topology, server, user, password, database)?;
             let address = || server.endpoint.address.clone();
             // A server that never was a primary has not failed over.
-            let is_primary = topology.health.primary(shard) == Ok(at);
+            let is_primary = topology.health.primary(shard.index()) == Ok(at);
             match tokio::time::timeout(limit, pool.get()).await {
                 Ok(Ok(client)) => {
                     let endpoint = &server.endpoint;
@@ -274,7 +275,7 @@ impl Control {
                 Ok(Err(PoolError::Backend(cause)))
                     if !left.is_zero() && is_gone(&cause) && is_primary =>
                 {
-                    topology.health.probe_soon(shard, at);
+                    topology.health.probe_soon(shard.index(), at);
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(Err(cause)) => {

@@ -39,7 +39,7 @@ use mothership_catalog::{Catalog, Drift, Fingerprint, Name, Oids, Relation, Rela
 use mothership_documents::Collection;
 use mothership_plan::shaped::PlanResult;
 use mothership_plan::{Plan, PlanContext, Planner, Reason, Refusal};
-use mothership_shardmap::{Declared, KeyType, Placement, ShardMap, Strategy};
+use mothership_shardmap::{Declared, KeyType, Placement, ShardId, ShardMap, Strategy};
 use mothership_sql::shape::Literal;
 use self_cell::self_cell;
 use std::collections::{BTreeSet, HashMap};
@@ -164,7 +164,7 @@ impl DatabaseModel {
     /// Without the home shard.
     pub fn new(
         config: &Arc<Config>,
-        home: usize,
+        home: ShardId,
         seen: Vec<Result<ShardReport, Arc<ModelError>>>,
         directories: Directories,
         epoch: u64,
@@ -189,7 +189,7 @@ impl DatabaseModel {
             });
         }
         let some_away = catalogs.len() < parts.len();
-        let at_home = shards.iter().position(|shard| *shard == home);
+        let at_home = shards.iter().position(|shard| *shard == home.index());
         let at_home = at_home.expect("the home shard was asked");
         for (catalog, shard) in catalogs.iter().zip(&shards) {
             if let Part::Known { oids, .. } = &mut parts[*shard] {
@@ -210,7 +210,10 @@ impl DatabaseModel {
                 // What only the home shard has lives there.
                 Declared::Auto => {
                     let has = |catalog: &Catalog| catalog.relation(&relation.name).is_some();
-                    let mut others = catalogs.iter().zip(&shards).filter(|(_, s)| **s != home);
+                    let mut others = catalogs
+                        .iter()
+                        .zip(&shards)
+                        .filter(|(_, s)| **s != home.index());
                     some_away || others.any(|(catalog, _)| has(catalog))
                 }
                 Declared::Placement(Placement::Reference) => true,
@@ -305,7 +308,7 @@ impl DatabaseModel {
     /// When the declarations do not fit them.
     pub fn with_catalogs(
         &self,
-        home: usize,
+        home: ShardId,
         catalogs: Vec<Option<Catalog>>,
         epoch: u64,
     ) -> Result<Self, ModelError> {
@@ -410,8 +413,8 @@ impl DatabaseModel {
     }
 
     /// How the object ids of a shard differ from the home shard's; `None` if they do not.
-    pub fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
-        match self.parts.get(shard)? {
+    pub fn oids(&self, shard: ShardId) -> Option<&Arc<Oids>> {
+        match self.parts.get(shard.index())? {
             Part::Known { oids, .. } | Part::Away { oids, .. } => oids.as_ref(),
         }
     }

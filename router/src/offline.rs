@@ -17,8 +17,7 @@ use crate::model::{self, DatabaseModel, ModelError, ShardReport};
 use crate::rules::facts::Facts;
 use crate::rules::survey::{Scope, Survey, about};
 use crate::rules::{RequestFacts, RuleSet};
-use crate::topology::shard_id;
-use crate::topology::{Topology, TopologyError};
+use crate::topology::{Topology, TopologyError, shard_id};
 use crate::verifiers;
 use mothership_catalog::Fingerprint;
 use mothership_catalog::text::{self, TextError};
@@ -230,7 +229,13 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<DatabaseModel, 
         })
     });
     let directories = Directories::unread(&config);
-    let model = DatabaseModel::new(&Arc::new(config), home, seen.collect(), directories, 0);
+    let model = DatabaseModel::new(
+        &Arc::new(config),
+        shard_id(home),
+        seen.collect(),
+        directories,
+        0,
+    );
     model.map_err(|mistakes| OfflineError::DatabaseModel {
         database: path.display().to_string(),
         cause: Arc::new(ModelError::Map(mistakes)),
@@ -303,12 +308,12 @@ async fn check_database(
     let mut faults = 0;
     let two_phase = topology.postgres > 1 && topology.config.transactions.two_phase;
     let asked = match topology.config.has_postgres() {
-        true => &topology.shards[..topology.postgres],
-        false => &[],
+        true => topology.postgres,
+        false => 0,
     };
-    for (index, shard) in asked.iter().enumerate() {
-        let on = topology.database_on(database, index);
-        match control.lend(topology, index, &on).await {
+    for (id, shard) in topology.shards.by_id().take(asked) {
+        let on = topology.database_on(database, id);
+        match control.lend(topology, id, &on).await {
             Err(error) => {
                 say(&format!("  error: shard {}: {}", shard.name, Chain(&error)));
                 faults += 1;

@@ -26,10 +26,12 @@ use crate::takeover::old_process::Event;
 use crate::takeover::ports::{ListenError, Ports};
 use crate::takeover::{notify, successor};
 use crate::throttle::CancelTicket;
+use crate::topology::shard_id;
 use crate::topology::{ShardServers, Topology, TopologyError, keepalive};
 use futures_util::future::join_all;
 use mothership_pool::wire::{SendMode, Wire, install};
 use mothership_proto::auth::{SecretKind, StandIn};
+use mothership_shardmap::ShardId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -516,9 +518,9 @@ async fn look(control: &Control, shared: &Shared, found: &RefCell<Found>) {
     }
     let limit = topology.config.control.timeout;
     let own = topology.config.control.database.as_str();
-    let ask = async |index: usize, shard: &str| {
+    let ask = async |id: ShardId, shard: &str| {
         let answer = async {
-            let client = control.lend(&topology, index, own).await;
+            let client = control.lend(&topology, id, own).await;
             let client = client.map_err(|error| Chain(&error).to_string())?;
             let databases = client.ask(databases_of(&client)).await;
             databases.map_err(|error| Chain(&error).to_string())
@@ -532,8 +534,8 @@ async fn look(control: &Control, shared: &Shared, found: &RefCell<Found>) {
             Err(error) => tracing::warn!(shard, error, "recovery cannot look"),
         }
     };
-    let shards = topology.shards[..topology.postgres].iter().enumerate();
-    join_all(shards.map(|(index, shard)| ask(index, &shard.name))).await;
+    let shards = topology.shards.by_id().take(topology.postgres);
+    join_all(shards.map(|(id, shard)| ask(id, &shard.name))).await;
 }
 
 /// Where something may be left: every database that clients have used or that holds
@@ -569,16 +571,16 @@ fn sites(shared: &Shared, found: &Found) -> Vec<Site> {
 fn databases_to_sweep(
     known: &[String],
     found: &[Vec<String>],
-    on: impl Fn(&str, usize) -> String,
+    on: impl Fn(&str, ShardId) -> String,
 ) -> Vec<Vec<String>> {
-    let names = |shard: usize| known.iter().map(|name| on(name, shard)).collect::<Vec<_>>();
+    let names = |shard: ShardId| known.iter().map(|name| on(name, shard)).collect::<Vec<_>>();
     let passed = found.iter().enumerate().flat_map(|(shard, found)| {
-        let names = names(shard);
+        let names = names(shard_id(shard));
         found.iter().filter(move |name| !names.contains(name))
     });
     let passed: Vec<&String> = passed.collect();
     let all = (0..found.len()).map(|shard| {
-        let mut all = names(shard);
+        let mut all = names(shard_id(shard));
         all.extend(passed.iter().map(|name| (*name).clone()));
         all.sort();
         all.dedup();
@@ -889,7 +891,7 @@ mod tests {
     fn a_database_without_a_declaration_is_swept_on_all_shards_as_the_decider_may_hold_nothing() {
         let text = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         // "app" is declared, and has another name on each shard.
-        let on = |name: &str, shard: usize| match name {
+        let on = |name: &str, shard: ShardId| match name {
             "app" => format!("app_{shard}"),
             other => other.to_owned(),
         };

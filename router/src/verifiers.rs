@@ -31,9 +31,9 @@ pub async fn compared(control: &Control, topology: &Topology) -> Vec<String> {
     let database = topology.config.control.database.as_str();
     let limit = topology.config.control.timeout;
     let mut shards: Vec<Kept> = Vec::new();
-    for (index, shard) in topology.shards[..topology.postgres].iter().enumerate() {
+    for (id, shard) in topology.shards.by_id().take(topology.postgres) {
         let asked = async {
-            let lent = control.lend(topology, index, database).await;
+            let lent = control.lend(topology, id, database).await;
             let client = lent.map_err(|error| Chain(&error).to_string())?;
             let rows = client.ask(client.query(QUESTION, &[])).await;
             let rows = rows.map_err(|error| Chain(&error).to_string())?;

@@ -5,7 +5,7 @@
 use std::fmt;
 
 /// A shard's position in its [`crate::ShardMap`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
 
 impl ShardId {

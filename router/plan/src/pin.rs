@@ -5,10 +5,9 @@
 //! [`Elsewhere`]: a statement is never answered without rows that belong to it.
 
 use mothership_proto::report::sqlstate;
-use mothership_shardmap::ShardId;
+use mothership_shardmap::{Label, ShardId};
 
 use super::refuse::Refusal;
-use mothership_shardmap::Label;
 
 /// A rule keeps a statement on a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]

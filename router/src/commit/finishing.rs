@@ -7,6 +7,7 @@
 //! there that have already begun. All cores share one registry. While no commit is under way, a check is one atomic read.
 
 use super::doubt::Site;
+use mothership_shardmap::ShardId;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,12 +48,12 @@ pub struct CommitUnderWay {
     all: Arc<Finishing>,
     number: u64,
     /// The unfinished parts: index of the shard, and its site.
-    sites: Vec<(usize, Site)>,
+    sites: Vec<(ShardId, Site)>,
 }
 
 impl Finishing {
     /// Registers a commit that writes at these sites.
-    pub fn begin(self: &Arc<Self>, sites: Vec<(usize, Site)>) -> CommitUnderWay {
+    pub fn begin(self: &Arc<Self>, sites: Vec<(ShardId, Site)>) -> CommitUnderWay {
         let mut known = self.lock();
         known.last += 1;
         let number = known.last;
@@ -138,7 +139,7 @@ impl CommitUnderWay {
     }
 
     /// Notes that the part on this shard is finished.
-    pub fn done(&mut self, shard: usize) {
+    pub fn done(&mut self, shard: ShardId) {
         if let Some(at) = self.sites.iter().position(|(own, _)| *own == shard) {
             let (_, site) = self.sites.swap_remove(at);
             self.leave(&[site]);
@@ -187,7 +188,7 @@ mod tests {
     }
 
     fn begun(all: &Arc<Finishing>) -> CommitUnderWay {
-        all.begin(vec![(0, site("a")), (1, site("b"))])
+        all.begin(vec![(ShardId(0), site("a")), (ShardId(1), site("b"))])
     }
 
     #[tokio::test]
@@ -203,7 +204,7 @@ mod tests {
             },
             async {
                 let later = begun(&all);
-                first.done(0);
+                first.done(ShardId(0));
                 drop(first);
                 later
             }

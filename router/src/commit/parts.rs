@@ -7,6 +7,7 @@
 use super::gid::{Backend, TransactionId};
 use crate::config::{Label, Name};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 
 /// What a transaction has done on one shard. In doubt: more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,7 @@ pub enum Work {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {
     /// What the session calls the shard.
-    pub shard: usize,
+    pub shard: ShardId,
     /// What the configuration calls it.
     pub name: Label,
     /// What has been done there.
@@ -135,7 +136,7 @@ pub(super) fn writers(participants: &[Participant], serializable: bool) -> Vec<&
 
 /// Who decides: nobody with fewer than two writers, else the one that cannot be
 /// prepared, else one whose backend is known, else the first.
-pub(super) fn decider(participants: &[Participant], writers: &[usize]) -> Option<usize> {
+pub(super) fn decider(participants: &[Participant], writers: &[ShardId]) -> Option<ShardId> {
     if writers.len() < 2 {
         return None;
     }

@@ -18,6 +18,7 @@ use super::parts::{Participant, Refusal, Terms, Work, decider, may_join, writers
 use super::text;
 use crate::config::Label;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 
 /// Where a statement is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +52,7 @@ pub enum Act {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The shard.
-    pub shard: usize,
+    pub shard: ShardId,
     /// Its connection.
     pub via: Via,
     /// What it is for.
@@ -89,24 +90,24 @@ pub enum Cause {
     /// The shard said so: the client gets that ErrorResponse.
     Refused {
         /// The shard.
-        shard: usize,
+        shard: ShardId,
         /// What it said.
         sqlstate: String,
     },
     /// COMMIT or PREPARE TRANSACTION was answered by ROLLBACK: the part had failed before.
     RolledBack {
         /// The shard.
-        shard: usize,
+        shard: ShardId,
     },
     /// The connection to the shard broke, or it took too long.
     Lost {
         /// The shard.
-        shard: usize,
+        shard: ShardId,
     },
     /// The shard's answer to [`Act::Ask`] makes no sense.
     Strange {
         /// The shard.
-        shard: usize,
+        shard: ShardId,
     },
 }
 
@@ -116,25 +117,25 @@ pub enum End {
     /// On all shards. Statements of this router on the pending ones must wait.
     Committed {
         /// Shards.
-        pending: Vec<usize>,
+        pending: Vec<ShardId>,
     },
     /// On none.
     Aborted {
         /// Why.
         cause: Cause,
         /// Shards.
-        pending: Vec<usize>,
+        pending: Vec<ShardId>,
     },
     /// On all or none, and nobody can be asked: 08007.
     Unknown {
         /// Shards.
-        pending: Vec<usize>,
+        pending: Vec<ShardId>,
     },
 }
 
 impl End {
     /// What the client is told instead of COMMIT. `None` for success, and when it gets the server's own error.
-    pub fn report(&self, name: impl Fn(usize) -> String) -> Option<Report> {
+    pub fn report(&self, name: impl Fn(ShardId) -> String) -> Option<Report> {
         match self {
             Self::Committed { .. } => None,
             Self::Aborted { cause, .. } => cause.report(name),
@@ -153,8 +154,8 @@ impl End {
 }
 
 impl Cause {
-    fn report(&self, name: impl Fn(usize) -> String) -> Option<Report> {
-        let broken = |shard: usize, detail: &'static str| {
+    fn report(&self, name: impl Fn(ShardId) -> String) -> Option<Report> {
+        let broken = |shard: ShardId, detail: &'static str| {
             let message = format!("transaction was rolled back: shard \"{}\"", name(shard));
             Some(Report::error(sqlstate::CONNECTION_FAILURE, message).detail(detail))
         };
@@ -261,7 +262,7 @@ impl Commit {
     /// As [`may_join`].
     pub fn new(participants: Vec<Participant>, terms: Terms) -> Result<Self, Refusal> {
         may_join(&participants, &terms)?;
-        let writers: Vec<usize> = writers(&participants, terms.serializable)
+        let writers: Vec<ShardId> = writers(&participants, terms.serializable)
             .iter()
             .map(|part| part.shard)
             .collect();
@@ -317,7 +318,7 @@ impl Commit {
     }
 
     /// Takes the answer to the step of this shard.
-    pub fn on_reply(&mut self, shard: usize, reply: &Reply) {
+    pub fn on_reply(&mut self, shard: ShardId, reply: &Reply) {
         let found = self
             .parts
             .iter()
@@ -351,14 +352,14 @@ impl Commit {
 
     /// Whether the session on this shard keeps the settings of the transaction, however all of it ends: COMMIT and PREPARE
     /// TRANSACTION make them last, and ROLLBACK PREPARED does not undo them. `None` if the shard takes no part.
-    pub fn keeps_settings(&self, shard: usize) -> Option<bool> {
+    pub fn keeps_settings(&self, shard: ShardId) -> Option<bool> {
         let mut parts = self.parts.iter();
         let own = parts.find(|part| part.participant.shard == shard)?;
         Some(own.keeps_settings)
     }
 
     /// Whether nothing is left of it on this shard.
-    pub fn is_done(&self, shard: usize) -> bool {
+    pub fn is_done(&self, shard: ShardId) -> bool {
         let mut own = self
             .parts
             .iter()
@@ -391,19 +392,19 @@ impl Commit {
     }
 
     /// What the deciding connection said of itself: to be kept with the connection.
-    pub fn backend(&self) -> Option<(usize, Backend)> {
+    pub fn backend(&self) -> Option<(ShardId, Backend)> {
         let decider = self.parts.iter().find(|part| part.job == Job::Decide)?;
         Some((decider.participant.shard, self.backend?))
     }
 
     /// The names of what is left to recovery.
-    pub fn owed(&self) -> Vec<(usize, Gid)> {
+    pub fn owed(&self) -> Vec<(ShardId, Gid)> {
         let owed = self.parts.iter().filter(|part| part.state == State::Owed);
         owed.filter_map(|part| Some((part.participant.shard, self.gid(part)?)))
             .collect()
     }
 
-    fn pending(&self) -> Vec<usize> {
+    fn pending(&self) -> Vec<ShardId> {
         let owed = self.parts.iter().filter(|part| part.state == State::Owed);
         owed.map(|part| part.participant.shard).collect()
     }
@@ -482,7 +483,7 @@ impl Commit {
         }
     }
 
-    fn refuse(&mut self, shard: usize, sqlstate: &str, idle: bool) -> State {
+    fn refuse(&mut self, shard: ShardId, sqlstate: &str, idle: bool) -> State {
         let sqlstate = sqlstate.to_owned();
         self.fail(Cause::Refused { shard, sqlstate });
         match idle {
@@ -491,7 +492,7 @@ impl Commit {
         }
     }
 
-    fn asked(&mut self, shard: usize, reply: &Reply) -> State {
+    fn asked(&mut self, shard: ShardId, reply: &Reply) -> State {
         match reply {
             Reply::Done { row, .. } => {
                 match row.as_deref().and_then(Backend::parse) {
@@ -530,7 +531,7 @@ impl Commit {
         }
     }
 
-    fn decided(&mut self, shard: usize, reply: &Reply) -> State {
+    fn decided(&mut self, shard: ShardId, reply: &Reply) -> State {
         match reply {
             Reply::Done { tag, .. } if tag == "COMMIT" => {
                 self.stage = Stage::Finish;
@@ -607,7 +608,7 @@ impl Commit {
         }
     }
 
-    fn fenced(&mut self, shard: usize, reply: &Reply) -> State {
+    fn fenced(&mut self, shard: ShardId, reply: &Reply) -> State {
         let row = match reply {
             Reply::Done { row, .. } => row.as_deref(),
             Reply::Refused { .. } | Reply::Lost => None,

@@ -11,6 +11,7 @@ use crate::failover::switchover::switchover;
 use crate::topology::{PoolKey, Topology};
 use mothership_pool::pool::PoolFigures;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -307,7 +308,7 @@ async fn promoted(shared: &Arc<Shared>, shard: &str) -> Result<(), Report> {
     }
     let topology = shared.topology();
     let at = place(&topology, shard)?;
-    match topology.health.primary(at) {
+    match topology.health.primary(at.index()) {
         Ok(_) => Ok(()),
         Err(why) => Err(wrong_state(format!("shard \"{shard}\" has no primary"))
             .detail(topology.in_words(at, why))),
@@ -319,13 +320,13 @@ async fn seen_promoted(shared: &Arc<Shared>, shard: &str) -> Result<bool, Report
     let topology = shared.topology();
     let at = place(&topology, shard)?;
     let health = &topology.health;
-    let ask = |server| health.confirm(at, server);
+    let ask = |server| health.confirm(at.index(), server);
     futures_util::future::join_all((0..topology.shards[at].servers.len()).map(ask)).await;
-    Ok(health.has_primary_or_is_over(at).await)
+    Ok(health.has_primary_or_is_over(at.index()).await)
 }
 
-fn place(topology: &Topology, shard: &str) -> Result<usize, Report> {
-    let found = topology.shards.iter().position(|s| s.name == shard);
+fn place(topology: &Topology, shard: &str) -> Result<ShardId, Report> {
+    let found = topology.shards.named(shard);
     found.ok_or_else(|| wrong_state(format!("no shard is called \"{shard}\"")))
 }
 

@@ -11,12 +11,13 @@ use crate::topology::Topology;
 use mothership_pool::endpoint::EndpointId;
 use mothership_pool::health::{Hand, Out};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// A server's shard, and its place there.
-type Place = (usize, usize);
+type Place = (ShardId, usize);
 
 pub(super) async fn act(
     shared: &Arc<Shared>,
@@ -55,7 +56,7 @@ pub(super) async fn act(
 }
 
 fn all(topology: &Topology) -> impl Iterator<Item = Place> {
-    let shards = topology.shards.iter().enumerate();
+    let shards = topology.shards.by_id();
     shards.flat_map(|(shard, its)| (0..its.servers.len()).map(move |server| (shard, server)))
 }
 
@@ -82,7 +83,7 @@ fn named(topology: &Topology, address: &str) -> Result<Vec<Place>, Report> {
 
 fn set_all(topology: &Topology, places: &[Place], change: impl Fn(&mut Hand)) {
     for &(shard, server) in places {
-        topology.health.set_by_hand(shard, server, &change);
+        topology.health.set_by_hand(shard.index(), server, &change);
     }
 }
 
@@ -101,7 +102,9 @@ impl<'t> Draining<'t> {
             hand.by.clone_from(&by);
         };
         let each = |place: Place| {
-            let before = topology.health.set_by_hand(place.0, place.1, begin)?;
+            let before = topology
+                .health
+                .set_by_hand(place.0.index(), place.1, begin)?;
             Some((place, before))
         };
         let before = places.into_iter().filter_map(each).collect();
@@ -125,12 +128,14 @@ impl<'t> Draining<'t> {
     fn end(mut self) -> Result<(), Report> {
         let mut ended = true;
         for ((shard, server), _) in std::mem::take(&mut self.before) {
-            self.topology.health.set_by_hand(shard, server, |hand| {
-                ended &= self.is_own(hand);
-                if self.is_own(hand) {
-                    hand.out = Some(Out::Drained);
-                }
-            });
+            self.topology
+                .health
+                .set_by_hand(shard.index(), server, |hand| {
+                    ended &= self.is_own(hand);
+                    if self.is_own(hand) {
+                        hand.out = Some(Out::Drained);
+                    }
+                });
         }
         match ended {
             true => Ok(()),
@@ -144,11 +149,13 @@ impl<'t> Draining<'t> {
 impl Drop for Draining<'_> {
     fn drop(&mut self) {
         for ((shard, server), before) in std::mem::take(&mut self.before) {
-            self.topology.health.set_by_hand(shard, server, |hand| {
-                if self.is_own(hand) {
-                    *hand = before;
-                }
-            });
+            self.topology
+                .health
+                .set_by_hand(shard.index(), server, |hand| {
+                    if self.is_own(hand) {
+                        *hand = before;
+                    }
+                });
         }
     }
 }
@@ -170,7 +177,7 @@ async fn drain(
             .await;
         // What a reload has left to pools that no core has any more is counted there.
         let snapshot = topology.health.snapshot();
-        let in_flight = |(shard, server): Place| snapshot[shard].servers[server].in_flight;
+        let in_flight = |(shard, server): Place| snapshot[shard.index()].servers[server].in_flight;
         let quiet = draining.places().all(|place| in_flight(place) == 0);
         if quiet && working.into_iter().sum::<usize>() == 0 {
             break;

@@ -6,6 +6,7 @@ use crate::commit::mark::Mark;
 use crate::metrics::tally::Seen;
 use mothership_pool::connection::CancelTarget;
 use mothership_pool::endpoint::Endpoint;
+use mothership_shardmap::ShardId;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -118,18 +119,18 @@ impl Yielding {
     }
 
     /// Asks the session to give way, if it is still at this attempt, in which it waits on this shard; whether it is.
-    pub fn ask(&self, attempt: u64, shard: usize) -> bool {
+    pub fn ask(&self, attempt: u64, shard: ShardId) -> bool {
         let same = self.attempt().is_some_and(|now| now.number == attempt);
         if same {
             self.state.set(UndoState::Gives);
-            self.waited.set(u16::try_from(shard).ok());
+            self.waited.set(Some(shard.0));
         }
         same
     }
 
     /// The shard on which the attempt waited when it was asked to give way.
-    pub fn waited(&self) -> Option<usize> {
-        self.waited.get().map(usize::from)
+    pub fn waited(&self) -> Option<ShardId> {
+        self.waited.get().map(ShardId)
     }
 
     /// Whether it was asked to.

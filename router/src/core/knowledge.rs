@@ -15,6 +15,7 @@ use crate::log::Chain;
 use crate::model::{Ask, DatabaseModel, How, ModelError, OwnSchema, catalog_of, read};
 use crate::topology::Topology;
 use futures_util::future::join_all;
+use mothership_shardmap::ShardId;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ impl Core {
         // configuration never has the new epoch.
         let topology = self.shared.topology();
         let before = self.shared.model(database);
-        let site = |shard: usize| Site {
+        let site = |shard: ShardId| Site {
             shard: topology.shards[shard].name.clone(),
             database: topology.database_on(database, shard),
         };
@@ -109,8 +110,10 @@ impl Core {
                 unusable: &unusable,
             };
             let model = read(&self.control, &topology, database, &how).await?;
-            let shards = (0..topology.postgres).filter(|shard| model.why_away(*shard).is_none());
-            let shards: Vec<usize> = shards.collect();
+            let shards = topology
+                .postgres_shards()
+                .filter(|shard| model.why_away(*shard).is_none());
+            let shards: Vec<ShardId> = shards.collect();
             let seen: Vec<Site> = shards.iter().map(|shard| site(*shard)).collect();
             let first: Vec<Site> = seen
                 .iter()
@@ -120,7 +123,7 @@ impl Core {
             if !commits || first.is_empty() {
                 break (model, seen);
             }
-            let all: Vec<Site> = (0..topology.shards.len()).map(site).collect();
+            let all: Vec<Site> = topology.shards.ids().map(site).collect();
             match self.note_left_behind(&topology, &all, &first).await {
                 Ok(()) => break (model, seen),
                 // The others are read again: what they hold may have been decided there.
@@ -246,13 +249,13 @@ impl Core {
     /// Whether a shard that is away can be asked again, and a new model would then know more.
     async fn is_back(&self, database: &str, model: &DatabaseModel) -> bool {
         let topology = self.shared.topology();
-        let (home, count) = (topology.home, topology.postgres);
+        let home = topology.home;
         let without_home = model.why_away(home).is_some();
-        let asked = |(shard, why): &(usize, &Arc<ModelError>)| {
+        let asked = |(shard, why): &(ShardId, &Arc<ModelError>)| {
             // Not asked: an undecided shard, which can be asked but waits for another shard; and other shards while the
             // home shard is away, because nothing can be done with their answers.
             let waits = matches!(***why, ModelError::Undecided { .. });
-            *shard < count && !waits && (*shard == home || !without_home)
+            topology.is_postgres(*shard) && !waits && (*shard == home || !without_home)
         };
         let ask = async |(shard, _)| {
             let asked = catalog_of(&self.control, &topology, shard, database).await;

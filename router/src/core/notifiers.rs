@@ -5,10 +5,11 @@
 //! NOTIFY or call `pg_notify`, up to the moment when another client gets the connection; of others it says nothing.
 
 use foldhash::HashMap;
+use mothership_shardmap::ShardId;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A server process: its shard, and its number there.
-pub type Process = (usize, i32);
+pub type Process = (ShardId, i32);
 
 /// The numbers of clients that have notified others, by the server process that they did it with.
 #[derive(Debug, Default)]
@@ -63,10 +64,10 @@ mod tests {
     #[test]
     fn a_client_is_known_as_long_as_the_connection_is_its_own() {
         let all = Arc::new(Notifiers::default());
-        let first = Notifier::new(&all, (0, 40), 7);
-        assert_eq!(all.client_of((0, 40)), Some(7));
-        assert_eq!(all.client_of((1, 40)), None);
+        let first = Notifier::new(&all, (ShardId(0), 40), 7);
+        assert_eq!(all.client_of((ShardId(0), 40)), Some(7));
+        assert_eq!(all.client_of((ShardId(1), 40)), None);
         drop(first);
-        assert_eq!(all.client_of((0, 40)), None);
+        assert_eq!(all.client_of((ShardId(0), 40)), None);
     }
 }

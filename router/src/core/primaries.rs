@@ -42,10 +42,7 @@ impl Servers for Primaries<'_> {
             return Err(Unreachable(why));
         }
         let topology = self.shared.topology();
-        let shard = topology
-            .shards
-            .iter()
-            .position(|shard| shard.name == site.shard);
+        let shard = topology.shards.named(&site.shard);
         let shard =
             shard.ok_or_else(|| Unreachable(format!("no shard is called {}", site.shard)))?;
         let lent = self.control.lend(&topology, shard, &site.database).await;
@@ -59,7 +56,7 @@ impl Servers for Primaries<'_> {
 
     fn has_documents(&self, site: &Site) -> bool {
         let topology = self.shared.topology();
-        let documents = &topology.shards[topology.postgres..];
+        let (_, documents) = topology.shards.split_at(topology.postgres);
         documents.iter().any(|shard| shard.name == site.shard)
     }
 }

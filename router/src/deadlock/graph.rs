@@ -7,6 +7,7 @@
 
 use crate::commit::mark::Mark;
 use crate::core::Attempt;
+use mothership_shardmap::ShardId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
@@ -18,16 +19,16 @@ pub enum Node {
     /// A transaction of another router, with all its server processes.
     Transaction(Mark),
     /// A process of somebody else: its server, by its first shard, and its number there.
-    Process(usize, i32),
+    Process(ShardId, i32),
 }
 
 /// One waits for another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wait {
     /// The server on which, by its first shard.
-    pub server: usize,
+    pub server: ShardId,
     /// The shard on which: several may be on one server.
-    pub shard: usize,
+    pub shard: ShardId,
     /// Who.
     pub waiter: Node,
     /// Its process there.
@@ -207,7 +208,7 @@ fn back_to<'w>(
 
 /// The detail of the error, in PostgreSQL's manner.
 pub fn detail(cycle: &[&Wait], shards: &[String]) -> String {
-    let name = |shard: usize| shards.get(shard).map_or("?", String::as_str);
+    let name = |shard: ShardId| shards.get(shard.index()).map_or("?", String::as_str);
     let lines = cycle.iter().map(|wait| {
         let (shard, pid) = (name(wait.shard), wait.pid);
         match wait.blocker_pid {
@@ -227,7 +228,8 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use std::time::Duration;
 
-    fn wait(shard: usize, waiter: Node, blocker: Node) -> Wait {
+    fn wait(shard: u16, waiter: Node, blocker: Node) -> Wait {
+        let shard = ShardId(shard);
         // One process for each shard.
         let pid = |node| match node {
             Node::Session(number) => number as i32,
@@ -265,7 +267,7 @@ mod tests {
                 return false;
             }
             path.push(n);
-            let shards: BTreeSet<usize> = path.iter().map(|&p| waits[p].shard).collect();
+            let shards: BTreeSet<ShardId> = path.iter().map(|&p| waits[p].shard).collect();
             let closed = waits[n].blocker == start && shards.len() > 1;
             let found = closed || some_cycle_over_shards(waits, path);
             path.pop();
@@ -287,14 +289,15 @@ mod tests {
         for _ in 0..30_000 {
             let sessions = rng.random_range(2..5);
             let count = rng.random_range(1..9);
-            let node = |rng: &mut StdRng, shard: usize| match rng.random_range(0..4) {
+            let node = |rng: &mut StdRng, shard: ShardId| match rng.random_range(0..4) {
                 0 => Node::Process(shard, rng.random_range(0..2)),
                 _ => Node::Session(rng.random_range(0..sessions)),
             };
             let waits: Vec<Wait> = (0..count)
                 .map(|_| {
                     let shard = rng.random_range(0..3);
-                    let (waiter, blocker) = (node(&mut rng, shard), node(&mut rng, shard));
+                    let of = ShardId(shard);
+                    let (waiter, blocker) = (node(&mut rng, of), node(&mut rng, of));
                     wait(shard, waiter, blocker)
                 })
                 .filter(|wait| wait.waiter != wait.blocker)
@@ -312,7 +315,7 @@ mod tests {
                 assert!(cycle.iter().zip(next).all(|(a, b)| a.blocker == b.waiter));
                 let waiters: BTreeSet<Node> = cycle.iter().map(|w| w.waiter).collect();
                 assert_eq!(waiters.len(), cycle.len());
-                let shards: BTreeSet<usize> = cycle.iter().map(|w| w.shard).collect();
+                let shards: BTreeSet<ShardId> = cycle.iter().map(|w| w.shard).collect();
                 assert!(shards.len() > 1);
             }
             // With the victims gone nobody waits for himself, and none of them is one for nothing.
@@ -337,10 +340,10 @@ mod tests {
         for _ in 0..20_000 {
             let count = rng.random_range(2..6);
             // Transactions with an even number are the first router's, the others the second's.
-            let edges: Vec<(usize, u64, u64)> = (0..rng.random_range(2..12))
+            let edges: Vec<(u16, u64, u64)> = (0..rng.random_range(2..12))
                 .map(|_| {
                     let mut one = || rng.random_range(0..count);
-                    (one() as usize % 3, one(), one())
+                    (one() as u16 % 3, one(), one())
                 })
                 .filter(|(_, a, b)| a != b)
                 .collect();

@@ -30,6 +30,7 @@ use crate::topology::Topology;
 use graph::{Age, Node, Wait, deadlocks, detail};
 use mothership_pool::connection::CancelGuard;
 use mothership_pool::endpoint::{Address, Endpoint};
+use mothership_shardmap::ShardId;
 use questions::{CANCEL, MARKS, PREPARED, WAITING};
 use queue::Queued;
 use std::cell::RefCell;
@@ -67,8 +68,8 @@ struct Held {
 /// A process that waits, as its server tells it.
 #[derive(Clone, Debug, PartialEq)]
 struct Waiting {
-    server: usize,
-    shard: usize,
+    server: ShardId,
+    shard: ShardId,
     pid: i32,
     blockers: Vec<i32>,
     identity: String,
@@ -89,12 +90,12 @@ enum Awaited {
 /// Who is behind processes and marks.
 #[derive(Default)]
 struct Known {
-    sessions: HashMap<(usize, i32), u64>,
+    sessions: HashMap<(ShardId, i32), u64>,
     own: HashMap<Mark, u64>,
-    marked: HashMap<(usize, i32), Mark>,
+    marked: HashMap<(ShardId, i32), Mark>,
     ages: BTreeMap<Node, Age>,
     attempts: BTreeMap<Node, Attempt>,
-    prepared: HashMap<(usize, i32), Vec<Mark>>,
+    prepared: HashMap<(ShardId, i32), Vec<Mark>>,
     queued: Vec<Queued>,
 }
 
@@ -136,9 +137,9 @@ pub async fn watch(shared: &Shared) {
 }
 
 /// Since when each wait is known: its server, its process and what makes it this one.
-type Since = HashMap<(usize, i32, String), Instant>;
+type Since = HashMap<(ShardId, i32, String), Instant>;
 /// When somebody was first and last seen to wait for a transaction: its server and its number.
-type Transactions = HashMap<(usize, Box<str>), (Instant, Instant)>;
+type Transactions = HashMap<(ShardId, Box<str>), (Instant, Instant)>;
 
 /// What was seen before.
 #[derive(Default)]
@@ -246,7 +247,7 @@ impl Watch {
             return false;
         }
         let all = cycles.iter().flat_map(|(cycle, _)| cycle.iter());
-        let servers: BTreeSet<usize> = all.map(|wait| wait.server).collect();
+        let servers: BTreeSet<ShardId> = all.map(|wait| wait.server).collect();
         let still = all_waiting(control, topology, servers.into_iter().collect()).await;
         let lasts = |wait: &Wait| {
             let same = |w: &&Waiting| (w.server, w.pid) == (wait.server, wait.pid);
@@ -304,7 +305,7 @@ impl Watch {
 
 /// Asks a session to undo what it does and to do it again, if it is still at this attempt, in which it waits on this
 /// shard; whether it is.
-async fn ask_to_yield(shared: &Shared, number: u64, attempt: u64, shard: usize) -> bool {
+async fn ask_to_yield(shared: &Shared, number: u64, attempt: u64, shard: ShardId) -> bool {
     let asked = shared.ask(move |core| {
         let sessions = core.sessions.borrow();
         let mut sessions = sessions.iter();
@@ -380,7 +381,7 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
     for held in &held {
         let server = |endpoint: &Endpoint| servers.get(&endpoint.address).copied();
         let processes = held.processes.iter();
-        let processes: Vec<(usize, i32)> = processes
+        let processes: Vec<(ShardId, i32)> = processes
             .filter_map(|(endpoint, pid)| Some((server(endpoint)?, *pid)))
             .collect();
         if processes.len() > 1 || held.queued.is_some() {
@@ -398,7 +399,7 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
     if concerned.is_empty() {
         return (known, Vec::new());
     }
-    let (mine, others): (Vec<usize>, Vec<usize>) = servers
+    let (mine, others): (Vec<ShardId>, Vec<ShardId>) = servers
         .into_values()
         .partition(|server| concerned.contains(server));
     let mut waiting = all_waiting(control, topology, mine).await;
@@ -431,16 +432,20 @@ fn queued(held: &[Held]) -> Vec<Queued> {
 }
 
 /// The primaries, each by its first shard: several shards may be databases of one server.
-fn servers(topology: &Topology) -> HashMap<Address, usize> {
+fn servers(topology: &Topology) -> HashMap<Address, ShardId> {
     let mut servers = HashMap::new();
-    for shard in 0..topology.postgres {
+    for shard in topology.postgres_shards() {
         let address = &topology.likely_primary(shard).endpoint.address;
         servers.entry(address.clone()).or_insert(shard);
     }
     servers
 }
 
-async fn all_waiting(control: &Control, topology: &Topology, servers: Vec<usize>) -> Vec<Waiting> {
+async fn all_waiting(
+    control: &Control,
+    topology: &Topology,
+    servers: Vec<ShardId>,
+) -> Vec<Waiting> {
     let asked = servers.into_iter().map(async |server| {
         let rows = or_none(
             topology,
@@ -463,15 +468,15 @@ async fn all_waiting(control: &Control, topology: &Topology, servers: Vec<usize>
 }
 
 /// The shard that has this database on this server.
-fn shard_of(topology: &Topology, server: usize, database: Option<&str>) -> usize {
+fn shard_of(topology: &Topology, server: ShardId, database: Option<&str>) -> ShardId {
     let address = &topology.likely_primary(server).endpoint.address;
-    let has = |shard: &usize| {
-        let label = &topology.config.shards[*shard].name;
+    let has = |shard: &ShardId| {
+        let label = &topology.config_of(*shard).name;
         let mut databases = topology.config.databases.iter();
         topology.likely_primary(*shard).endpoint.address == *address
             && databases.any(|d| Some(d.name_on(label).as_str()) == database)
     };
-    (0..topology.postgres).find(has).unwrap_or(server)
+    topology.postgres_shards().find(has).unwrap_or(server)
 }
 
 /// Asks which transactions of other routers are behind processes and what is prepared.
@@ -526,7 +531,7 @@ impl Awaited {
 
 impl Known {
     /// Whose process it is.
-    fn process(&self, server: usize, pid: i32, mark: Option<Mark>) -> Node {
+    fn process(&self, server: ShardId, pid: i32, mark: Option<Mark>) -> Node {
         match (self.sessions.get(&(server, pid)), mark) {
             (Some(session), _) => Node::Session(*session),
             (None, Some(mark)) => self.transaction(mark),
@@ -595,7 +600,7 @@ impl Known {
 }
 
 /// The rows; none where the server does not answer.
-fn or_none(topology: &Topology, server: usize, rows: Result<Vec<Row>, ControlError>) -> Vec<Row> {
+fn or_none(topology: &Topology, server: ShardId, rows: Result<Vec<Row>, ControlError>) -> Vec<Row> {
     rows.unwrap_or_else(|error| {
         let shard = &topology.shards[server].name;
         tracing::warn!(shard, error = %Chain(&error), "cannot look for deadlocks");
@@ -606,7 +611,7 @@ fn or_none(topology: &Topology, server: usize, rows: Result<Vec<Row>, ControlErr
 async fn asked(
     control: &Control,
     topology: &Topology,
-    shard: usize,
+    shard: ShardId,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, ControlError> {
@@ -687,8 +692,8 @@ mod tests {
     /// Process 1 waits for process 2 since a moment.
     fn waiting(awaited: Awaited, identity: &str) -> Waiting {
         Waiting {
-            server: 0,
-            shard: 0,
+            server: ShardId(0),
+            shard: ShardId(0),
             pid: 1,
             blockers: vec![2],
             identity: identity.to_owned(),

@@ -70,6 +70,7 @@ fn stuck(waits: &[Wait], queued: &[&Queued], victims: &[Node]) -> BTreeSet<Node>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mothership_shardmap::ShardId;
 
     const A: Node = Node::Session(1);
     const B: Node = Node::Session(2);
@@ -88,8 +89,8 @@ mod tests {
 
     fn lock(waiter: Node, blocker: Node) -> Wait {
         Wait {
-            server: 0,
-            shard: 0,
+            server: ShardId(0),
+            shard: ShardId(0),
             waiter,
             pid: 1,
             blocker,

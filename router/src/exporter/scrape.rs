@@ -8,6 +8,7 @@ use crate::metrics::{OTHER, Snapshot, names};
 use crate::pressure::most_descriptors;
 use crate::topology::Topology;
 use mothership_pool::health::{BreakerState, State};
+use mothership_shardmap::ShardId;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -61,7 +62,7 @@ pub async fn scrape(shared: &Shared) -> String {
             // A reload may have taken the shard away.
             Place::Shard(at) => topology
                 .shards
-                .get(usize::from(at))
+                .get(ShardId(at))
                 .map_or(OTHER, |shard| &shard.name),
         };
         put_spans(&mut page, &[shard, key.role.word(), key.kind.word()], spans);

@@ -7,6 +7,7 @@
 
 use super::switchover::{AGAIN, ENDING, SwitchoverError, connect, of};
 use crate::topology::{Server, Topology};
+use mothership_shardmap::ShardId;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
@@ -28,7 +29,7 @@ const OTHERS: &str = "FROM pg_catalog.pg_stat_activity \
 pub(super) async fn erect(
     client: &Client,
     topology: &Topology,
-    (shard, server): (usize, &Server),
+    (shard, server): (ShardId, &Server),
     patience: Duration,
 ) -> Result<(), SwitchoverError> {
     let wrong = of(server);
@@ -63,7 +64,7 @@ pub(super) async fn erect(
 /// Waits until new sessions have read the setting; from when on they have.
 async fn heard(
     topology: &Topology,
-    shard: usize,
+    shard: ShardId,
     server: &Server,
 ) -> Result<String, SwitchoverError> {
     let ask = format!(

@@ -14,6 +14,7 @@ use crate::topology::{Server, ShardServers, Topology};
 use mothership_pool::endpoint::{Address, EndpointId};
 use mothership_pool::health::{self, ControlTls, Health, Hold, Role, ServerSnapshot, State};
 use mothership_pool::patroni::{Cluster, MemberRole, PatroniClient, PatroniError};
+use mothership_shardmap::ShardId;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,11 +113,11 @@ pub async fn switchover(
     to: Option<&str>,
 ) -> Result<Switched, SwitchoverError> {
     let topology = shared.topology();
-    let found = topology.shards.iter().position(|s| s.name == shard);
+    let found = topology.shards.named(shard);
     let shard = found.ok_or_else(|| SwitchoverError::NoShard(shard.to_owned()))?;
     let health = &topology.health;
     let from = health
-        .elected(shard)
+        .elected(shard.index())
         .map_err(|why| SwitchoverError::NoPrimary(why.to_string()))?;
     let ShardServers {
         servers, patroni, ..
@@ -134,7 +135,9 @@ pub async fn switchover(
     let new = connect(&topology, shard, to.1).await?;
 
     let begun = Instant::now();
-    let hold = health.hold(shard).ok_or(SwitchoverError::UnderWay)?;
+    let hold = health
+        .hold(shard.index())
+        .ok_or(SwitchoverError::UnderWay)?;
     let primary = from.1.endpoint.id;
     drain(shared, primary, topology.config.failover.drain).await?;
     hold.seal();
@@ -170,7 +173,7 @@ pub async fn switchover(
 /// comes before the promotion is undone when `gone` says that nobody waits for it.
 async fn take_over(
     topology: Arc<Topology>,
-    shard: usize,
+    shard: ShardId,
     ((from, to), (old, new), order): ((usize, usize), (Client, Client), Option<Order>),
     (hold, gone): (Hold, oneshot::Receiver<()>),
 ) -> Result<(usize, Duration), SwitchoverError> {
@@ -187,7 +190,9 @@ async fn take_over(
     if let Some(order) = order {
         caught_up.await?;
         let begun = Instant::now();
-        let now = order.carry_out(health, (shard, from), candidate).await?;
+        let now = order
+            .carry_out(health, (shard.index(), from), candidate)
+            .await?;
         // What waits goes on, at the new primary.
         drop(hold);
         return Ok((now, begun.elapsed()));
@@ -230,11 +235,11 @@ enum Unpromoted {
 /// The replica to be promoted.
 fn candidate(
     topology: &Topology,
-    shard: usize,
+    shard: ShardId,
     wanted: Option<&str>,
     synchronous: &[usize],
 ) -> Result<usize, SwitchoverError> {
-    let snapshot = topology.health.snapshot().swap_remove(shard);
+    let snapshot = topology.health.snapshot().swap_remove(shard.index());
     let fit = |server: &ServerSnapshot| {
         // Its lag is known only while it is on the primary's timeline.
         let is_replica = server.state == State::Up && server.view.role == Role::Replica;
@@ -405,7 +410,7 @@ fn was_never_asked(error: &std::io::Error) -> bool {
 /// A connection of the control role, which ends with the client.
 pub(super) async fn connect(
     topology: &Topology,
-    shard: usize,
+    shard: ShardId,
     server: &Server,
 ) -> Result<Client, SwitchoverError> {
     let tls = ControlTls::new(&server.endpoint);
@@ -499,10 +504,10 @@ async fn promote(new: &Client, to: &Server) -> Result<(), Unpromoted> {
 /// Waits until the router sees the new primary.
 async fn seen(
     health: &Health,
-    shard: usize,
+    shard: ShardId,
     (at, to): (usize, &Server),
 ) -> Result<(), SwitchoverError> {
-    health.probe_soon(shard, at);
-    let elected = tokio::time::timeout(PROMOTION, health.is_elected(shard, at)).await;
+    health.probe_soon(shard.index(), at);
+    let elected = tokio::time::timeout(PROMOTION, health.is_elected(shard.index(), at)).await;
     elected.map_err(|_| SwitchoverError::NotSeen(to.endpoint.address.to_string()))
 }

@@ -8,6 +8,7 @@ use super::latency::{Latencies, LatencyKey, Place, PlanKind, ServedBy, Spent};
 use super::traffic::{Totals, Traffic};
 use mothership_proto::backend::TxStatus;
 use mothership_proto::frontend::tag;
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::Pins;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -141,8 +142,8 @@ impl Tally {
     }
 
     /// A server of this shard works for the request.
-    pub fn uses(&mut self, shard: usize, role: ServedBy) {
-        let shard = Place::Shard(u16::try_from(shard).unwrap_or(u16::MAX));
+    pub fn uses(&mut self, shard: ShardId, role: ServedBy) {
+        let shard = Place::Shard(shard.0);
         self.key.place = match self.key.place {
             Place::Router => shard,
             place if place == shard => shard,
@@ -171,7 +172,7 @@ impl Tally {
     /// `received` bytes from the client. Returns the time.
     pub fn fast(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         received: usize,
         (parses, binds): (bool, bool),
         since: Option<Instant>,
@@ -195,7 +196,7 @@ impl Tally {
 
     /// A request was sent to the primaries of these shards on the fast path. It took `received` bytes from the client.
     /// Returns the time.
-    pub fn fast_over(&mut self, shards: impl Iterator<Item = usize>, received: usize) -> Instant {
+    pub fn fast_over(&mut self, shards: impl Iterator<Item = ShardId>, received: usize) -> Instant {
         let now = Instant::now();
         self.key.kind = PlanKind::Scatter;
         self.planned.get_or_insert(now);
@@ -322,7 +323,7 @@ mod tests {
         for status in [TxStatus::Open, TxStatus::Failed, TxStatus::Idle] {
             w.tally.took(tag::QUERY, 10);
             w.tally.planned(PlanKind::Single);
-            w.tally.uses(0, ServedBy::Primary);
+            w.tally.uses(ShardId(0), ServedBy::Primary);
             w.tally.gave(5);
             w.tally.ready(status);
         }
@@ -350,10 +351,12 @@ mod tests {
     #[test]
     fn a_request_is_counted_where_it_ran() {
         let mut w = world();
-        let mut run = |shards: &[(usize, ServedBy)], kind| {
+        let mut run = |shards: &[(u16, ServedBy)], kind| {
             w.tally.took(tag::QUERY, 1);
             w.tally.planned(kind);
-            shards.iter().for_each(|&(s, r)| w.tally.uses(s, r));
+            shards
+                .iter()
+                .for_each(|&(s, r)| w.tally.uses(ShardId(s), r));
             w.tally.ready(TxStatus::Idle);
         };
         run(&[], PlanKind::Local);

@@ -7,6 +7,8 @@
 
 use super::{DatabaseModel, ModelError, NEXT, Part, ShardReport};
 use crate::config::Config;
+use crate::topology::shard_id;
+use mothership_shardmap::ShardId;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -38,21 +40,21 @@ impl Part {
 
 impl DatabaseModel {
     /// The PostgreSQL cluster that holds a shard, if that is known.
-    pub fn cluster(&self, shard: usize) -> Option<i64> {
-        self.parts.get(shard)?.cluster()
+    pub fn cluster(&self, shard: ShardId) -> Option<i64> {
+        self.parts.get(shard.index())?.cluster()
     }
 
     /// Why nothing is known of a shard; `None` if something is.
-    pub fn why_away(&self, shard: usize) -> Option<&Arc<ModelError>> {
-        match self.parts.get(shard)? {
+    pub fn why_away(&self, shard: ShardId) -> Option<&Arc<ModelError>> {
+        match self.parts.get(shard.index())? {
             Part::Away { why, .. } => Some(why),
             Part::Known { .. } => None,
         }
     }
 
     /// The shards of which nothing is known, and why.
-    pub fn away(&self) -> impl Iterator<Item = (usize, &Arc<ModelError>)> {
-        let shards = 0..self.parts.len();
+    pub fn away(&self) -> impl Iterator<Item = (ShardId, &Arc<ModelError>)> {
+        let shards = (0..self.parts.len()).map(shard_id);
         shards.filter_map(|shard| Some((shard, self.why_away(shard)?)))
     }
 
@@ -62,8 +64,9 @@ impl DatabaseModel {
     }
 
     /// A shard of which something is known.
-    pub fn some_known(&self) -> Option<usize> {
-        (0..self.parts.len()).find(|shard| self.why_away(*shard).is_none())
+    pub fn some_known(&self) -> Option<ShardId> {
+        let mut shards = (0..self.parts.len()).map(shard_id);
+        shards.find(|shard| self.why_away(*shard).is_none())
     }
 
     /// Whether a shard is away that was not before.
@@ -88,7 +91,7 @@ impl DatabaseModel {
     pub(super) fn without_home(
         &self,
         config: &Arc<Config>,
-        home: usize,
+        home: ShardId,
         seen: &[Result<ShardReport, Arc<ModelError>>],
         epoch: u64,
     ) -> Result<DatabaseModel, &'static str> {
@@ -109,7 +112,7 @@ impl DatabaseModel {
                     return Err("definitions have changed on other shards since it was asked");
                 }
             });
-            debug_assert!(shard != home || matches!(parts[shard], Part::Away { .. }));
+            debug_assert!(shard != home.index() || matches!(parts[shard], Part::Away { .. }));
         }
         Ok(DatabaseModel {
             version: NEXT.fetch_add(1, Ordering::Relaxed),

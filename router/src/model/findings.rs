@@ -21,7 +21,11 @@ impl DatabaseModel {
             None => refusal.message().to_owned(),
         });
         let away = self.away().map(|(shard, why)| {
-            let name = self.map().shards().get(shard).map_or("?", String::as_str);
+            let name = self
+                .map()
+                .shards()
+                .get(shard.index())
+                .map_or("?", String::as_str);
             let why = crate::log::Chain(why);
             format!("shard {name} is away, and statements that need it fail: {why}")
         });

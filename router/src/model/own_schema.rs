@@ -56,6 +56,6 @@ impl OwnSchema {
 }
 
 fn primaries(topology: &Topology) -> Vec<Option<usize>> {
-    let shards = 0..topology.postgres;
+    let shards = topology.postgres_shards();
     shards.map(|shard| topology.primary(shard).ok()).collect()
 }

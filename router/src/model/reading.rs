@@ -15,6 +15,7 @@ use crate::topology::Topology;
 use futures_util::future::join_all;
 use mothership_catalog::queries::END;
 use mothership_catalog::{Catalog, Fingerprint, unread};
+use mothership_shardmap::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -44,14 +45,14 @@ pub struct How<'a> {
     pub before: Option<&'a DatabaseModel>,
     /// Whether this process has known of a shard at any time. What was left behind there before the process began is
     /// recovery's to finish, which needs that shard.
-    pub was_seen: &'a dyn Fn(usize) -> bool,
+    pub was_seen: &'a dyn Fn(ShardId) -> bool,
     /// Shards that can be asked for their catalogs and may not be believed, and why.
-    pub unusable: &'a BTreeMap<usize, Arc<ModelError>>,
+    pub unusable: &'a BTreeMap<ShardId, Arc<ModelError>>,
 }
 
 impl How<'_> {
     /// Why a shard is not asked at all.
-    fn passes_over(&self, shard: usize) -> Option<Arc<ModelError>> {
+    fn passes_over(&self, shard: ShardId) -> Option<Arc<ModelError>> {
         if let Some(why) = self.unusable.get(&shard) {
             return Some(Arc::clone(why));
         }
@@ -95,13 +96,13 @@ pub async fn read(
     database: &str,
     how: &How<'_>,
 ) -> Result<DatabaseModel, Arc<ModelError>> {
-    let ask = async |index: usize| match how.passes_over(index) {
+    let ask = async |shard: ShardId| match how.passes_over(shard) {
         Some(why) => Err(why),
         None => {
             let asked = || {
                 let changes = (how.own_schema == OwnSchema::Look, how.declares);
-                let asked = see(control, topology, index, database, changes);
-                in_time(topology, index, asked)
+                let asked = see(control, topology, shard, database, changes);
+                in_time(topology, shard, asked)
             };
             let seen = match asked().await {
                 // It lay idle and was ended just then: another one may be had.
@@ -112,7 +113,7 @@ pub async fn read(
         }
     };
     let looked = SchemaSeen::begin(topology);
-    let mut seen = join_all((0..topology.postgres).map(ask)).await;
+    let mut seen = join_all(topology.postgres_shards().map(ask)).await;
     let mut failures = seen.iter().filter_map(|seen| seen.as_ref().err());
     if let Some(wrong) = failures.find(|error| !error.is_absence()) {
         return Err(Arc::clone(wrong));
@@ -120,7 +121,7 @@ pub async fn read(
     doubt_undecided(control, topology, database, how, &mut seen).await;
     let (home, config) = (topology.home, &topology.config);
     let nobody = seen.iter().all(Result::is_err);
-    let at_home = match &seen[home] {
+    let at_home = match &seen[home.index()] {
         Ok(seen) => Ok(&seen.catalog),
         Err(why) => Err(Arc::clone(why)),
     };
@@ -128,7 +129,7 @@ pub async fn read(
         (Ok(catalog), before) => {
             let read = directories(control, topology, database, catalog);
             let directories = in_time(topology, home, read).await?;
-            if let (Ok(seen), Some(before)) = (&mut seen[home], before) {
+            if let (Ok(seen), Some(before)) = (&mut seen[home.index()], before) {
                 unread::carry_over(&mut seen.catalog, before.catalog());
             }
             compare_with_home(&mut seen, home);
@@ -174,8 +175,8 @@ pub async fn read(
 }
 
 /// What could not be read of other shards is as at home, as far as that is known.
-fn compare_with_home(seen: &mut [Result<ShardReport, Arc<ModelError>>], home: usize) {
-    let (before, rest) = seen.split_at_mut(home);
+fn compare_with_home(seen: &mut [Result<ShardReport, Arc<ModelError>>], home: ShardId) {
+    let (before, rest) = seen.split_at_mut(home.index());
     let Some((Ok(at_home), behind)) = rest.split_first_mut() else {
         return;
     };
@@ -191,11 +192,11 @@ fn compare_with_home(seen: &mut [Result<ShardReport, Arc<ModelError>>], home: us
 pub async fn catalog_of(
     control: &Control,
     topology: &Topology,
-    index: usize,
+    shard: ShardId,
     database: &str,
 ) -> Result<Catalog, ModelError> {
-    let one = see(control, topology, index, database, (false, false));
-    Ok(in_time(topology, index, one).await?.catalog)
+    let one = see(control, topology, shard, database, (false, false));
+    Ok(in_time(topology, shard, one).await?.catalog)
 }
 
 /// A part of a transaction that was decided by a shard which this process has never known may have been committed, and
@@ -207,21 +208,25 @@ async fn doubt_undecided(
     how: &How<'_>,
     seen: &mut [Result<ShardReport, Arc<ModelError>>],
 ) {
-    let name = |index: usize| topology.shards[index].name.as_str();
-    let unknown: BTreeSet<&str> = (0..seen.len())
-        .filter(|index| seen[*index].is_err() && !(how.was_seen)(*index))
-        .map(name)
+    let name = |shard: ShardId| topology.shards[shard].name.as_str();
+    let unknown: BTreeSet<&str> = topology
+        .shards
+        .ids()
+        .zip(&*seen)
+        .filter(|(shard, seen)| seen.is_err() && !(how.was_seen)(*shard))
+        .map(|(shard, _)| name(shard))
         .collect();
     if unknown.is_empty() {
         return;
     }
-    for (index, seen) in seen.iter_mut().enumerate().filter(|(_, seen)| seen.is_ok()) {
-        let asked = deciders(control, topology, index, database);
-        let why = match in_time(topology, index, asked).await {
+    let all = topology.shards.ids().zip(seen);
+    for (shard, seen) in all.filter(|(_, seen)| seen.is_ok()) {
+        let asked = deciders(control, topology, shard, database);
+        let why = match in_time(topology, shard, asked).await {
             Ok(deciders) => match deciders.iter().find(|one| unknown.contains(one.as_str())) {
                 None => continue,
                 Some(decider) => ModelError::Undecided {
-                    shard: name(index).to_owned(),
+                    shard: name(shard).to_owned(),
                     decider: decider.clone(),
                 },
             },
@@ -235,16 +240,16 @@ async fn doubt_undecided(
 async fn deciders(
     control: &Control,
     topology: &Topology,
-    index: usize,
+    shard: ShardId,
     database: &str,
 ) -> Result<Vec<String>, ModelError> {
     const PREPARED: &str = "SELECT gid FROM pg_catalog.pg_prepared_xacts \
         WHERE pg_catalog.starts_with(gid, 'ms1:') \
         AND database OPERATOR(pg_catalog.=) pg_catalog.current_database()";
-    let client = lend(control, topology, index, database).await?;
+    let client = lend(control, topology, shard, database).await?;
     let rows = client.ask(client.query(PREPARED, &[])).await;
     let rows = rows.map_err(|cause| ModelError::Load {
-        shard: topology.shards[index].name.clone(),
+        shard: topology.shards[shard].name.clone(),
         cause: LoadError::Server {
             what: "prepared transactions",
             cause,
@@ -256,13 +261,13 @@ async fn deciders(
 
 async fn in_time<T>(
     topology: &Topology,
-    index: usize,
+    shard: ShardId,
     asked: impl Future<Output = Result<T, ModelError>>,
 ) -> Result<T, ModelError> {
     let limit = topology.config.catalog.timeout;
     let answer = tokio::time::timeout(limit, asked).await;
     answer.map_err(|_| ModelError::TimedOut {
-        shard: topology.shards[index].name.clone(),
+        shard: topology.shards[shard].name.clone(),
         limit,
     })?
 }
@@ -270,13 +275,13 @@ async fn in_time<T>(
 async fn lend(
     control: &Control,
     topology: &Topology,
-    index: usize,
+    shard: ShardId,
     database: &str,
 ) -> Result<Lent, ModelError> {
-    let database = topology.database_on(database, index);
-    let lent = control.lend(topology, index, &database).await;
+    let database = topology.database_on(database, shard);
+    let lent = control.lend(topology, shard, &database).await;
     lent.map_err(|cause| ModelError::Control {
-        shard: topology.shards[index].name.clone(),
+        shard: topology.shards[shard].name.clone(),
         cause: Box::new(cause),
     })
 }
@@ -284,15 +289,15 @@ async fn lend(
 async fn install(
     control: &Control,
     topology: &Topology,
-    index: usize,
+    shard: ShardId,
     database: &str,
 ) -> Result<(), ModelError> {
-    let client = lend(control, topology, index, database).await?;
+    let client = lend(control, topology, shard, database).await?;
     let wait = topology.config.control.timeout;
     let installing = schema::install(&client, &topology.config.transactions.schema, wait);
     let installed = client.ask(installing).await;
     installed.map_err(|cause| ModelError::Schema {
-        shard: topology.shards[index].name.clone(),
+        shard: topology.shards[shard].name.clone(),
         cause,
     })?;
     Ok(())
@@ -307,9 +312,9 @@ async fn check_owned(
     records: bool,
 ) -> Result<(), ModelError> {
     let config = &topology.config;
-    let check = async |index: usize| {
-        let client = lend(control, topology, index, database).await?;
-        let configured = ShardRecord::configured(&config.shards[index]);
+    let check = async |shard: ShardId| {
+        let client = lend(control, topology, shard, database).await?;
+        let configured = ShardRecord::configured(topology.config_of(shard));
         let (schema, wait) = (&config.transactions.schema, config.control.timeout);
         let checked = owned::check(&client, schema, &configured, records, wait);
         client
@@ -317,12 +322,14 @@ async fn check_owned(
             .await
             .map_err(|cause| ModelError::Owned {
                 shard: configured.name.clone(),
-                database: topology.database_on(database, index).to_string(),
+                database: topology.database_on(database, shard).to_string(),
                 cause,
             })
     };
-    let known = (0..topology.postgres).filter(|index| model.why_away(*index).is_none());
-    let checked = known.map(|index| in_time(topology, index, check(index)));
+    let known = topology
+        .postgres_shards()
+        .filter(|shard| model.why_away(*shard).is_none());
+    let checked = known.map(|shard| in_time(topology, shard, check(shard)));
     join_all(checked).await.into_iter().collect()
 }
 
@@ -358,29 +365,29 @@ fn declared_alone(config: &Config) -> ShardReport {
 async fn see(
     control: &Control,
     topology: &Topology,
-    index: usize,
+    shard: ShardId,
     database: &str,
     (installs, declares): (bool, bool),
 ) -> Result<ShardReport, ModelError> {
-    let shard = || topology.shards[index].name.clone();
+    let name = || topology.shards[shard].name.clone();
     if !topology.config.has_postgres() {
         return Ok(declared_alone(&topology.config));
     }
     if installs {
-        install(control, topology, index, database).await?;
+        install(control, topology, shard, database).await?;
     }
     let tables = topology.config.collections();
-    if declares && index == topology.home && !tables.is_empty() {
-        let client = lend(control, topology, index, database).await?;
+    if declares && shard == topology.home && !tables.is_empty() {
+        let client = lend(control, topology, shard, database).await?;
         let wait = topology.config.control.timeout;
         let declaring = documents::declare(&client, &tables, wait);
         let declared = client.ask(declaring).await;
         declared.map_err(|cause| ModelError::Documents {
-            shard: shard(),
+            shard: name(),
             cause,
         })?;
     }
-    let client = lend(control, topology, index, database).await?;
+    let client = lend(control, topology, shard, database).await?;
     // Asked first: whoever is promoted afterwards may have replayed more by then.
     const CLUSTER: &str = "SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
     let (cluster, in_recovery): (i64, bool) = client
@@ -388,11 +395,11 @@ async fn see(
         .await
         .and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .map_err(|cause| ModelError::Cluster {
-            shard: shard(),
+            shard: name(),
             cause,
         })?;
     if in_recovery {
-        return Err(ModelError::InRecovery { shard: shard() });
+        return Err(ModelError::InRecovery { shard: name() });
     }
     let most = topology.config.catalog.size.bytes();
     let mut attempt = 1;
@@ -402,7 +409,7 @@ async fn see(
                 attempt += 1;
                 let ended = client.ask(client.batch_execute(END)).await;
                 ended.map_err(|cause| ModelError::Cluster {
-                    shard: shard(),
+                    shard: name(),
                     cause,
                 })?;
             }
@@ -410,14 +417,14 @@ async fn see(
         }
     };
     let (catalog, fingerprint) = loaded.map_err(|cause| ModelError::Load {
-        shard: shard(),
+        shard: name(),
         cause,
     })?;
     let most = topology.config.catalog.relations.get();
     let relations = catalog.relations.len();
     if relations > most as usize {
         return Err(ModelError::TooMany {
-            shard: shard(),
+            shard: name(),
             relations,
             most,
         });

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Process;
 use mothership_catalog::text::parse;
+use mothership_shardmap::ShardId;
 use std::path::Path;
 
 const TWO: &str = "[[shard]]\nname = \"a\"\n[[shard.server]]\naddress = \"x:1\"\n\
@@ -29,7 +30,7 @@ fn seen(shards: &[Option<&str>]) -> Vec<Result<ShardReport, Arc<ModelError>>> {
 
 fn model(config: &Arc<Config>, shards: &[Option<&str>]) -> DatabaseModel {
     let directories = Directories::unread(config);
-    let model = DatabaseModel::new(config, 0, seen(shards), directories, 0);
+    let model = DatabaseModel::new(config, ShardId(0), seen(shards), directories, 0);
     model.unwrap_or_else(|mistakes| panic!("{}", list(&mistakes)))
 }
 
@@ -63,11 +64,15 @@ fn differences_are_told_of_the_shards_that_differ() {
     );
     assert_eq!(
         model.away().map(|(shard, _)| shard).collect::<Vec<_>>(),
-        [1]
+        [ShardId(1)]
     );
     assert_eq!(
-        (model.some_known(), model.cluster(1), model.cluster(2)),
-        (Some(0), None, Some(1))
+        (
+            model.some_known(),
+            model.cluster(ShardId(1)),
+            model.cluster(ShardId(2))
+        ),
+        (Some(ShardId(0)), None, Some(1))
     );
 }
 
@@ -76,18 +81,19 @@ fn without_the_home_shard_a_model_holds_as_long_as_the_others_say_the_same() {
     let text = format!("[[table]]\nname = \"t\"\nkey = \"id\"\nkey_type = \"int8\"\n{TWO}{THREE}");
     let config = config(&text);
     let before = model(&config, &[Some(KEYED), Some(KEYED), None]);
-    let without = |shards: &[Option<&str>]| before.without_home(&config, 0, &seen(shards), 5);
+    let without =
+        |shards: &[Option<&str>]| before.without_home(&config, ShardId(0), &seen(shards), 5);
     let same = without(&[None, Some(KEYED), Some(KEYED)]).unwrap_or_else(|why| panic!("{why}"));
     assert!(same.version > before.version && same.epoch == 5);
     // The third has come back, but nobody can say whether it fits.
     assert_eq!(
         same.away().map(|(shard, _)| shard).collect::<Vec<_>>(),
-        [0, 2]
+        [ShardId(0), ShardId(2)]
     );
     assert!(same.lacks_more_than(&before) && !before.lacks_more_than(&same));
     let changed = without(&[None, Some(KEYLESS), None]);
     assert!(changed.is_err_and(|why| why.contains("definitions")));
     let other = self::config(&text);
-    let changed = before.without_home(&other, 0, &seen(&[None, Some(KEYED), None]), 5);
+    let changed = before.without_home(&other, ShardId(0), &seen(&[None, Some(KEYED), None]), 5);
     assert!(changed.is_err_and(|why| why.contains("configuration")));
 }

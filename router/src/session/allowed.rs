@@ -10,6 +10,7 @@ use crate::statements::step::{Kind, Step, currval_refused};
 use crate::topology::Topology;
 use mothership_proto::backend::TxStatus;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::Pin;
 
 impl Servers {
@@ -17,16 +18,15 @@ impl Servers {
     pub(super) fn check_second_set(
         &self,
         topology: &Topology,
-        shard: usize,
+        shard: ShardId,
         writes: bool,
     ) -> Result<(), Halt> {
-        let apart = topology.postgres;
-        if !writes || shard < apart {
+        if !writes || topology.is_postgres(shard) {
             return Ok(());
         }
         let wrote = |s: &&super::Attached| {
             let inbox = &s.inbox;
-            s.shard >= apart
+            !topology.is_postgres(s.shard)
                 && s.shard != shard
                 && inbox.wrote
                 && (inbox.in_block || inbox.in_segment)
@@ -34,7 +34,7 @@ impl Servers {
         let Some(first) = self.iter().find(wrote) else {
             return Ok(());
         };
-        let name = |shard: usize| &topology.shards[shard].name;
+        let name = |shard: ShardId| &topology.shards[shard].name;
         let report = Report::error(
             sqlstate::FEATURE_NOT_SUPPORTED,
             "transaction writes on more than one replica set of MongoDB",

@@ -21,6 +21,7 @@ use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::Pin;
 use mothership_sql::quote::push_literal;
 use mothership_sql::split::split;
@@ -46,7 +47,7 @@ impl Servers {
 
 impl Knowledge {
     /// How the object ids of a shard differ from those that clients are told.
-    pub(super) fn oids(&self, shard: usize) -> Option<&Arc<Oids>> {
+    pub(super) fn oids(&self, shard: ShardId) -> Option<&Arc<Oids>> {
         self.model.as_ref()?.oids(shard)
     }
 }
@@ -56,7 +57,7 @@ impl Session {
     ///
     /// Waits for a connection, for its settings and, where the transaction has
     /// modes, for its BEGIN. Fails with the report for the client.
-    pub(super) async fn attach(&mut self, shard: usize) -> Result<AttachedId, Halt> {
+    pub(super) async fn attach(&mut self, shard: ShardId) -> Result<AttachedId, Halt> {
         match self.ready_server(shard) {
             Some(at) => Ok(at),
             None => self.attach_to(shard, Wants::Primary).await,
@@ -67,7 +68,7 @@ impl Session {
     /// for the session on that shard already is kept.
     pub(super) async fn attach_to(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         wants: Wants,
     ) -> Result<AttachedId, Halt> {
         self.check_followed(shard)?;
@@ -109,7 +110,7 @@ impl Session {
 
     /// The server that got the message before, if it lacks nothing that [`Session::attach_to`] sees to: most messages
     /// of a segment follow one for the same server.
-    pub(super) fn ready_server(&mut self, shard: usize) -> Option<AttachedId> {
+    pub(super) fn ready_server(&mut self, shard: ShardId) -> Option<AttachedId> {
         let at = self.servers.active?;
         let ready = |s: &&Attached| s.shard == shard && !s.inbox.stands_by;
         let attached = self.servers.get(at).filter(ready)?;
@@ -175,7 +176,7 @@ impl Session {
     /// anything of the client's is replaced by another.
     pub(super) async fn join(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         mut wants: Wants,
     ) -> Result<AttachedId, Halt> {
         if self.servers.is_empty() {
@@ -201,7 +202,7 @@ impl Session {
             let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
             inbox.process = lease.cancel.key.pid;
             inbox.notifiers = Some(Arc::clone(&self.core.shared.notifiers));
-            inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
+            inbox.clock = self.topology.health.clock(shard.index()).map(Arc::clone);
             let id = self.servers.next_id();
             let at = self.servers.add(Attached {
                 id,
@@ -264,7 +265,9 @@ impl Session {
             brought
         };
         let prepared = match prepared {
-            Ok(()) if self.servers[at].shard >= self.topology.postgres => self.tell_forms(at).await,
+            Ok(()) if !self.topology.is_postgres(self.servers[at].shard) => {
+                self.tell_forms(at).await
+            }
             Ok(()) if self.login.beginning.seen != altered => {
                 self.keep_beginning(at, altered).await
             }

@@ -4,15 +4,14 @@ use super::{Halt, Servers};
 use crate::log::Chain;
 use crate::model::DatabaseModel;
 use crate::topology::Topology;
-use crate::topology::shard_id;
 use mothership_plan::Route;
 use mothership_pool::health::WhyNot;
 use mothership_proto::report::{Report, sqlstate};
-use mothership_shardmap::ShardSet;
+use mothership_shardmap::{ShardId, ShardSet};
 
 impl Topology {
     /// A failure to reach a shard, with its name.
-    pub(super) fn named(&self, shard: usize, report: Report) -> Report {
+    pub(super) fn named(&self, shard: ShardId, report: Report) -> Report {
         let name = format!("shard \"{}\"", self.shards[shard].name);
         // Its own words while it starts or ends are of class 57.
         let unreachable =
@@ -42,10 +41,10 @@ impl Servers {
             return Err(is_away(topology, model, away).into());
         }
         if route.anywhere {
-            let other = model.some_known().map(shard_id);
+            let other = model.some_known();
             route.shards = other.map_or_else(|| route.shards.clone(), ShardSet::one);
         }
-        let mut shards = route.shards.iter().map(|shard| shard.index());
+        let mut shards = route.shards.iter();
         match shards.find(|shard| model.why_away(*shard).is_some()) {
             Some(away) => Err(is_away(topology, model, away).into()),
             None => Ok(()),
@@ -54,7 +53,7 @@ impl Servers {
 }
 
 /// What a client is told whose statement needs it.
-fn is_away(topology: &Topology, model: &DatabaseModel, shard: usize) -> Report {
+fn is_away(topology: &Topology, model: &DatabaseModel, shard: ShardId) -> Report {
     let name = &topology.shards[shard].name;
     // Whoever asked may have given up before it was known to be down.
     let down = topology.primary(shard).is_err_and(WhyNot::is_lost);

@@ -10,10 +10,11 @@ use super::choose::Wants;
 use super::servers::AttachedId;
 use super::{Attached, Halt, Session};
 use crate::statements::step::{Kind, Step};
+use mothership_shardmap::ShardId;
 
 impl Session {
     /// The place of a server of `shard` that parses or describes a statement for the client.
-    pub(super) async fn attach_to_describe(&mut self, shard: usize) -> Result<AttachedId, Halt> {
+    pub(super) async fn attach_to_describe(&mut self, shard: ShardId) -> Result<AttachedId, Halt> {
         match self.ready_server(shard) {
             Some(at) => Ok(at),
             None => self.attach_to(shard, Wants::NoPart).await,
@@ -21,7 +22,7 @@ impl Session {
     }
 
     /// The bystanders on other shards than `shard` leave the open block.
-    pub(super) async fn leave_bystanders(&mut self, shard: usize) -> Result<(), Halt> {
+    pub(super) async fn leave_bystanders(&mut self, shard: ShardId) -> Result<(), Halt> {
         if self.is_session_mode() {
             return Ok(());
         }

@@ -27,6 +27,7 @@ use mothership_proto::frame::{self, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use smallvec::SmallVec;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -133,7 +134,7 @@ pub struct KnownPools {
 /// The pool of one server. The user and the database are those of the session.
 struct KnownPool {
     /// The shard, and the server in it.
-    place: (usize, usize),
+    place: (ShardId, usize),
     /// The name that a rule gave.
     label: Option<Box<config::Label>>,
     pool: Weak<Pool<Notes>>,
@@ -157,7 +158,7 @@ impl KnownPools {
         &mut self,
         topology: &Arc<Topology>,
         forgotten: u64,
-        place: (usize, usize),
+        place: (ShardId, usize),
         label: Option<&config::Label>,
     ) -> Option<Rc<Pool<Notes>>> {
         self.begin_anew_if_changed(topology, forgotten);
@@ -192,7 +193,7 @@ impl State {
 
 impl Topology {
     /// Reports what a failed attempt says about the server. False if it says nothing.
-    pub(super) fn report_failed(&self, shard: usize, server: usize, error: &LeaseError) -> bool {
+    pub(super) fn report_failed(&self, shard: ShardId, server: usize, error: &LeaseError) -> bool {
         let (LeaseError::Open(cause) | LeaseError::Resting(cause)) = error else {
             return false;
         };
@@ -204,18 +205,18 @@ impl Topology {
             return true;
         }
         let health = &self.health;
-        health.report_connect_failure(shard, server, failure);
+        health.report_connect_failure(shard.index(), server, failure);
         true
     }
 
     /// A connection was lost while a request used it, or did not answer the request.
-    pub(super) fn report_broken(&self, shard: usize, server: usize) {
-        self.health.report_broken(shard, server);
+    pub(super) fn report_broken(&self, shard: ShardId, server: usize) {
+        self.health.report_broken(shard.index(), server);
     }
 
     /// The server said that it is read-only, or a connection to it was lost without a fault of the server.
-    pub(super) fn report_lost(&self, shard: usize, server: usize) {
-        self.health.report_lost(shard, server);
+    pub(super) fn report_lost(&self, shard: ShardId, server: usize) {
+        self.health.report_lost(shard.index(), server);
     }
 }
 
@@ -288,7 +289,7 @@ impl Session {
     }
 
     /// Leases a connection to a server that meets `wants`.
-    pub(super) async fn choose(&mut self, shard: usize, wants: &Wants) -> Result<Chosen, Halt> {
+    pub(super) async fn choose(&mut self, shard: ShardId, wants: &Wants) -> Result<Chosen, Halt> {
         // A shard with a single server has no replica.
         if let Wants::FreshRead(parts) = wants
             && self.request.refused != Some(Refused::Read)
@@ -308,7 +309,7 @@ impl Session {
     /// Leases a connection to a replica for a read. `None` if the primary has to serve the read.
     pub(super) async fn choose_replica(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         parts: Option<&Parts>,
     ) -> Result<Option<Chosen>, Halt> {
         let health = std::sync::Arc::clone(&self.topology.health);
@@ -328,7 +329,7 @@ impl Session {
                 reads,
                 among,
             });
-            let choice = match health.choose(shard, need, &mut rand::rng()) {
+            let choice = match health.choose(shard.index(), need, &mut rand::rng()) {
                 Ok(choice) if !choice.is_primary => choice,
                 Ok(_) | Err(_) => return Ok(None),
             };
@@ -336,11 +337,11 @@ impl Session {
                 Ok(chosen) if choice.covers(chosen.lease.opened) => return Ok(Some(chosen)),
                 Ok(younger) => {
                     drop(younger);
-                    if health.primary(shard).is_ok() {
+                    if health.primary(shard.index()).is_ok() {
                         // The connection stays in the pool, and can be used after the next probe.
                         among = among.without(choice.server);
                     } else {
-                        health.confirm(shard, choice.server).await;
+                        health.confirm(shard.index(), choice.server).await;
                     }
                 }
                 Err(error) => {
@@ -381,7 +382,7 @@ impl Session {
     /// Leases a connection to one server of a shard.
     pub(super) async fn lease_from(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         server: usize,
         used: Use,
     ) -> Result<Result<Chosen, LeaseError>, Halt> {
@@ -391,7 +392,7 @@ impl Session {
             return Err(Halt::Fail(report));
         }
         let pool = self.pool(shard, server)?;
-        let counted = self.topology.health.begin(shard, server);
+        let counted = self.topology.health.begin(shard.index(), server);
         // A request that has waited in the queue before takes its old place again.
         let lined_up = self.fast.lined_up.take();
         let at_once = lined_up.is_none().then(|| pool.try_lease()).flatten();
@@ -440,7 +441,11 @@ impl Session {
     }
 
     /// The pool of a server for this session's statements.
-    pub(super) fn pool(&mut self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {
+    pub(super) fn pool(
+        &mut self,
+        shard: ShardId,
+        server: usize,
+    ) -> Result<Rc<Pool<Notes>>, Report> {
         let place = (shard, server);
         let (topology, forgotten) = (&self.topology, self.core.forgotten_pools());
         let label = self.rules.pool();
@@ -461,7 +466,7 @@ impl Session {
         Ok(pool)
     }
 
-    fn find_pool(&self, shard: usize, server: usize) -> Result<Rc<Pool<Notes>>, Report> {
+    fn find_pool(&self, shard: ShardId, server: usize) -> Result<Rc<Pool<Notes>>, Report> {
         let server = &self.topology.shards[shard].servers[server];
         let key = PoolKey {
             endpoint: server.endpoint.id,

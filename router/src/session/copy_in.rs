@@ -402,9 +402,7 @@ impl Lines<'_> {
 }
 
 fn leg_of(shard: ShardId, places: &[AttachedId], servers: &Servers) -> Result<usize, Report> {
-    let found = places
-        .iter()
-        .position(|&at| servers[at].shard == usize::from(shard.0));
+    let found = places.iter().position(|&at| servers[at].shard == shard);
     found.ok_or_else(|| {
         Report::error(
             sqlstate::INTERNAL_ERROR,

@@ -15,13 +15,14 @@ use mothership_proto::backend::TxStatus;
 use mothership_proto::frontend::Target;
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 
 impl State {
     /// The shard that holds the cursor, or the portal, which a statement works on.
     ///
     /// # Errors
     /// For rows of a portal that no one server has, or with which more is done than to pass rows on.
-    pub(super) fn cursor_shard(&self, kind: &Kind) -> Result<Option<usize>, Report> {
+    pub(super) fn cursor_shard(&self, kind: &Kind) -> Result<Option<ShardId>, Report> {
         let (Kind::Cursor(name) | Kind::Close(name)) = kind else {
             return Ok(None);
         };
@@ -61,7 +62,7 @@ impl State {
     }
 
     /// Fails if DECLARE is about to give a shard a name that is taken where that shard cannot say so.
-    pub(super) fn check_declared(&self, step: Option<&Step>, shard: usize) -> Result<(), Report> {
+    pub(super) fn check_declared(&self, step: Option<&Step>, shard: ShardId) -> Result<(), Report> {
         let Some((Kind::Declare(name), step)) = step.map(|step| (&step.kind, step)) else {
             return Ok(());
         };
@@ -78,9 +79,9 @@ impl State {
 
 impl Servers {
     /// The shard whose server is asked for a name that is not known to be open.
-    pub(super) fn shard_of_unknown(&self, topology: &Topology) -> usize {
+    pub(super) fn shard_of_unknown(&self, topology: &Topology) -> ShardId {
         let only = self.only().map(|only| only.shard);
-        only.filter(|shard| *shard < topology.postgres)
+        only.filter(|shard| topology.is_postgres(*shard))
             .unwrap_or(topology.home)
     }
 
@@ -95,7 +96,7 @@ impl Servers {
         &mut self,
         state: &State,
         name: &[u8],
-        shards: impl Iterator<Item = usize>,
+        shards: impl Iterator<Item = ShardId>,
     ) -> Vec<AttachedId> {
         let mut closing = Vec::new();
         for shard in shards {
@@ -189,7 +190,7 @@ impl Session {
     }
 
     /// The shard that would have the cursor, if this is the work of a DECLARE.
-    pub(super) fn shard_declared(&self, work: &Dispatch) -> usize {
+    pub(super) fn shard_declared(&self, work: &Dispatch) -> ShardId {
         match work {
             Dispatch::One { shard, .. } => *shard,
             Dispatch::Gather(work) => self.residue_shard(work),

@@ -26,7 +26,7 @@ use mothership_plan::{
     Scatter, SplitRows, parts as touched, route, route::changes_of, route::part_of, slots,
 };
 use mothership_proto::report::{Report, sqlstate};
-use mothership_shardmap::ShardSet;
+use mothership_shardmap::{ShardId, ShardSet};
 use mothership_sql::cursor::Span;
 use mothership_sql::password::RolePassword;
 use mothership_sql::places::{Change, Characters, own_place, place_of_part};
@@ -39,7 +39,7 @@ pub enum Dispatch {
     /// To one shard, with the client's own text.
     One {
         /// Which.
-        shard: usize,
+        shard: ShardId,
         /// It may change something.
         writes: bool,
         /// The parts that it touches there; `None` if it may touch any.
@@ -52,7 +52,7 @@ pub enum Dispatch {
 }
 
 /// A shard and the text for it; `None` stands for the client's own text.
-type ShardText = (usize, Option<Rc<[u8]>>);
+type ShardText = (ShardId, Option<Rc<[u8]>>);
 
 /// Work for several shards.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ pub struct Many {
     /// What its plan was made by.
     pub(super) planned_by: Option<Arc<DatabaseModel>>,
     /// The only shard on which it may change a row: it sets the shard key.
-    pub(super) only_on: Option<usize>,
+    pub(super) only_on: Option<ShardId>,
 }
 
 impl Many {
@@ -104,7 +104,7 @@ impl Many {
     }
 
     /// Work for one shard.
-    pub(super) fn one(shard: usize, text: Option<Rc<[u8]>>, writes: bool) -> Many {
+    pub(super) fn one(shard: ShardId, text: Option<Rc<[u8]>>, writes: bool) -> Many {
         Many {
             legs: vec![(shard, text)],
             merge: Merge::Concat,
@@ -209,13 +209,13 @@ impl Knowledge {
         for shard in route.shards.iter() {
             let text = match plan {
                 Plan::Split(split) => part(sql, split, route, shard)?,
-                Plan::Ddl(ddl) if usize::from(shard.0) != topology.home => {
+                Plan::Ddl(ddl) if shard != topology.home => {
                     let text = ddl.elsewhere.as_ref();
                     text.map(|text| Rc::from(text.as_bytes()))
                 }
                 _ => sorted.clone(),
             };
-            legs.push((usize::from(shard.0), text));
+            legs.push((shard, text));
         }
         if let (Plan::Ddl(ddl), Some(model)) = (plan, &self.model)
             && ddl.place == mothership_plan::DdlPlace::OncePerCluster
@@ -272,9 +272,9 @@ impl Topology {
 
 impl Servers {
     /// The first PostgreSQL shard that works for the transaction.
-    pub(super) fn postgres_here(&self, topology: &Topology) -> Option<usize> {
+    pub(super) fn postgres_here(&self, topology: &Topology) -> Option<ShardId> {
         let shards = self.iter().map(|attached| attached.shard);
-        let mut postgres = shards.filter(|shard| *shard < topology.postgres);
+        let mut postgres = shards.filter(|shard| topology.is_postgres(*shard));
         postgres.next()
     }
 }
@@ -484,7 +484,7 @@ impl Session {
         }
         let finishes = matches!(step.kind, Kind::FinishPrepared(_));
         let prepared = prepared_on.filter(|_| finishes);
-        Ok(prepared.map(|shard| to(usize::from(shard), true)))
+        Ok(prepared.map(|shard| to(shard, true)))
     }
 
     /// The route of a plan with these parameters. It fails if the route needs a shard that is away.
@@ -603,7 +603,7 @@ impl Session {
     /// plan.
     fn parts(
         &self,
-        shard: usize,
+        shard: ShardId,
         model: &Arc<DatabaseModel>,
         touched: impl FnOnce() -> Option<Vec<u64>>,
     ) -> Option<Parts> {
@@ -649,7 +649,7 @@ impl Session {
             let shard = match self.servers.postgres_here(&self.topology) {
                 // Any shard will do, so it is the one that already works for the transaction.
                 Some(shard) if route.anywhere => shard,
-                _ => usize::from(shard.0),
+                _ => shard,
             };
             return Ok(Dispatch::One {
                 shard,
@@ -707,7 +707,7 @@ impl Session {
                 .then(|| Rc::clone(plan)),
             times: None,
             planned_by: None,
-            only_on: route.only_on.map(|shard| usize::from(shard.0)),
+            only_on: route.only_on,
         }))
     }
 }
@@ -746,7 +746,7 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
     let work = gather
         .zip(route.gathered.as_ref())
         .and_then(|(gather, places)| {
-            let shards = |set: &ShardSet| set.iter().map(|shard| usize::from(shard.0)).collect();
+            let shards = |set: &ShardSet| set.iter().collect();
             let (head, tail) = match &gather.ending {
                 Ending::Store(store) => (filled(&store.head)?, filled(&store.tail)?),
                 Ending::Keep(keep) => (keep.head.clone(), keep.tail.clone()),
@@ -760,7 +760,7 @@ fn gather_work(plan: &Plan, route: &Route, literals: &Literals<'_>) -> Result<Ga
                 };
                 for (shard, rows) in rows {
                     let part = fragment.storing(listed, rows.iter().copied());
-                    let place = (*number, usize::from(shard.0));
+                    let place = (*number, *shard);
                     parts.insert(place, filled(&part)?);
                 }
             }

@@ -17,7 +17,6 @@ use super::turns::Turns;
 use super::{Halt, Session};
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, steps};
-use crate::topology::shard_id;
 use mothership_plan::report::{parameter_types, report, undeclared};
 use mothership_plan::{Params, Pin, Plan};
 use mothership_proto::backend::{self, Column, TxStatus};
@@ -365,7 +364,7 @@ impl Session {
         let Some(model) = self.known.model.clone() else {
             let home = self.topology.home;
             let name = &self.topology.shards[home].name;
-            return Ok(undeclared((shard_id(home), name), pin));
+            return Ok(undeclared((home, name), pin));
         };
         if let Kind::Execute(name) = &kind {
             return self.explain_execute(text, name, pin);

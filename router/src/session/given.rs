@@ -10,6 +10,7 @@ use super::state::Phase;
 use super::{Attached, Halt, Session};
 use crate::statements::names::{OURS, Prepared};
 use mothership_proto::ledger::Audience;
+use mothership_shardmap::ShardId;
 use mothership_sql::name::NAME_LIMIT;
 use std::rc::Rc;
 
@@ -46,7 +47,7 @@ impl Session {
         let Some(name) = &statement.given else {
             return Ok(());
         };
-        let shards: Vec<usize> = self
+        let shards: Vec<ShardId> = self
             .servers
             .iter()
             .filter(|s| has(s, id))
@@ -81,7 +82,7 @@ impl Session {
                 break;
             };
             let given = attached.lease.notes.prepared.has_given();
-            if !(given || wholly) || attached.shard >= self.topology.postgres {
+            if !(given || wholly) || !self.topology.is_postgres(attached.shard) {
                 continue;
             }
             self.tell(at, "DEALLOCATE ALL").await?;

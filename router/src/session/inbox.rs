@@ -16,6 +16,7 @@ use mothership_pool::health::CommitClock;
 use mothership_proto::backend;
 use mothership_proto::frame::{Frame, HEADER};
 use mothership_proto::report::Fields;
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::DiscardWhat;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -94,7 +95,7 @@ pub struct Inbox {
     /// The one that was set for the statement that runs.
     pub saved_now: Option<Saved>,
     /// The shard of the server.
-    pub shard: usize,
+    pub shard: ShardId,
     /// Which notices the client is shown, where several servers run one statement.
     pub notices: Notices,
     /// The server refused a write because it is read-only (25006).
@@ -208,7 +209,7 @@ impl Inbox {
     }
 
     /// For a connection to `shard` that carries these settings, in what is left of another one.
-    pub fn new(shard: usize, carried: SessionSettings, lists: Lists) -> Self {
+    pub fn new(shard: ShardId, carried: SessionSettings, lists: Lists) -> Self {
         Self {
             shard,
             carried,

@@ -10,6 +10,7 @@ use mothership_plan::{Plan, Reason};
 use mothership_proto::backend::tag;
 use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Fields, sqlstate};
+use mothership_shardmap::ShardId;
 
 impl Session {
     /// The error that PostgreSQL has for a text which the router has refused by `halt`, told to the client; `halt` if it
@@ -39,10 +40,11 @@ impl Session {
 
     /// Whether no other shard has what the home shard lacks for this text.
     async fn is_absent_elsewhere(&mut self, sql: &[u8], types: &[u8]) -> bool {
-        let (home, shards) = (self.topology.home, self.topology.postgres);
+        let home = self.topology.home;
+        let shards = self.topology.postgres_shards();
         let in_block =
             !self.transaction.implicit && matches!(self.state.block, Block::Begun | Block::Open);
-        for shard in (0..shards).filter(|shard| *shard != home) {
+        for shard in shards.filter(|shard| *shard != home) {
             let joined = |s: &super::Attached| s.shard == shard && s.inbox.in_block;
             if in_block && !self.servers.iter().any(joined) {
                 // The home shard's part of the transaction has failed by now: no other shard can join it.
@@ -105,7 +107,12 @@ impl Session {
 
     /// What a server of this shard says against a text that it is to parse. Its transaction has failed then; so does that
     /// of the client, one way or the other.
-    async fn error_of_server(&mut self, shard: usize, sql: &[u8], types: &[u8]) -> Option<Vec<u8>> {
+    async fn error_of_server(
+        &mut self,
+        shard: ShardId,
+        sql: &[u8],
+        types: &[u8],
+    ) -> Option<Vec<u8>> {
         let in_segment = self.state.phase == Phase::Segment;
         if in_segment {
             self.settle_active().await.ok()?;

@@ -15,6 +15,7 @@ use crate::statements::temporary::{self, ServerSessionState};
 use mothership_catalog::types::words;
 use mothership_plan::{DdlPlace, Plan, Reason, Refusal};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -162,7 +163,7 @@ impl Session {
         let mut sources: Vec<usize> = Vec::new();
         for at in self.servers.ids() {
             let Attached { shard, inbox, .. } = &self.servers[at];
-            let is_postgres = *shard < self.topology.postgres;
+            let is_postgres = self.topology.is_postgres(*shard);
             if !is_postgres || !(inbox.pinned || inbox.unfollowed) {
                 continue;
             }
@@ -216,7 +217,7 @@ impl Session {
     /// # Errors
     /// Code has run on another server that may have changed them, and they could not be asked for, or several servers said
     /// different things.
-    pub(super) fn check_followed(&self, shard: usize) -> Result<(), Halt> {
+    pub(super) fn check_followed(&self, shard: ShardId) -> Result<(), Halt> {
         let ran = |s: &&Attached| s.inbox.pinned || s.inbox.unfollowed;
         if self.state.marks.unfollowed != Unfollowed::Before
             || self.known.model.is_none()

@@ -17,7 +17,7 @@ use super::{End, Halt, Servers, Session};
 use crate::core::clock::Doing;
 use crate::statements::errors::{Written, place_of, placed, placed_notice};
 use crate::statements::step::Step;
-use crate::topology::Topology;
+use crate::topology::{Topology, shard_id};
 use mothership_copy::{CopyOptions, CopyOut};
 use mothership_merge::{Aggregates, CommandTag, reconcile};
 use mothership_plan::{Course, Merge, Reason, Refusal};
@@ -28,6 +28,7 @@ use mothership_proto::frame::{self, Frame};
 use mothership_proto::frontend::Target;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::{Statement, analyse};
 use mothership_sql::places::Characters;
 use std::collections::VecDeque;
@@ -1002,13 +1003,13 @@ impl Session {
             return self.finish_many(merging);
         }
         // Behind others in a pipeline it fails: first where they were, and nothing is done.
-        let was_used = |shard: usize| {
+        let was_used = |shard: ShardId| {
             let server = self.servers.iter().find(|s| s.shard == shard);
             server.is_some_and(|s| s.inbox.in_segment && s.inbox.passed)
         };
         let mut legs: Vec<_> = many.legs.iter().collect();
         legs.sort_by_key(|(shard, _)| !was_used(*shard));
-        let mut done: Vec<usize> = Vec::new();
+        let mut done: Vec<ShardId> = Vec::new();
         for (leg, (shard, text)) in legs.into_iter().enumerate() {
             let text = text.as_deref().unwrap_or(sql);
             let run = self.step(leg, *shard, text, &mut merging).await;
@@ -1032,7 +1033,7 @@ impl Session {
     async fn step(
         &mut self,
         leg: usize,
-        shard: usize,
+        shard: ShardId,
         sql: &[u8],
         merging: &mut Merging,
     ) -> Result<(), Halt> {
@@ -1047,7 +1048,7 @@ impl Session {
     }
 
     /// Warns the client that some shards have done what another one has not.
-    fn tell_stopped(&mut self, course: &Course, done: &[usize], failed: usize) {
+    fn tell_stopped(&mut self, course: &Course, done: &[ShardId], failed: ShardId) {
         let message = format!(
             "statement failed on shard {}",
             self.topology.shards[failed].name
@@ -1062,7 +1063,7 @@ impl Session {
     }
 
     /// Drops an index where it was made, and what is left of it on the shard that failed. The client is told of what stays.
-    async fn unmake(&mut self, index: &str, made: &[usize], failed: usize, merging: &Merging) {
+    async fn unmake(&mut self, index: &str, made: &[ShardId], failed: ShardId, merging: &Merging) {
         let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {index}");
         let mut stays = Vec::new();
         for &shard in made {
@@ -1096,7 +1097,7 @@ impl Session {
     }
 
     /// Whether a failed CREATE INDEX CONCURRENTLY has left its index behind, which PostgreSQL marks as invalid.
-    async fn is_left_invalid(&mut self, shard: usize, index: &str) -> bool {
+    async fn is_left_invalid(&mut self, shard: ShardId, index: &str) -> bool {
         let literal = index.replace('\'', "''").replace('\\', "\\\\");
         let sql = format!(
             "SELECT 1 FROM pg_catalog.pg_index WHERE indexrelid OPERATOR(pg_catalog.=) \
@@ -1108,7 +1109,7 @@ impl Session {
         matches!(self.ask_row(at, &sql).await, Ok(Some(_)))
     }
 
-    async fn drops(&mut self, shard: usize, sql: &str) -> Result<(), Halt> {
+    async fn drops(&mut self, shard: ShardId, sql: &str) -> Result<(), Halt> {
         let at = self.attach(shard).await?;
         match self.ask_plainly(at, sql.as_bytes()).await? {
             None => Ok(()),
@@ -1117,8 +1118,8 @@ impl Session {
     }
 }
 
-fn names_of(topology: &Topology, shards: &[usize]) -> String {
-    let name = |shard: &usize| topology.shards[*shard].name.as_str();
+fn names_of(topology: &Topology, shards: &[ShardId]) -> String {
+    let name = |shard: &ShardId| topology.shards[*shard].name.as_str();
     shards.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
@@ -1135,10 +1136,12 @@ fn found_at_home_only(topology: &Topology, merging: &Merging) -> Option<Report> 
         sqlstate::UNDEFINED_FUNCTION,
     ];
     let code = str::from_utf8(fields.code?).ok()?;
-    if !of_all || !merging.completed.contains(&home) || !undefined.contains(&code) {
+    // It goes to all shards in their order: the number of a leg is that of its shard.
+    let failed = shard_id(failed);
+    if !of_all || !merging.completed.contains(&home.index()) || !undefined.contains(&code) {
         return None;
     }
-    let name = |shard: usize| &topology.shards[shard].name;
+    let name = |shard: ShardId| &topology.shards[shard].name;
     let said = String::from_utf8_lossy(fields.message?).into_owned();
     let report = Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,

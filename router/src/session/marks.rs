@@ -21,20 +21,21 @@ use crate::commit::said::Said;
 use crate::statements::step::Kind;
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 
 /// A transaction over several shards.
 pub(super) struct Joint {
     /// By its end the marks name it, and what is prepared of it.
     id: TransactionId,
     /// The shard on which it began.
-    pub first: usize,
+    pub first: ShardId,
     /// What the server there said of it; not yet at first.
     said: Option<Said>,
 }
 
 impl Transaction {
     /// The shard on which the transaction over several shards began.
-    fn began_on(&self) -> Option<usize> {
+    fn began_on(&self) -> Option<ShardId> {
         self.joint.as_ref().map(|joint| joint.first)
     }
 
@@ -44,7 +45,7 @@ impl Transaction {
     }
 
     /// The shard on which the open transaction began, if it works on one.
-    pub(super) fn first_shard(&self, servers: &Servers) -> Option<usize> {
+    pub(super) fn first_shard(&self, servers: &Servers) -> Option<ShardId> {
         // Whoever only stands by has described something, and nobody knows its time.
         let mut working = servers
             .iter()
@@ -137,7 +138,7 @@ impl State {
 
 impl Session {
     /// Sees to it that every server of a transaction over several carries its mark, and that it may work on `shard`.
-    pub(super) async fn mark_branches(&mut self, shard: usize) -> Result<(), Halt> {
+    pub(super) async fn mark_branches(&mut self, shard: ShardId) -> Result<(), Halt> {
         while let Some(at) = self.transaction.unmarked(&self.servers, &self.state) {
             let sql = self.mark_of(at);
             let attached = &mut self.servers[at];

@@ -134,6 +134,7 @@ use mothership_pool::wire::Wire;
 use mothership_proto::auth::Credentials;
 use mothership_proto::frontend;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::{Pin, Pins};
 use mothership_sql::redact::redact;
 use own::Definitions;
@@ -149,7 +150,7 @@ pub struct Attached {
     /// What it is called while it works for the session.
     id: AttachedId,
     /// The shard that it serves.
-    pub shard: usize,
+    pub shard: ShardId,
     /// The server's place in its shard.
     pub server: usize,
     /// It was the primary when it was chosen.

@@ -289,7 +289,7 @@ impl Session {
         let remembers = attached.lease.notes.numbers;
         wanted
             && attached.shard == self.topology.home
-            && attached.shard < self.topology.postgres
+            && self.topology.is_postgres(attached.shard)
             && known.lacks_room(me, process, remembers)
     }
 

@@ -23,6 +23,7 @@ use mothership_proto::frame::{self, Frame, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_proto::segment::{self, Segment};
+use mothership_shardmap::ShardId;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ struct Retryable {
 
 impl Session {
     /// Whether a write that goes to one shard only has to wait for its commit until its plan has been looked at again.
-    pub(super) fn may_be_overtaken(&self, shard: usize, step: Option<&Step>) -> bool {
+    pub(super) fn may_be_overtaken(&self, shard: ShardId, step: Option<&Step>) -> bool {
         let plain = |step: &Step| {
             step.kind == Kind::Plain
                 && step.pins.is_empty()
@@ -124,7 +125,7 @@ impl Session {
             && !self.transaction.implicit
             && self.state.pins.is_empty()
             && !self.is_session_mode()
-            && shard < self.topology.postgres
+            && self.topology.is_postgres(shard)
             && step.is_some_and(plain)
     }
 

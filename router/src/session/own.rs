@@ -11,6 +11,7 @@ use crate::topology::Topology;
 use mothership_catalog::Catalog;
 use mothership_catalog::own::{self, TransactionCatalog};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -83,7 +84,7 @@ impl Session {
             return Ok(());
         }
         let mut catalogs = Vec::with_capacity(self.topology.postgres);
-        for shard in 0..self.topology.postgres {
+        for shard in self.topology.postgres_shards() {
             let part = self.servers.find(|s| s.shard == shard && takes_part(s));
             catalogs.push(match (part, others) {
                 (Some(at), _) => match self.own_catalog(at).await? {
@@ -125,7 +126,7 @@ impl Session {
     }
 
     /// That of a shard which takes no part in the transaction.
-    async fn common_catalog(&self, shard: usize) -> Result<Catalog, Halt> {
+    async fn common_catalog(&self, shard: ShardId) -> Result<Catalog, Halt> {
         let (control, database) = (&self.core.control, &self.entry.who.names.database);
         let read = crate::model::catalog_of(control, &self.topology, shard, database);
         let read = Box::pin(read).await;

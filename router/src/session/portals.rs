@@ -10,6 +10,7 @@ use crate::rare::Rare;
 use crate::statements::names::Prepared;
 use crate::statements::step::Kind;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::name::NAME_LIMIT;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -38,7 +39,7 @@ pub enum Open {
     /// DECLARE has, on a shard.
     Cursor {
         /// Which.
-        shard: usize,
+        shard: ShardId,
         /// What it ends with.
         life: Life,
     },
@@ -87,7 +88,7 @@ pub enum Place {
     /// No server has it: the router runs it itself.
     Here,
     /// The server of a shard.
-    Shard(usize),
+    Shard(ShardId),
     /// Several.
     Many(Rc<super::extended::ManyPortal>),
     /// Several, when it is executed: a write that gathers.
@@ -100,7 +101,7 @@ pub enum Place {
 
 impl Open {
     /// The shard whose server has it under its name, and no other has.
-    pub fn shard(&self) -> Option<usize> {
+    pub fn shard(&self) -> Option<ShardId> {
         match self {
             Open::Cursor { shard, .. } => Some(*shard),
             Open::Portal(portal) => match portal.place {
@@ -180,7 +181,7 @@ impl Portals {
     }
 
     /// DECLARE was done.
-    pub fn declare(&mut self, name: &[u8], shard: usize, life: Life) {
+    pub fn declare(&mut self, name: &[u8], shard: ShardId, life: Life) {
         let cursor = Open::Cursor { shard, life };
         self.named.made().insert(known(name).into(), cursor);
     }
@@ -374,7 +375,7 @@ mod tests {
     }
 
     /// The names that are open, each with its shard.
-    fn open(portals: &Portals) -> Vec<(String, Option<usize>)> {
+    fn open(portals: &Portals) -> Vec<(String, Option<ShardId>)> {
         let named = portals.named.get().into_iter().flatten();
         let mut all: Vec<_> = named
             .map(|(name, open)| (String::from_utf8_lossy(name).into_owned(), open.shard()))
@@ -385,11 +386,11 @@ mod tests {
 
     fn filled() -> Portals {
         let mut portals = Portals::default();
-        portals.bind(b"before", portal(Place::Shard(1), 0));
-        portals.declare(b"held", 2, Life::Held(0));
+        portals.bind(b"before", portal(Place::Shard(ShardId(1)), 0));
+        portals.declare(b"held", ShardId(2), Life::Held(0));
         portals.bind(b"behind", portal(Place::Here, 1));
-        portals.declare(b"cursor", 0, Life::Transaction(1));
-        portals.declare(b"held behind", 0, Life::Held(2));
+        portals.declare(b"cursor", ShardId(0), Life::Transaction(1));
+        portals.declare(b"held behind", ShardId(0), Life::Held(2));
         portals
     }
 
@@ -404,9 +405,9 @@ mod tests {
             let open = portals.get(name).map(Open::shard);
             (open, portals.portal(name).is_some())
         };
-        assert_eq!(found(&portals, b"before"), (Some(Some(1)), true));
+        assert_eq!(found(&portals, b"before"), (Some(Some(ShardId(1))), true));
         assert_eq!(found(&portals, b"behind"), (Some(None), true));
-        assert_eq!(found(&portals, b"cursor"), (Some(Some(0)), false));
+        assert_eq!(found(&portals, b"cursor"), (Some(Some(ShardId(0))), false));
         assert_eq!(found(&portals, b"none"), (None, false));
         portals.close(b"before");
         portals.close(b"cursor");
@@ -419,10 +420,10 @@ mod tests {
     fn a_portal_without_a_name_takes_no_name() {
         let mut portals = Portals::default();
         portals.bind(b"", portal(Place::Here, 0));
-        portals.bind(b"", portal(Place::Shard(2), 0));
+        portals.bind(b"", portal(Place::Shard(ShardId(2)), 0));
         assert!(matches!(
             portals.portal(b"").map(|portal| &portal.place),
-            Some(Place::Shard(2))
+            Some(Place::Shard(ShardId(2)))
         ));
         assert!(portals.get(b"").is_none());
         assert_eq!((portals.count(), portals.bound().count()), (0, 1));

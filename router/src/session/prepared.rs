@@ -11,6 +11,7 @@ use crate::control::ControlError;
 use crate::statements::names::Prepared;
 use crate::statements::step::Kind;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 
 /// Asked of the database of each shard.
 const IS_HERE: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts \
@@ -50,12 +51,12 @@ impl Session {
             return Ok(());
         }
         let name = name.clone();
-        let shards = 0..self.topology.postgres;
-        let asked = shards.map(|shard| self.has_prepared(shard, &name));
+        let shards = self.topology.postgres_shards();
+        let asked = shards.clone().map(|shard| self.has_prepared(shard, &name));
         let asked = futures_util::future::join_all(asked).await;
         let mut silent = None;
         let mut found = Vec::new();
-        for (shard, answer) in asked.into_iter().enumerate() {
+        for (shard, answer) in shards.zip(asked) {
             match answer {
                 Ok(true) => found.push(shard),
                 Ok(false) => {}
@@ -63,7 +64,7 @@ impl Session {
             }
         }
         match (&found[..], silent) {
-            ([one], _) => self.transaction.prepared_on = u16::try_from(*one).ok(),
+            ([one], _) => self.transaction.prepared_on = Some(*one),
             ([], None) => {}
             ([], Some(error)) => {
                 tracing::warn!(error = %crate::log::Chain(&error), "cannot look for what is prepared");
@@ -82,7 +83,7 @@ impl Session {
         Ok(())
     }
 
-    async fn has_prepared(&self, shard: usize, name: &str) -> Result<bool, ControlError> {
+    async fn has_prepared(&self, shard: ShardId, name: &str) -> Result<bool, ControlError> {
         let database = self
             .topology
             .database_on(&self.entry.who.names.database, shard);

@@ -11,6 +11,7 @@ use mothership_pool::health::{Failure, WhyNot};
 use mothership_pool::pool::LeaseError;
 use mothership_pool::wire::Wire;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,7 @@ impl Wait {
 
 impl Topology {
     /// Nobody serves a read that only replicas may serve.
-    pub(super) fn no_replica(&self, shard: usize) -> Report {
+    pub(super) fn no_replica(&self, shard: ShardId) -> Report {
         let name = &self.shards[shard].name;
         let message = format!("shard \"{name}\" has no replica that may serve this read");
         Report::error(sqlstate::CANNOT_CONNECT_NOW, message)
@@ -63,9 +64,9 @@ impl Topology {
 
 impl RequestAtHand {
     /// Whether this server has refused the write at hand, and says that it would refuse it again.
-    fn is_read_only(&self, topology: &Topology, shard: usize, server: usize) -> bool {
+    fn is_read_only(&self, topology: &Topology, shard: ShardId, server: usize) -> bool {
         matches!(self.refused, Some(Refused::Write(refused)) if usize::from(refused) == server)
-            && topology.health.is_read_only(shard, server)
+            && topology.health.is_read_only(shard.index(), server)
     }
 
     /// What the request at hand takes in memory, with all that the client has sent since.
@@ -78,7 +79,7 @@ impl Session {
     /// A connection to the primary. Waits for one to be known and to take connections as `failover` allows.
     pub(super) async fn choose_primary(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         wants: &Wants,
     ) -> Result<Chosen, Halt> {
         let used = match wants {
@@ -97,7 +98,7 @@ impl Session {
                 }
                 Ok(server) => {
                     // A server that never was a primary has not failed over: more likely its address is wrong.
-                    let is_primary = self.topology.health.writer(shard) == Ok(server);
+                    let is_primary = self.topology.health.writer(shard.index()) == Ok(server);
                     match self.lease_from(shard, server, used).await? {
                         // It was long in coming: meanwhile another server may be the primary, or about to be.
                         Ok(chosen) if self.topology.writer(shard) != Ok(server) => {
@@ -147,25 +148,25 @@ impl Session {
     }
 
     /// Whether a server goes on for who is there already: then no other takes its place.
-    async fn answers(&mut self, shard: usize, server: usize) -> Result<bool, Halt> {
+    async fn answers(&mut self, shard: ShardId, server: usize) -> Result<bool, Halt> {
         let health = Arc::clone(&self.topology.health);
-        let answered = async { health.answers(shard, server).await };
+        let answered = async { health.answers(shard.index(), server).await };
         self.while_client_waits(answered).await
     }
 
     /// Has the server asked that has refused the write at hand: whether it is the primary, and takes writes.
-    async fn confirm_refused(&mut self, shard: usize) -> Result<(), Halt> {
+    async fn confirm_refused(&mut self, shard: ShardId) -> Result<(), Halt> {
         match self.request.refused {
             Some(Refused::Write(server)) => {
                 let health = Arc::clone(&self.topology.health);
-                let confirmed = async { health.confirm(shard, server.into()).await };
+                let confirmed = async { health.confirm(shard.index(), server.into()).await };
                 self.while_client_waits(confirmed).await.map(drop)
             }
             Some(Refused::Read) | None => Ok(()),
         }
     }
 
-    fn begin_wait(&self, shard: usize) -> Result<Wait, Halt> {
+    fn begin_wait(&self, shard: ShardId) -> Result<Wait, Halt> {
         let config = &self.topology.config;
         let held = &self.core.shared.held;
         let held = held.hold(self.request.bytes_waiting(&self.client), &config.failover);
@@ -186,7 +187,7 @@ impl Session {
     /// Waits for a while. Fails with `report` if the time is over.
     async fn wait_on(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         mut wait: Wait,
         report: Report,
     ) -> Result<Wait, Halt> {
@@ -194,13 +195,14 @@ impl Session {
         if left.is_zero() {
             return Err(Halt::Fail(report));
         }
-        if self.topology.health.writer(shard).is_ok() {
+        if self.topology.health.writer(shard.index()).is_ok() {
             self.while_client_waits(tokio::time::sleep(PAUSE.min(left)))
                 .await?;
         } else {
             let health = Arc::clone(&self.topology.health);
-            let known =
-                async { tokio::time::timeout(left.min(LOOK), health.has_writer(shard)).await };
+            let known = async {
+                tokio::time::timeout(left.min(LOOK), health.has_writer(shard.index())).await
+            };
             // Whether there is one is asked again.
             let _ = self.while_client_waits(known).await?;
         }
@@ -214,7 +216,7 @@ impl Session {
     }
 
     /// After a reload nobody asks the servers any more for the configuration that was in force before.
-    fn take_over_configuration(&mut self, shard: usize) -> Result<(), Halt> {
+    fn take_over_configuration(&mut self, shard: ShardId) -> Result<(), Halt> {
         if !self.servers.is_empty() || self.core.shared.is_current(&self.topology) {
             return Ok(());
         }
@@ -234,7 +236,7 @@ impl Session {
     }
 }
 
-fn no_server(topology: &Topology, shard: usize, why: WhyNot) -> Report {
+fn no_server(topology: &Topology, shard: ShardId, why: WhyNot) -> Report {
     let name = &topology.shards[shard].name;
     Report::error(
         sqlstate::CANNOT_CONNECT_NOW,
@@ -244,7 +246,7 @@ fn no_server(topology: &Topology, shard: usize, why: WhyNot) -> Report {
     .hint("SHOW ENDPOINTS in the console says what is known of each server.")
 }
 
-fn too_many_wait(topology: &Topology, shard: usize, full: Full) -> Report {
+fn too_many_wait(topology: &Topology, shard: ShardId, full: Full) -> Report {
     let name = &topology.shards[shard].name;
     let Full { requests, bytes } = full;
     Report::error(

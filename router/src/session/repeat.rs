@@ -24,6 +24,7 @@ use mothership_pool::connection::{Broken, Farewell};
 use mothership_pool::refusal::Refusal;
 use mothership_proto::frame::FrameError;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -179,12 +180,12 @@ pub struct Kept {
 impl Topology {
     /// Whether a lone server's connections were broken off because it says nothing: who has waited for it so long waits
     /// for it no longer. Where there are others, one of them may answer.
-    pub(super) fn was_silent(&self, shard: usize, server: usize) -> bool {
+    pub(super) fn was_silent(&self, shard: ShardId, server: usize) -> bool {
         if self.shards[shard].servers.len() > 1 {
             return false;
         }
         let limit = self.config.failover.silence;
-        let down = self.health.down_for(shard, server);
+        let down = self.health.down_for(shard.index(), server);
         limit.is_some_and(|limit| down.is_some_and(|down| down >= limit))
     }
 }

@@ -10,6 +10,7 @@ use crate::rests::IDLE;
 use crate::statements::settings::Settings;
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Step};
+use mothership_shardmap::ShardId;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,7 +31,7 @@ impl Session {
         let Some(limit) = self.entry.pulse.own_limit() else {
             return;
         };
-        let counts = |shard: usize| shard < self.topology.postgres;
+        let counts = |shard: ShardId| self.topology.is_postgres(shard);
         // A request that came while none were taken is no silence, and a segment without its Sync is none for PostgreSQL.
         if self.state.phase != Phase::Idle
             || !self.client.input().is_empty()

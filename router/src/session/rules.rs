@@ -24,7 +24,6 @@ use crate::statements::names::{Origin, Prepared};
 use crate::statements::requests::RequestKey;
 use crate::statements::step::{Defines, Kind, Step};
 use crate::topology::Topology;
-use crate::topology::shard_id;
 use mothership_plan::pin::unplanned;
 use mothership_plan::{About, Elsewhere, Pin, Plan, Role};
 use mothership_pool::health::{Among, Reads};
@@ -164,10 +163,10 @@ impl Ruled {
     }
 
     /// Which servers of a shard serve a read.
-    pub(super) fn ruled_reads(&self, topology: &Topology, shard: usize) -> (Reads, Among) {
+    pub(super) fn ruled_reads(&self, topology: &Topology, shard: ShardId) -> (Reads, Among) {
         let (by, label) = match &self.outcome().servers {
             Servers::Any | Servers::Primary => {
-                let label = &topology.config.shards[shard].reads.label;
+                let label = &topology.config_of(shard).reads.label;
                 (None, label.as_ref())
             }
             Servers::By(by, label) => (Some(*by), label.as_ref()),
@@ -586,7 +585,7 @@ impl Session {
         &mut self,
         statement: &Prepared,
         at: usize,
-    ) -> Result<usize, Halt> {
+    ) -> Result<ShardId, Halt> {
         let pin = self.pin(statement, at);
         at_home(&self.topology, pin.as_ref())
     }
@@ -677,18 +676,16 @@ pub(super) fn elsewhere(elsewhere: &Elsewhere) -> Report {
         .hint(Elsewhere::HINT)
 }
 
-fn at_home(topology: &Topology, pin: Option<&Pin>) -> Result<usize, Halt> {
-    let shard = unplanned(shard_id(topology.home), pin);
-    shard
-        .map(ShardId::index)
-        .map_err(|its| elsewhere(&its).into())
+fn at_home(topology: &Topology, pin: Option<&Pin>) -> Result<ShardId, Halt> {
+    let shard = unplanned(topology.home, pin);
+    shard.map_err(|its| elsewhere(&its).into())
 }
 
-fn labelled(topology: &Topology, shard: usize, label: &Label) -> Among {
-    let servers = topology.config.shards[shard].servers.iter();
+fn labelled(topology: &Topology, shard: ShardId, label: &Label) -> Among {
+    let servers = topology.config_of(shard).servers.iter();
     let without = servers.enumerate().filter(|(at, s)| {
         let health = &topology.health;
-        !s.labels.contains(label) && !health.has_label(shard, *at, label.as_str())
+        !s.labels.contains(label) && !health.has_label(shard.index(), *at, label.as_str())
     });
     without.fold(Among::ALL, |among, (at, _)| among.without(at))
 }

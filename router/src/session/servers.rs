@@ -3,6 +3,7 @@
 use super::Attached;
 use super::state::{Phase, State};
 use crate::topology::Topology;
+use mothership_shardmap::ShardId;
 use smallvec::SmallVec;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
@@ -119,7 +120,7 @@ impl Servers {
     }
 
     /// The one of this shard.
-    pub(super) fn of_shard(&self, shard: usize) -> Option<AttachedId> {
+    pub(super) fn of_shard(&self, shard: ShardId) -> Option<AttachedId> {
         self.find(|attached| attached.shard == shard)
     }
 

@@ -14,6 +14,7 @@ use super::{Halt, Session};
 use crate::defaults::Begins;
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 
 impl State {
     /// Whether the transaction reads by one snapshot to its end, as far as the client has said so.
@@ -65,11 +66,15 @@ impl Session {
     /// Opens the snapshots of all shards, if the transaction keeps one and this statement is for several of them.
     pub(super) async fn open_snapshots(&mut self, many: &Many) -> Result<(), Halt> {
         let open = matches!(self.state.block, Block::Begun | Block::Open);
-        let lacks = |shard: usize| {
+        let lacks = |shard: ShardId| {
             let has = |s: &super::Attached| s.shard == shard && s.inbox.in_block;
             !self.servers.iter().any(has)
         };
-        let shards: Vec<usize> = (0..self.topology.postgres).filter(|s| lacks(*s)).collect();
+        let shards: Vec<ShardId> = self
+            .topology
+            .postgres_shards()
+            .filter(|s| lacks(*s))
+            .collect();
         let wanted =
             open && !self.transaction.implicit && many.legs.len() > 1 && !shards.is_empty();
         if !wanted
@@ -95,7 +100,7 @@ impl Session {
         self.query_all_at_once().await
     }
 
-    async fn begin_on_shard(&mut self, shard: usize) -> Result<(), Halt> {
+    async fn begin_on_shard(&mut self, shard: ShardId) -> Result<(), Halt> {
         self.wait_for_doubts(shard).await?;
         let at = match self.servers.of_shard(shard) {
             Some(at) => at,

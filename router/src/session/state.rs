@@ -29,6 +29,7 @@ use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Reply};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::{DiscardWhat, Pin};
 use mothership_sql::process::ProcessAction;
 use std::cell::Cell;
@@ -162,7 +163,7 @@ pub struct State {
     /// The server is lost on which the session had what no other has.
     pub orphaned: bool,
     /// The last write on each shard that the client was told of.
-    pub(super) acknowledged: Rare<BTreeMap<usize, WriteNumber>>,
+    pub(super) acknowledged: Rare<BTreeMap<ShardId, WriteNumber>>,
     /// Notifications that came while the router ended a transaction: they go ahead of ReadyForQuery, as in PostgreSQL.
     pub(super) notifications: Rare<Vec<u8>>,
     /// What the client must know of its settings that no server reports.

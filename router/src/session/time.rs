@@ -160,7 +160,7 @@ impl Session {
         for (shard, text) in &many.legs {
             let text = std::str::from_utf8(text.as_deref().unwrap_or(sql));
             let text = text.map_err(|_| super::dispatch::not_utf8())?;
-            let moments = match *shard < self.topology.postgres {
+            let moments = match self.topology.is_postgres(*shard) {
                 true => &moments,
                 // Documents have milliseconds.
                 false => &moments.in_milliseconds(),

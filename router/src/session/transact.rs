@@ -29,6 +29,7 @@ use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Step as Judged};
 use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::{DiscardWhat, Pin};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -48,7 +49,7 @@ pub(super) struct Transaction {
     /// What becomes of a conflict of the write that runs.
     pub conflict: Conflict,
     /// The shard that has what the COMMIT PREPARED at hand names. Small, as every session has room for it.
-    pub prepared_on: Option<u16>,
+    pub prepared_on: Option<ShardId>,
     /// The transaction over several shards that the marks on servers name.
     pub joint: Option<Box<Joint>>,
     /// Definitions may be changed by what is under way.
@@ -111,7 +112,7 @@ impl State {
 
 impl Servers {
     /// Whether the transaction has done something on another shard before the statement at hand.
-    fn has_worked_beside(&self, state: &State, shard: usize) -> bool {
+    fn has_worked_beside(&self, state: &State, shard: ShardId) -> bool {
         let beside = |s: &Attached| s.shard != shard && (s.inbox.in_block || s.inbox.in_segment);
         state.worked && self.iter().any(beside)
     }
@@ -133,19 +134,19 @@ impl Servers {
             .iter()
             .any(|pin| state.pins.has(*pin));
         // NOTIFY and pg_notify() run on the home shard.
-        let notifies = |shard: usize| state.notifies && shard == topology.home;
+        let notifies = |shard: ShardId| state.notifies && shard == topology.home;
         let stores_nothing = state.stores_nothing();
         let servers = self.iter().filter(|s| s.inbox.in_block);
         let participants = servers.map(|attached| Participant {
             shard: attached.shard,
-            name: topology.config.shards[attached.shard].name.clone(),
+            name: topology.config_of(attached.shard).name.clone(),
             work: match attached.inbox.wrote && !stores_nothing && topology.has_rows(attached.shard)
             {
                 true => Work::Write,
                 false => Work::Read,
             },
             preparable: !(attached.inbox.pinned && unpreparable || notifies(attached.shard))
-                && attached.shard < topology.postgres,
+                && topology.is_postgres(attached.shard),
             backend: attached.lease.notes.backend,
         });
         participants.collect()
@@ -157,7 +158,7 @@ impl Session {
     /// or any: what it did before and what it does now hold together.
     pub(super) async fn join_segment(
         &mut self,
-        shard: Option<usize>,
+        shard: Option<ShardId>,
         writes: bool,
     ) -> Result<(), Halt> {
         let others = |s: &&super::Attached| s.inbox.in_segment && Some(s.shard) != shard;
@@ -396,8 +397,8 @@ impl Session {
     /// What settings there are, and what they may be, PostgreSQL knows: it is asked even if the transaction has come to
     /// MongoDB only, and what it says is what the client is told.
     async fn ask_postgres_first(&mut self, kind: &Kind) -> Result<(), Halt> {
-        let apart = self.topology.postgres;
-        if self.servers.iter().all(|s| s.shard < apart) {
+        let apart = |shard| !self.topology.is_postgres(shard);
+        if !self.servers.iter().any(|s| apart(s.shard)) {
             return Ok(());
         }
         let sets = matches!(
@@ -411,7 +412,8 @@ impl Session {
             self.attach(self.topology.home).await?;
         }
         self.servers.active = None;
-        self.servers.put_last(|s| s.shard >= apart);
+        let topology = &self.topology;
+        self.servers.put_last(|s| !topology.is_postgres(s.shard));
         Ok(())
     }
 
@@ -514,7 +516,7 @@ impl Session {
             }
         };
         let mut under_way = self.begin_finishing(&wrote);
-        let mut errors: HashMap<usize, Vec<u8>> = HashMap::new();
+        let mut errors: HashMap<ShardId, Vec<u8>> = HashMap::new();
         let end = loop {
             if let Some(end) = commit.end() {
                 break end;
@@ -584,7 +586,7 @@ impl Session {
         &mut self,
         end: &Outcome,
         commit: &Commit,
-        mut errors: HashMap<usize, Vec<u8>>,
+        mut errors: HashMap<ShardId, Vec<u8>>,
     ) -> Result<(), Halt> {
         for attached in self.servers.iter_mut() {
             let is_committed = matches!(end, Outcome::Committed { .. });
@@ -636,7 +638,7 @@ impl Session {
         &mut self,
         steps: &[Step],
         commit: &mut Commit,
-        errors: &mut HashMap<usize, Vec<u8>>,
+        errors: &mut HashMap<ShardId, Vec<u8>>,
         under_way: &mut Option<CommitUnderWay>,
     ) {
         let limit = self.topology.config.transactions.prepare_timeout;
@@ -788,7 +790,7 @@ impl Session {
         }
     }
 
-    fn site(&self, shard: usize) -> Site {
+    fn site(&self, shard: ShardId) -> Site {
         Site {
             shard: self.topology.shards[shard].name.clone(),
             database: self
@@ -798,7 +800,7 @@ impl Session {
     }
 
     /// Says where a commit writes, before it begins; None if that is one shard.
-    fn begin_finishing(&self, wrote: &[(usize, Arc<CommitClock>)]) -> Option<CommitUnderWay> {
+    fn begin_finishing(&self, wrote: &[(ShardId, Arc<CommitClock>)]) -> Option<CommitUnderWay> {
         if wrote.len() < 2 {
             return None;
         }
@@ -809,7 +811,7 @@ impl Session {
 
     /// A transaction that has worked on another shard waits for what others commit on this one: it may go on because they
     /// have committed there already.
-    pub(super) async fn wait_for_finishing(&mut self, shard: usize) -> Result<(), Halt> {
+    pub(super) async fn wait_for_finishing(&mut self, shard: ShardId) -> Result<(), Halt> {
         let finishing = Arc::clone(&self.core.shared.finishing);
         if finishing.is_empty() || !self.servers.has_worked_beside(&self.state, shard) {
             return Ok(());
@@ -823,7 +825,7 @@ impl Session {
     }
 
     /// A statement on a shard that has something unfinished of this router waits for it.
-    pub(super) async fn wait_for_doubts(&mut self, shard: usize) -> Result<(), Halt> {
+    pub(super) async fn wait_for_doubts(&mut self, shard: ShardId) -> Result<(), Halt> {
         let doubts = Arc::clone(&self.core.shared.doubts);
         if doubts.count() == 0 {
             return Ok(());
@@ -859,7 +861,7 @@ impl Inbox {
 }
 
 fn outcome_report(topology: &Topology, end: &Outcome) -> Report {
-    let name = |shard: usize| topology.shards[shard].name.clone();
+    let name = |shard: ShardId| topology.shards[shard].name.clone();
     end.report(name).unwrap_or_else(|| {
         Report::error(sqlstate::CONNECTION_FAILURE, "transaction was rolled back")
     })

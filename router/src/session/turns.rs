@@ -26,6 +26,7 @@ use mothership_catalog::outside::reaches;
 use mothership_plan::Merge;
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Fields, sqlstate};
+use mothership_shardmap::ShardId;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -197,7 +198,7 @@ impl Topology {
     /// The legs of a statement in the order of locks, those of one batch at once. Where all do the same with copies of the
     /// same, the home shard's is the first, and whoever has that has them all.
     pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
-        let shards: Vec<usize> = many.legs.iter().map(|(shard, _)| *shard).collect();
+        let shards: Vec<ShardId> = many.legs.iter().map(|(shard, _)| *shard).collect();
         let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
         if has_lock && order.is_at_once() {
             return self.batches_of(&shards, Order::IN_TURN, many.merge == Merge::First);
@@ -212,7 +213,7 @@ impl Topology {
     /// The same of legs on these shards, which may all do the same with `copies`.
     pub(super) fn batches_of(
         &self,
-        shards: &[usize],
+        shards: &[ShardId],
         order: Order,
         copies: bool,
     ) -> Vec<Vec<usize>> {
@@ -230,7 +231,7 @@ impl Topology {
     }
 
     /// The place of a shard in an order of locks with this first shard: after that the home shard, then all others.
-    pub(super) fn rank(&self, shard: usize, first: Option<usize>) -> (bool, bool, usize) {
+    pub(super) fn rank(&self, shard: ShardId, first: Option<ShardId>) -> (bool, bool, ShardId) {
         (first != Some(shard), shard != self.home, shard)
     }
 }

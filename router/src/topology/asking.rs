@@ -3,13 +3,14 @@
 use super::Server;
 use crate::config::{Config, Secret};
 use mothership_pool::endpoint::Address;
+use mothership_shardmap::ShardId;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
 /// The connection settings for a question about the server as a whole, which is asked in the database
 /// `control.database`. [`crate::control`] adds the encryption.
-pub fn asking(config: &Config, shard: usize, server: &Server) -> tokio_postgres::Config {
+pub fn asking(config: &Config, shard: ShardId, server: &Server) -> tokio_postgres::Config {
     let control = &config.control;
-    let own = &config.shards[shard];
+    let own = &config.shards[shard.index()];
     let user = own.control_user.as_ref().unwrap_or(&control.user);
     let password = own.control_password.as_ref().or(control.password.as_ref());
     let mut asking = towards(server, user.as_str(), password, control.database.as_str());

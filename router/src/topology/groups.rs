@@ -83,7 +83,7 @@ fn group(
             Role::Replica => Declared::Replica,
         },
         weight: declared.weight,
-        control: Some(asking(config, shard, server)),
+        control: Some(asking(config, shard_id(shard), server)),
         kept: known.and_then(|(place, health)| health.kept(place, server.endpoint.id)),
     });
     GroupSpec {
@@ -128,8 +128,8 @@ impl Topology {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn primary(&self, shard: usize) -> Result<usize, WhyNot> {
-        let known = self.health.primary(shard);
+    pub fn primary(&self, shard: ShardId) -> Result<usize, WhyNot> {
+        let known = self.health.primary(shard.index());
         known.or_else(|why| self.stand_in(shard, why).ok_or(why))
     }
 
@@ -137,10 +137,10 @@ impl Topology {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn writer(&self, shard: usize) -> Result<usize, WhyNot> {
-        let known = self.health.writer(shard);
+    pub fn writer(&self, shard: ShardId) -> Result<usize, WhyNot> {
+        let known = self.health.writer(shard.index());
         let found = known.or_else(|why| self.stand_in(shard, why).ok_or(why))?;
-        match self.health.is_disabled(shard, found) {
+        match self.health.is_disabled(shard.index(), found) {
             true => Err(WhyNot::Disabled),
             false => Ok(found),
         }
@@ -149,7 +149,7 @@ impl Topology {
     /// Who has to do where no primary is known. With one server there is nothing to be mistaken about, and where the
     /// control role gets in nowhere there is the operator's word; a server that is none refuses writes itself.
     /// One that was replaced, or belongs to another system, would take them, and one that is down may be back soon.
-    fn stand_in(&self, shard: usize, why: WhyNot) -> Option<usize> {
+    fn stand_in(&self, shard: ShardId, why: WhyNot) -> Option<usize> {
         let WhyNot::NoPrimary(why) = why else {
             return None;
         };
@@ -170,7 +170,7 @@ impl Topology {
 
     /// Its primary, or the best guess while there is none: the server that is declared, or the first. To name it,
     /// never to ask it.
-    pub fn likely_primary(&self, shard: usize) -> &Server {
+    pub fn likely_primary(&self, shard: ShardId) -> &Server {
         let servers = &self.shards[shard];
         let known = self.primary(shard).ok();
         known
@@ -179,7 +179,7 @@ impl Topology {
     }
 
     /// Why a shard has no server, with the servers' addresses.
-    pub fn in_words(&self, shard: usize, why: WhyNot) -> String {
+    pub fn in_words(&self, shard: ShardId, why: WhyNot) -> String {
         let servers = &self.shards[shard].servers;
         why.in_words(|server| match servers.get(usize::from(server)) {
             Some(server) => server.endpoint.address.to_string(),
@@ -189,10 +189,13 @@ impl Topology {
 
     /// The count of acknowledged writes of each shard, by name.
     pub fn clocks(&self) -> HashMap<String, Arc<CommitClock>> {
-        let shards = self.shards.iter().enumerate();
+        let shards = self.shards.by_id();
         shards
             .filter_map(|(at, shard)| {
-                Some((shard.name.clone(), Arc::clone(self.health.clock(at)?)))
+                Some((
+                    shard.name.clone(),
+                    Arc::clone(self.health.clock(at.index())?),
+                ))
             })
             .collect()
     }
@@ -202,14 +205,14 @@ impl Topology {
     /// `balance`.
     pub fn freshness(
         &self,
-        shard: usize,
+        shard: ShardId,
         told: Option<health::WriteNumber>,
         needed: Option<impl FnOnce(&CommitClock) -> health::WriteNumber>,
         is_alone: bool,
         level: Option<Level>,
     ) -> health::Freshness {
         let balance = &self.config.balance;
-        let of_shard = self.config.shards[shard].reads.level;
+        let of_shard = self.config_of(shard).reads.level;
         let level = level.or(of_shard).unwrap_or(Level {
             freshness: balance.freshness,
             max_lag: None,
@@ -217,7 +220,7 @@ impl Topology {
         match level.freshness {
             Freshness::Router if !is_alone => health::Freshness::Seen(u64::MAX),
             Freshness::Router => {
-                let clock = self.health.clock(shard);
+                let clock = self.health.clock(shard.index());
                 let needed = clock.map_or(u64::MAX, |clock| match needed {
                     Some(needed) => needed(clock),
                     None => clock.needed(health::Scope::All),
@@ -233,8 +236,8 @@ impl Topology {
     }
 
     /// Which roles serve reads of a shard; `by` is what a rule says.
-    pub fn reads(&self, shard: usize, by: Option<Reads>) -> health::Reads {
-        let of_shard = self.config.shards[shard].reads.by;
+    pub fn reads(&self, shard: ShardId, by: Option<Reads>) -> health::Reads {
+        let of_shard = self.config_of(shard).reads.by;
         match by.or(of_shard).unwrap_or(self.config.balance.reads) {
             Reads::Any => health::Reads::Any,
             Reads::PreferReplicas => health::Reads::PreferReplicas,

@@ -16,7 +16,9 @@ use mothership_pool::pool::PoolSettings;
 use mothership_pool::resolve::Resolving;
 use mothership_pool::wire::Keepalive;
 use mothership_proto::auth::{LoginRules, Secret, StandIn};
+use mothership_shardmap::ShardId;
 use std::collections::HashMap;
+use std::ops::Index;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +31,11 @@ pub struct Topology {
     /// The file.
     pub config: Arc<Config>,
     /// The shards in the order of the file.
-    pub shards: Vec<ShardServers>,
+    pub shards: Shards,
     /// How many of them are of PostgreSQL; the others, of MongoDB, come behind.
     pub postgres: usize,
-    /// Index of the home shard.
-    pub home: usize,
+    /// The home shard.
+    pub home: ShardId,
     /// Some table is declared, so that statements are planned.
     pub declared: bool,
     /// What the logins of configured users are measured against.
@@ -81,6 +83,68 @@ pub struct ShardServers {
     pub servers: Vec<Server>,
     /// Those that know which of them is the leader.
     pub patroni: Vec<PatroniClient>,
+}
+
+/// The shards with their servers, in the order of the file.
+#[derive(Clone, Debug)]
+pub struct Shards(Vec<ShardServers>);
+
+impl Index<ShardId> for Shards {
+    type Output = ShardServers;
+
+    fn index(&self, shard: ShardId) -> &ShardServers {
+        &self.0[shard.index()]
+    }
+}
+
+impl<'s> IntoIterator for &'s Shards {
+    type Item = &'s ShardServers;
+    type IntoIter = std::slice::Iter<'s, ShardServers>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl Shards {
+    /// How many there are.
+    #[allow(clippy::len_without_is_empty)]
+    // There is always one.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A shard, if there is one with this id.
+    pub fn get(&self, shard: ShardId) -> Option<&ShardServers> {
+        self.0.get(shard.index())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, ShardServers> {
+        self.0.iter()
+    }
+
+    /// All of them with their ids.
+    pub fn by_id(&self) -> impl Iterator<Item = (ShardId, &ShardServers)> {
+        self.ids().zip(self.iter())
+    }
+
+    /// All ids.
+    pub fn ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.len()).map(shard_id)
+    }
+
+    /// Those of PostgreSQL, or those behind them.
+    pub fn split_at(&self, postgres: usize) -> (&[ShardServers], &[ShardServers]) {
+        self.0.split_at(postgres)
+    }
+
+    /// The shard of this name.
+    pub fn named(&self, name: &str) -> Option<ShardId> {
+        self.iter()
+            .position(|shard| shard.name == name)
+            .map(shard_id)
+    }
 }
 
 impl ShardServers {
@@ -166,8 +230,8 @@ impl Topology {
             rules: Arc::new(RuleSet::new(&config, before.map(|before| &*before.rules))),
             postgres: config.postgres_shards(),
             config: Arc::new(config),
-            shards,
-            home,
+            shards: Shards(shards),
+            home: shard_id(home),
             tls,
         })
     }
@@ -184,8 +248,8 @@ impl Topology {
             judged == *known
         };
         let mut shards = self.config.shards.iter();
-        let shard = shards.position(|known| known.name == *shard)?;
-        let servers = &self.config.shards[shard].servers;
+        let shard = shard_id(shards.position(|known| known.name == *shard)?);
+        let servers = &self.config_of(shard).servers;
         let place = servers.iter().position(same)?;
         Some(self.shards[shard].servers[place].endpoint.id)
     }
@@ -228,9 +292,24 @@ impl Topology {
         })
     }
 
+    /// What the file says of a shard.
+    pub fn config_of(&self, shard: ShardId) -> &config::Shard {
+        &self.config.shards[shard.index()]
+    }
+
+    /// Whether a shard is of PostgreSQL.
+    pub fn is_postgres(&self, shard: ShardId) -> bool {
+        shard.index() < self.postgres
+    }
+
+    /// The shards of PostgreSQL.
+    pub fn postgres_shards(&self) -> impl Iterator<Item = ShardId> + Clone + use<> {
+        (0..self.postgres).map(shard_id)
+    }
+
     /// The shard of a server and the server itself.
-    pub fn server(&self, id: EndpointId) -> Option<(usize, &Server)> {
-        self.shards.iter().enumerate().find_map(|(shard, servers)| {
+    pub fn server(&self, id: EndpointId) -> Option<(ShardId, &Server)> {
+        self.shards.by_id().find_map(|(shard, servers)| {
             let server = servers.servers.iter().find(|s| s.endpoint.id == id)?;
             Some((shard, server))
         })
@@ -253,9 +332,8 @@ impl Topology {
     }
 
     /// The name on a shard's servers of the database that clients call `name`.
-    pub fn database_on(&self, name: &str, shard: usize) -> String {
-        self.config
-            .database_on(name, &self.config.shards[shard].name)
+    pub fn database_on(&self, name: &str, shard: ShardId) -> String {
+        self.config.database_on(name, &self.config_of(shard).name)
     }
 
     /// How long sessions may take.
@@ -273,7 +351,7 @@ impl Topology {
     }
 
     /// Whether there is anything on a shard: not if the router stands for it itself.
-    pub fn has_rows(&self, shard: usize) -> bool {
+    pub fn has_rows(&self, shard: ShardId) -> bool {
         self.config.has_postgres() || shard != self.home
     }
 

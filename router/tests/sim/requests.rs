@@ -1027,7 +1027,7 @@ fn backend_of(step: &Step) -> Option<Backend> {
     let arguments = step.sql.rsplit_once("fence(")?.1;
     let mut arguments = arguments.trim_end_matches(')').split(", ").skip(1);
     Some(Backend::Process {
-        place: place(step.shard),
+        place: place(step.shard.index()),
         pid: arguments.next()?.parse().ok()?,
         started: arguments.next()?.parse().ok()?,
     })

@@ -7,6 +7,7 @@ use mothership::commit::gid::TransactionId;
 use mothership::commit::parts::{Participant, Terms, Work};
 use mothership::commit::steps::{Commit, End, Reply, Via};
 use mothership::config::{Label, Name};
+use mothership::topology::shard_id;
 use mothership_pool::health::Scope;
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -152,7 +153,7 @@ impl World {
     fn commit(&mut self, number: u64) {
         let transfer = self.transfer(number);
         let participant = |shard: &usize| Participant {
-            shard: *shard,
+            shard: shard_id(*shard),
             name: Label::new(&format!("s{shard}")).unwrap(),
             work: Work::Write,
             preparable: true,
@@ -174,7 +175,7 @@ impl World {
 
     fn step_said(&mut self, number: u64, shard: usize, reply: &Reply) {
         let commit = self.transfer(number).commit.as_mut();
-        commit.expect("it commits").on_reply(shard, reply);
+        commit.expect("it commits").on_reply(shard_id(shard), reply);
         self.drive(number);
     }
 
@@ -188,7 +189,7 @@ impl World {
             let steps = commit.steps();
             let mut lost = Vec::new();
             for step in steps {
-                let shard = step.shard;
+                let shard = step.shard.index();
                 let (id, item) = (self.transfer(number).id, self.transfer(number).item(shard));
                 let via = step.via;
                 let connection = match via {
@@ -216,7 +217,7 @@ impl World {
             }
             for shard in lost {
                 let commit = self.transfer(number).commit.as_mut().expect("it commits");
-                commit.on_reply(shard, &Reply::Lost);
+                commit.on_reply(shard_id(shard), &Reply::Lost);
             }
         }
     }
@@ -241,7 +242,7 @@ impl World {
             self.clocks[shard].acknowledge(Scope::All);
         }
         for (shard, gid) in owed {
-            self.doubts.note(self.site(shard), &gid);
+            self.doubts.note(self.site(shard.index()), &gid);
         }
         self.say(|_| format!("request {number}: {end:?}"));
         let verdict = match end {

@@ -10,6 +10,7 @@ use mothership::commit::recover::Sweep;
 use mothership::commit::schema::{self, Missing, SchemaError};
 use mothership::commit::steps::{Act, Cause, End, Reply};
 use mothership::config::Name;
+use mothership_shardmap::ShardId;
 use mothership_tests::fleet::Shard;
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Endpoint, Fleet, Router, Shards, Wire, connect};
@@ -205,14 +206,19 @@ async fn shards_may_be_clusters_of_their_own() {
         assert!(router.step().await);
     }
     fleet.shards[2].primary.kill9();
-    router.steps.retain(|step| step.shard != 2);
+    router.steps.retain(|step| step.shard != ShardId(2));
     assert!(router.step().await);
-    router.commit.on_reply(2, &Reply::Lost);
+    router.commit.on_reply(ShardId(2), &Reply::Lost);
     router.steps.extend(router.commit.steps());
-    assert_eq!(router.finish().await, End::Committed { pending: vec![2] });
+    assert_eq!(
+        router.finish().await,
+        End::Committed {
+            pending: vec![ShardId(2)]
+        }
+    );
     let doubts = Doubts::default();
     for (shard, gid) in router.commit.owed() {
-        doubts.note(direct.sites()[shard].clone(), &gid);
+        doubts.note(direct.sites()[shard.index()].clone(), &gid);
     }
     assert_eq!(doubts.count(), 1);
     // While it is away the decision is kept.
@@ -237,13 +243,13 @@ async fn shards_may_be_clusters_of_their_own() {
     }
     fleet.shards[0].primary.kill9();
     router.steps.clear();
-    router.commit.on_reply(0, &Reply::Lost);
+    router.commit.on_reply(ShardId(0), &Reply::Lost);
     router.steps.extend(router.commit.steps());
     let End::Unknown { mut pending } = router.finish().await else {
         panic!("nobody can know")
     };
     pending.sort_unstable();
-    assert_eq!(pending, [1, 2]);
+    assert_eq!(pending, [ShardId(1), ShardId(2)]);
     let sweep = direct.recover().await;
     let why: Vec<LeaveReason> = sweep.left.iter().map(|left| left.why).collect();
     assert_eq!(why, [LeaveReason::DeciderUnreachable; 2]);
@@ -327,7 +333,13 @@ async fn parts_with_temporary_tables_decide() {
         panic!("it cannot be prepared")
     };
     let sqlstate = "0A000".into();
-    assert_eq!(cause, Cause::Refused { shard: 2, sqlstate });
+    assert_eq!(
+        cause,
+        Cause::Refused {
+            shard: ShardId(2),
+            sqlstate
+        }
+    );
     assert!(pending.is_empty(), "{pending:?}");
     assert_eq!((direct.marked(1).await, direct.prepared().await), (0, 0));
 
@@ -355,14 +367,14 @@ async fn a_lost_answer_is_asked_for_again() {
         router.steps.clear();
         // The session closes what it does not trust any more.
         router.wires[0] = Wire::login(&direct.endpoints[0]);
-        router.commit.on_reply(0, &Reply::Lost);
+        router.commit.on_reply(ShardId(0), &Reply::Lost);
         router.steps.extend(router.commit.steps());
         assert_eq!(router.steps[0].act, Act::Fence);
         let end = router.finish().await;
         let expected = match arrives {
             true => End::Committed { pending: vec![] },
             false => End::Aborted {
-                cause: Cause::Lost { shard: 0 },
+                cause: Cause::Lost { shard: ShardId(0) },
                 pending: vec![],
             },
         };

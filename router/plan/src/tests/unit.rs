@@ -1,10 +1,9 @@
 //! Claims that need more than a statement and its plan.
 
-use mothership_shardmap::ShardId;
+use mothership_shardmap::{Label, ShardId};
 
 use super::*;
 use crate::refuse;
-use mothership_shardmap::Label;
 use mothership_sql::places::{shows, sketched};
 
 fn with<T>(f: impl FnOnce(&Planner<'_>, &ShardMap) -> T) -> T {

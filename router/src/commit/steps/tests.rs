@@ -4,6 +4,7 @@
 use super::*;
 use crate::commit::gid::{Place, TransactionId};
 use crate::config::Name;
+use crate::topology::shard_id;
 use std::collections::HashSet;
 
 const DECIDER: Backend = Backend::Process {
@@ -15,9 +16,9 @@ const DECIDER: Backend = Backend::Process {
     started: 11,
 };
 
-fn part(shard: usize, work: Work) -> Participant {
+fn part(shard: u16, work: Work) -> Participant {
     Participant {
-        shard,
+        shard: ShardId(shard),
         name: Label::new(&format!("s{shard}")).unwrap(),
         work,
         preparable: true,
@@ -67,11 +68,11 @@ fn one_writer_commits_plainly_beside_its_readers() {
         shown(&commit.steps()),
         ["0 Session Commit", "1 Session Commit"]
     );
-    commit.on_reply(1, &done("COMMIT"));
+    commit.on_reply(ShardId(1), &done("COMMIT"));
     // The lock guards what the writer wrote, so it goes after it.
     assert_eq!(shown(&commit.steps()), ["2 Session Commit"]);
-    commit.on_reply(0, &Reply::Lost);
-    commit.on_reply(2, &done("COMMIT"));
+    commit.on_reply(ShardId(0), &Reply::Lost);
+    commit.on_reply(ShardId(2), &done("COMMIT"));
     assert_eq!(commit.end(), Some(End::Committed { pending: vec![] }));
 }
 
@@ -84,14 +85,20 @@ fn under_serializable_readers_pass_their_checks_first() {
         sqlstate: "40001".into(),
         idle: true,
     };
-    commit.on_reply(0, &refused);
+    commit.on_reply(ShardId(0), &refused);
     assert_eq!(shown(&commit.steps()), ["1 Session Rollback"]);
-    commit.on_reply(1, &done("ROLLBACK"));
+    commit.on_reply(ShardId(1), &done("ROLLBACK"));
     let End::Aborted { cause, .. } = commit.end().unwrap() else {
         panic!("it must be aborted")
     };
     let sqlstate = "40001".into();
-    assert_eq!(cause, Cause::Refused { shard: 0, sqlstate });
+    assert_eq!(
+        cause,
+        Cause::Refused {
+            shard: ShardId(0),
+            sqlstate
+        }
+    );
 }
 
 #[test]
@@ -100,7 +107,7 @@ fn two_writers_are_prepared_decided_and_finished() {
     let mut commit = Commit::new(parts, terms(false)).unwrap();
     let ask = commit.steps();
     assert_eq!(ask[0].sql, r#"SELECT "mothership".backend()"#);
-    commit.on_reply(0, &told("1 5 7 11"));
+    commit.on_reply(ShardId(0), &told("1 5 7 11"));
     let prepare = commit.steps();
     assert_eq!(shown(&prepare), ["1 Session Prepare"]);
     assert!(
@@ -109,21 +116,21 @@ fn two_writers_are_prepared_decided_and_finished() {
             .ends_with("; PREPARE TRANSACTION 'ms1:r1:0000000000000000000000003:s0:s1:1:5:7:b'")
     );
     assert!(commit.cancellable());
-    commit.on_reply(1, &done("PREPARE TRANSACTION"));
+    commit.on_reply(ShardId(1), &done("PREPARE TRANSACTION"));
     let decide = commit.steps();
     assert!(decide[0].sql.ends_with(
         "; SELECT \"mothership\".decide('00000000-0000-0000-0000-000000000003', 7, 11, 's1'); COMMIT"
     ));
     assert!(!commit.cancellable());
-    commit.on_reply(0, &done("COMMIT"));
+    commit.on_reply(ShardId(0), &done("COMMIT"));
     let finish = commit.steps();
     assert_eq!(
         finish[0].sql,
         "COMMIT PREPARED 'ms1:r1:0000000000000000000000003:s0:s1:1:5:7:b'"
     );
-    commit.on_reply(1, &done("COMMIT PREPARED"));
+    commit.on_reply(ShardId(1), &done("COMMIT PREPARED"));
     assert_eq!(commit.end(), Some(End::Committed { pending: vec![] }));
-    assert_eq!(commit.backend(), Some((0, DECIDER)));
+    assert_eq!(commit.backend(), Some((ShardId(0), DECIDER)));
 }
 
 #[test]
@@ -170,7 +177,7 @@ fn a_refused_finish_is_tried_by_the_control_role() {
         (0, done("COMMIT")),
     ] {
         commit.steps();
-        commit.on_reply(reply.0, &reply.1);
+        commit.on_reply(ShardId(reply.0), &reply.1);
     }
     commit.steps();
     // SET LOCAL ROLE made another role the owner.
@@ -178,10 +185,15 @@ fn a_refused_finish_is_tried_by_the_control_role() {
         sqlstate: "42501".into(),
         idle: true,
     };
-    commit.on_reply(1, &denied);
+    commit.on_reply(ShardId(1), &denied);
     assert_eq!(shown(&commit.steps()), ["1 Control Finish(true)"]);
-    commit.on_reply(1, &Reply::Lost);
-    assert_eq!(commit.end(), Some(End::Committed { pending: vec![1] }));
+    commit.on_reply(ShardId(1), &Reply::Lost);
+    assert_eq!(
+        commit.end(),
+        Some(End::Committed {
+            pending: vec![ShardId(1)]
+        })
+    );
     assert_eq!(commit.owed().len(), 1);
 }
 
@@ -233,7 +245,7 @@ struct Node {
 impl World {
     /// What the server of the step does, and says.
     fn run(&mut self, step: &Step, decider: Option<usize>) -> Reply {
-        let truth = self.truth[step.shard];
+        let truth = self.truth[step.shard.index()];
         let refused = |sqlstate: &str| Reply::Refused {
             sqlstate: sqlstate.into(),
             idle: true,
@@ -266,9 +278,9 @@ impl World {
             }
             (act, truth) => panic!("{act:?} while {truth:?}"),
         };
-        self.truth[step.shard] = new;
+        self.truth[step.shard.index()] = new;
         if step.act == Act::Decide {
-            self.alive &= decider == Some(step.shard);
+            self.alive &= decider == Some(step.shard.index());
         }
         reply
     }
@@ -302,7 +314,7 @@ impl World {
             }
         }
         let held = self.truth.contains(&Truth::Prepared);
-        let deciding = self.late.iter().any(|step| step.shard == decider);
+        let deciding = self.late.iter().any(|step| step.shard.index() == decider);
         let forget = match self.row {
             Row::None => false,
             Row::Commit => !held,
@@ -321,11 +333,11 @@ impl World {
 
 impl Node {
     fn new(participants: Vec<Participant>, serializable: bool, faults: usize) -> Node {
-        let writers: Vec<usize> = writers(&participants, serializable)
+        let writers: Vec<ShardId> = writers(&participants, serializable)
             .iter()
             .map(|part| part.shard)
             .collect();
-        let decider = decider(&participants, &writers);
+        let decider = decider(&participants, &writers).map(ShardId::index);
         let count = participants.len();
         let mut node = Node {
             commit: Commit::new(participants, terms(serializable)).unwrap(),
@@ -338,7 +350,7 @@ impl Node {
                 cut: vec![false; count],
             },
             decider,
-            writers,
+            writers: writers.into_iter().map(ShardId::index).collect(),
             faults,
         };
         node.waiting = node.commit.steps();
@@ -355,7 +367,7 @@ impl Node {
     fn after(&self) -> Vec<Node> {
         let mut nodes = Vec::new();
         for (index, step) in self.waiting.iter().enumerate() {
-            if step.via == Via::Session && self.world.cut[step.shard] {
+            if step.via == Via::Session && self.world.cut[step.shard.index()] {
                 nodes.push(self.clone().reply(index, &Reply::Lost));
                 continue;
             }
@@ -370,7 +382,7 @@ impl Node {
             let cut = |mut node: Node| {
                 node.faults -= 1;
                 if !control {
-                    node.world.cut(step.shard, self.decider);
+                    node.world.cut(step.shard.index(), self.decider);
                 }
                 node.reply(index, &Reply::Lost)
             };
@@ -380,14 +392,14 @@ impl Node {
             // Lost, and done later.
             let mut late = self.clone();
             late.faults -= 1;
-            late.world.cut[step.shard] |= !control;
+            late.world.cut[step.shard.index()] |= !control;
             late.world.late.push(step.clone());
             nodes.push(late.reply(index, &Reply::Lost));
             // Refused, with the transaction rolled back.
             let mut refused = self.clone();
             refused.faults -= 1;
-            if !control && self.world.truth[step.shard] == Truth::Open {
-                refused.world.truth[step.shard] = Truth::RolledBack;
+            if !control && self.world.truth[step.shard.index()] == Truth::Open {
+                refused.world.truth[step.shard.index()] = Truth::RolledBack;
             }
             let refusal = Reply::Refused {
                 sqlstate: "XX000".into(),
@@ -402,7 +414,7 @@ impl Node {
             let step = node.world.late.remove(index);
             node.world.run(&step, self.decider);
             if step.via == Via::Session {
-                node.world.cut(step.shard, self.decider);
+                node.world.cut(step.shard.index(), self.decider);
             }
             nodes.push(node);
         }
@@ -413,7 +425,10 @@ impl Node {
                     ..self.clone()
                 });
             }
-            let idle = !self.waiting.iter().any(|step| step.shard == decider);
+            let idle = !self
+                .waiting
+                .iter()
+                .any(|step| step.shard.index() == decider);
             if self.faults > 0 && idle && !self.world.cut[decider] {
                 let mut node = self.clone();
                 node.faults -= 1;
@@ -437,7 +452,7 @@ impl Node {
                 assert!(!some(Truth::RolledBack) && !some(Truth::Open), "{self:#?}");
                 for shard in &self.writers {
                     let held = self.world.truth[*shard] == Truth::Prepared;
-                    assert!(!held || pending.contains(shard), "{self:#?}");
+                    assert!(!held || pending.contains(&shard_id(*shard)), "{self:#?}");
                 }
             }
             Some(End::Aborted { .. }) => assert!(!some(Truth::Committed), "{self:#?}"),
@@ -514,7 +529,9 @@ fn no_order_of_events_splits_a_transaction() {
                 continue;
             }
             let parts = works.iter().enumerate();
-            let parts: Vec<_> = parts.map(|(shard, work)| part(shard, *work)).collect();
+            let parts: Vec<_> = parts
+                .map(|(shard, work)| part(shard as u16, *work))
+                .collect();
             // More parts with as many faults would take too long.
             let faults = match works.len() {
                 0..=2 => 4,

@@ -33,29 +33,29 @@ fn load_of(facts: &Facts, server: EndpointId) -> PoolFigures {
 
 pub(super) fn shards(facts: &Facts) -> Vec<Row> {
     let topology = &facts.topology;
-    let both = topology.config.shards.iter().zip(&topology.shards);
-    both.enumerate()
-        .map(|(at, (config, servers))| {
-            let slots: usize = config.slots.iter().map(ExactSizeIterator::len).sum();
-            let ranges = config.slots.iter();
-            let ranges = ranges.map(|r| format!("{}-{}", r.start(), r.end()));
-            let pools = facts.view.pools.iter();
-            let load = load(pools.filter(|pool| {
-                let ids = servers.servers.iter().map(|s| s.endpoint.id);
-                ids.clone().any(|id| id == pool.key.endpoint)
-            }));
-            row![
-                &*servers.name,
-                at == topology.home,
-                slots,
-                ranges.collect::<Vec<_>>().join(","),
-                topology.likely_primary(at).endpoint.address.to_string(),
-                servers.servers.len(),
-                load.active + load.idle + load.opening,
-                load.waiting,
-            ]
-        })
-        .collect()
+    let all = topology.shards.by_id();
+    all.map(|(at, servers)| {
+        let config = topology.config_of(at);
+        let slots: usize = config.slots.iter().map(ExactSizeIterator::len).sum();
+        let ranges = config.slots.iter();
+        let ranges = ranges.map(|r| format!("{}-{}", r.start(), r.end()));
+        let pools = facts.view.pools.iter();
+        let load = load(pools.filter(|pool| {
+            let ids = servers.servers.iter().map(|s| s.endpoint.id);
+            ids.clone().any(|id| id == pool.key.endpoint)
+        }));
+        row![
+            &*servers.name,
+            at == topology.home,
+            slots,
+            ranges.collect::<Vec<_>>().join(","),
+            topology.likely_primary(at).endpoint.address.to_string(),
+            servers.servers.len(),
+            load.active + load.idle + load.opening,
+            load.waiting,
+        ]
+    })
+    .collect()
 }
 
 pub(super) fn list<T: ToString>(items: &[T]) -> String {

@@ -24,6 +24,7 @@ use mothership_plan::{Merge, Params, Plan, Refusal, report};
 use mothership_proto::backend::{self, tag};
 use mothership_proto::frontend::{Parse, Target};
 use mothership_proto::ledger::{Audience, Event};
+use mothership_shardmap::ShardId;
 use mothership_sql::effect::{Statement, analyse};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -99,9 +100,12 @@ impl Explaining {
     }
 
     /// The shard that says what the statement's parameters are.
-    pub(super) fn first_shard(&self, session: &Session) -> usize {
+    pub(super) fn first_shard(&self, session: &Session) -> ShardId {
         match &self.over {
-            Over::Many(many) => many.legs.first().map_or(0, |(shard, _)| *shard),
+            Over::Many(many) => many
+                .legs
+                .first()
+                .map_or(session.topology.home, |(shard, _)| *shard),
             Over::Gather(work) => session.residue_shard(work),
         }
     }
@@ -528,7 +532,7 @@ impl Session {
         let begun = Instant::now();
         let segment = self.state.phase == Phase::Segment;
         let shard = |question: &Question<'_>| self.servers[question.at].shard;
-        let shards: Vec<usize> = questions.iter().map(shard).collect();
+        let shards: Vec<ShardId> = questions.iter().map(shard).collect();
         let mut parts: Vec<Option<ServerPlan>> = questions.iter().map(|_| None).collect();
         for batch in self.topology.batches_of(&shards, order, copies) {
             for &leg in &batch {
@@ -631,13 +635,14 @@ fn facts_of(topology: &Topology, explaining: &Explaining) -> (String, Vec<(Strin
         }
     }
     let shards = &topology.shards;
-    let asked = |shard: usize| match &explaining.over {
+    let asked = |shard: ShardId| match &explaining.over {
         Over::Many(many) => many.legs.iter().any(|(leg, _)| *leg == shard),
         Over::Gather(work) => work.shards.iter().flatten().any(|leg| *leg == shard),
     };
-    let pruned: Vec<&str> = (0..shards.len())
-        .filter(|shard| !asked(*shard))
-        .map(|shard| shards[shard].name.as_str())
+    let pruned: Vec<&str> = shards
+        .by_id()
+        .filter(|(shard, _)| !asked(*shard))
+        .map(|(_, shard)| shard.name.as_str())
         .collect();
     if !pruned.is_empty() {
         facts.push(("Pruned".to_owned(), Fact::Text(pruned.join(", "))));

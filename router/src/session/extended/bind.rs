@@ -27,6 +27,7 @@ use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend::{self, Bind, Target};
 use mothership_proto::ledger::{Audience, Event};
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -268,7 +269,7 @@ impl Session {
         &mut self,
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
-        (shard, writes, parts): (usize, bool, Option<&Parts>),
+        (shard, writes, parts): (ShardId, bool, Option<&Parts>),
     ) -> Result<Place, Halt> {
         let sets = |step: &Step| matches!(step.kind, Kind::Settings(_) | Kind::LocalConfig(_));
         let sets = statement.step().is_some_and(sets);

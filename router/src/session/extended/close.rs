@@ -5,6 +5,7 @@ use crate::session::{Halt, Session, malformed};
 use mothership_proto::backend;
 use mothership_proto::frontend::{self, Target};
 use mothership_proto::ledger::Audience;
+use mothership_shardmap::ShardId;
 
 impl Session {
     pub(in crate::session) async fn on_close(&mut self, body: &[u8]) -> Result<(), Halt> {
@@ -49,7 +50,7 @@ impl Session {
                 None if self.servers.is_empty() => self.close_nothing(),
                 Some(only) => return self.close_on_server(only.shard, name).await,
                 None => {
-                    let shards: Vec<usize> = self.servers.iter().map(|s| s.shard).collect();
+                    let shards: Vec<ShardId> = self.servers.iter().map(|s| s.shard).collect();
                     self.settle_active().await?;
                     self.servers
                         .send_closes(&self.state, name, shards.into_iter());
@@ -61,7 +62,7 @@ impl Session {
         Ok(())
     }
 
-    async fn close_on_server(&mut self, shard: usize, name: &[u8]) -> Result<(), Halt> {
+    async fn close_on_server(&mut self, shard: ShardId, name: &[u8]) -> Result<(), Halt> {
         if !self.servers.iter().any(|s| s.shard == shard) {
             self.close_nothing();
             return Ok(());

@@ -33,6 +33,7 @@ use crate::session::turns::Turns;
 use crate::session::{Halt, Session};
 use crate::statements::names::Prepared;
 use mothership_proto::backend::{self, Column};
+use mothership_shardmap::ShardId;
 use std::cell::{Cell, RefCell};
 
 impl State {
@@ -105,7 +106,7 @@ pub struct ManyPortal {
 
 impl ManyPortal {
     /// The shards whose servers have it.
-    pub(super) fn shards(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> {
         let bound = self.columns.is_some();
         let legs = self.many.legs.iter().filter(move |_| bound);
         legs.map(|(shard, _)| *shard)

@@ -21,12 +21,13 @@ use mothership_plan::Plan;
 use mothership_proto::frontend::{Parse, tag};
 use mothership_proto::ledger::Audience;
 use mothership_proto::segment::{self, Segment};
+use mothership_shardmap::ShardId;
 use std::rc::Rc;
 
 /// Where the statement of a segment goes.
 struct SegmentRoute {
     statement: Rc<Prepared>,
-    shard: usize,
+    shard: ShardId,
     writes: bool,
     parts: Option<Parts>,
 }

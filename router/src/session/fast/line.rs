@@ -10,13 +10,14 @@ use crate::core::clock::Doing;
 use crate::core::notes::Notes;
 use crate::session::Session;
 use mothership_pool::pool::{Place, Pool};
+use mothership_shardmap::ShardId;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// A request in line.
 pub struct InLine {
-    shard: usize,
+    shard: ShardId,
     request: Request,
     place: Place<Notes>,
     since: Instant,
@@ -26,7 +27,7 @@ impl Session {
     /// Gets in line. False if the request is better off on the general path.
     pub(super) fn line_up(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         request: Request,
         pool: &Rc<Pool<Notes>>,
     ) -> bool {

@@ -35,6 +35,7 @@ use mothership_pool::pool::LinedUp;
 use mothership_proto::backend::TxStatus;
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Owed, Until};
+use mothership_shardmap::ShardId;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -95,7 +96,7 @@ pub struct UnderWay {
 
 /// A server that works for a request, alone in its shard.
 struct Leg {
-    shard: usize,
+    shard: ShardId,
     lease: Lease,
     flight: Option<Flight>,
 }
@@ -289,7 +290,7 @@ impl Session {
         let mut inbox = Inbox::new(shard, carried, self.core.take_lists());
         inbox.process = lease.cancel.key.pid;
         inbox.notifiers = Some(Arc::clone(&self.core.shared.notifiers));
-        inbox.clock = self.topology.health.clock(shard).map(Arc::clone);
+        inbox.clock = self.topology.health.clock(shard.index()).map(Arc::clone);
         inbox.oids = self.known.oids(shard).map(Arc::clone);
         Attached {
             id: self.servers.next_id(),

@@ -14,7 +14,7 @@ use mothership_plan::Merge;
 use mothership_proto::backend::{self, TxStatus, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::{Audience, Event, Until};
-use mothership_shardmap::ShardSet;
+use mothership_shardmap::{ShardId, ShardSet};
 use smallvec::SmallVec;
 use std::task::{Context, Poll};
 
@@ -63,12 +63,11 @@ impl Session {
     }
 
     /// A connection to each of these shards. If one of them has none, those that were taken go back.
-    fn leases(&mut self, shards: &ShardSet) -> Option<SmallVec<[(usize, Lease); FEW]>> {
+    fn leases(&mut self, shards: &ShardSet) -> Option<SmallVec<[(ShardId, Lease); FEW]>> {
         let begun = self.state.tally.begun();
         let serializable = self.state.default_isolation();
         let mut leases = SmallVec::new();
         for shard in shards.iter() {
-            let shard = shard.index();
             let mut lease = self.pool_of_one(shard)?.try_lease_at(begun)?;
             // A transaction that is SERIALIZABLE by default cannot be over shards.
             let serializable = serializable.or(lease.notes.serializable);

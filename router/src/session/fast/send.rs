@@ -13,6 +13,7 @@ use mothership_pool::health::Reads;
 use mothership_pool::pool::Pool;
 use mothership_proto::ledger::Audience;
 use mothership_proto::segment::Segment;
+use mothership_shardmap::ShardId;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,7 +46,7 @@ impl Session {
     }
 
     /// The pool of a shard with one server. A shard with replicas is left to the general path, which chooses among them.
-    pub(super) fn pool_of_one(&mut self, shard: usize) -> Option<Rc<Pool<Notes>>> {
+    pub(super) fn pool_of_one(&mut self, shard: ShardId) -> Option<Rc<Pool<Notes>>> {
         let alone = self.topology.shards[shard].servers.len() == 1;
         // If the primary may not serve, the general path reports why: also that reads need replicas and there are none.
         let serves = alone
@@ -58,7 +59,7 @@ impl Session {
     /// the statement. `None`: nothing was sent, and the connection went back to its pool.
     pub(super) fn send_fast(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         request: &Request,
         mut lease: Lease,
         since: Option<Instant>,
@@ -123,7 +124,7 @@ impl Session {
     }
 
     /// Whether a connection to a server of this shard has the settings and the reported parameters of the session.
-    pub(super) fn fits(&mut self, shard: usize, lease: &mut Lease) -> bool {
+    pub(super) fn fits(&mut self, shard: ShardId, lease: &mut Lease) -> bool {
         let outside = self.state.settings.outside();
         if !Arc::ptr_eq(&lease.notes.settings, outside) {
             if *lease.notes.settings != **outside {
@@ -132,7 +133,7 @@ impl Session {
             // Equal lists become one, which is compared faster.
             lease.notes.settings = Arc::clone(outside);
         }
-        match shard < self.topology.postgres {
+        match self.topology.is_postgres(shard) {
             true => self.state.told.is_same(&mut lease.parameters),
             // A member of MongoDB reports no parameters: what the router told it counts.
             false => self.state.told.has_forms(&mut lease.notes.forms),
@@ -140,13 +141,13 @@ impl Session {
     }
 
     /// A server works for the session from now on: it is shown to whoever may cancel, and counted.
-    pub(super) fn leg(&self, shard: usize, mut lease: Lease, sent: Instant) -> Leg {
+    pub(super) fn leg(&self, shard: ShardId, mut lease: Lease, sent: Instant) -> Leg {
         lease.standing.set_borrower(self.entry.who.number);
         lease.notes.lend(self.state.process);
         self.entry.working.borrow_mut().push(working_by(&lease));
         // Only with a catalog is the request known to be a single read, whose time says how busy the server is.
         let measured = self.known.model.is_some();
-        let counted = self.topology.health.begin(shard, ALONE);
+        let counted = self.topology.health.begin(shard.index(), ALONE);
         let flight = counted.map(|counted| {
             let mut flight = Flight::new(counted, measured);
             flight.take_off_at(lease.notes.warm, || sent);

@@ -25,7 +25,7 @@ const FEW: usize = 8;
 /// Where a request goes.
 pub(super) enum Reach {
     /// To one shard.
-    One(usize),
+    One(ShardId),
     /// To several, whose answers make one.
     Over(ShardSet, Merge),
 }
@@ -253,7 +253,7 @@ impl Session {
         statement: &Prepared,
         model: &Arc<DatabaseModel>,
         context: &Rc<PlanContext>,
-    ) -> Option<usize> {
+    ) -> Option<ShardId> {
         let [step] = statement.steps.as_slice() else {
             return None;
         };
@@ -288,8 +288,7 @@ impl Session {
 }
 
 /// A shard, unless nothing is known of it: what is to be done then, the general path says.
-fn there(model: &DatabaseModel, shard: ShardId) -> Option<usize> {
-    let shard = shard.index();
+fn there(model: &DatabaseModel, shard: ShardId) -> Option<ShardId> {
     model.why_away(shard).is_none().then_some(shard)
 }
 

@@ -12,6 +12,7 @@ use mothership_plan::route::{owner, stored_key};
 use mothership_plan::{Params, Refusal, TextContext};
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::collections::BTreeMap;
 
 /// The rows of a query on their way to the shards that own them.
@@ -20,9 +21,9 @@ pub(super) struct Dividing<'s> {
     /// The types of the query's columns, and what they are called.
     pub elements: Vec<u32>,
     names: Vec<String>,
-    pub shards: BTreeMap<usize, Arrays>,
+    pub shards: BTreeMap<ShardId, Arrays>,
     /// For each row the shard that stores it, where one does.
-    pub order: Vec<u16>,
+    pub order: Vec<ShardId>,
     rows_left: u64,
     bytes_left: usize,
     pub wrong: Option<Report>,
@@ -66,7 +67,7 @@ impl<'s> Dividing<'s> {
         }
     }
 
-    pub(super) fn row(&mut self, body: &[u8], all: &[usize], context: &TextContext) {
+    pub(super) fn row(&mut self, body: &[u8], all: &[ShardId], context: &TextContext) {
         if self.wrong.is_some() {
             return;
         }
@@ -76,12 +77,12 @@ impl<'s> Dividing<'s> {
         }
     }
 
-    fn place(&mut self, body: &[u8], all: &[usize], context: &TextContext) -> Result<(), Report> {
-        let shards: Vec<usize> = match &self.store.sharded {
+    fn place(&mut self, body: &[u8], all: &[ShardId], context: &TextContext) -> Result<(), Report> {
+        let shards: Vec<ShardId> = match &self.store.sharded {
             None => all.to_vec(),
             Some(sharded) if self.store.documents && self.store.key.is_empty() => {
                 let only = sharded.0.shards.single();
-                only.map(|shard| usize::from(shard.0)).into_iter().collect()
+                only.into_iter().collect()
             }
             Some(sharded) => {
                 let malformed =
@@ -120,15 +121,11 @@ impl<'s> Dividing<'s> {
                 let owner = key.map(|key| owner(&sharded.0, &key));
                 let shard = owner.transpose().map_err(|refusal| refused(&refusal))?;
                 let first = all.first().copied();
-                shard
-                    .map(|shard| usize::from(shard.0))
-                    .or(first)
-                    .into_iter()
-                    .collect()
+                shard.or(first).into_iter().collect()
             }
         };
         if let [shard] = shards.as_slice() {
-            self.order.push(u16::try_from(*shard).unwrap_or(u16::MAX));
+            self.order.push(*shard);
         }
         let mut added = 0;
         for shard in shards {

@@ -23,6 +23,7 @@ use mothership_proto::backend::{self, tag};
 use mothership_proto::frame::Frame;
 use mothership_proto::ledger::Event;
 use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -126,7 +127,7 @@ impl Text {
 
 impl Servers {
     /// The server of a shard that was attached before.
-    pub(in crate::session) fn place_of(&self, shard: usize) -> Result<AttachedId, Halt> {
+    pub(in crate::session) fn place_of(&self, shard: ShardId) -> Result<AttachedId, Halt> {
         // Else it was lost, and the client was told.
         self.of_shard(shard).ok_or(Halt::Failed)
     }
@@ -159,7 +160,7 @@ impl Topology {
 impl Session {
     /// Where the residue runs: at home if it reads tables there, where it writes, else where the transaction is, else on one of the
     /// shards, another one for each client.
-    pub(in crate::session) fn residue_shard(&self, work: &GatherWork) -> usize {
+    pub(in crate::session) fn residue_shard(&self, work: &GatherWork) -> ShardId {
         if work.plan.home {
             return self.topology.home;
         }
@@ -179,7 +180,7 @@ impl Session {
         {
             return shard;
         }
-        let mut shards: Vec<usize> = work.shards.iter().flatten().copied().collect();
+        let mut shards: Vec<ShardId> = work.shards.iter().flatten().copied().collect();
         shards.sort_unstable();
         shards.dedup();
         match shards.len() {
@@ -192,12 +193,12 @@ impl Session {
     pub(in crate::session) async fn attach_legs(
         &mut self,
         work: &GatherWork,
-        residue: usize,
+        residue: ShardId,
         wants: &Wants,
     ) -> Result<Vec<Leg>, Halt> {
         self.check_texts(work)?;
         self.transaction.check_alone(&self.state, work)?;
-        let mut shards: Vec<usize> = work.shards.iter().flatten().copied().collect();
+        let mut shards: Vec<ShardId> = work.shards.iter().flatten().copied().collect();
         shards.push(residue);
         shards.sort_unstable();
         shards.dedup();
@@ -345,7 +346,7 @@ impl Session {
         let mut open = Vec::new();
         let mut told: Vec<usize> = Vec::new();
         for leg in legs {
-            let apart = self.servers[leg.at].shard >= self.topology.postgres;
+            let apart = !self.topology.is_postgres(self.servers[leg.at].shard);
             let own = fragments.iter().filter(|at| leg.fragments.contains(at));
             let asked = match explained {
                 true => {

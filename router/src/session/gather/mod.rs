@@ -46,6 +46,7 @@ use mothership_proto::backend::Column;
 use mothership_proto::frontend::{Bind, Target};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -66,15 +67,15 @@ pub struct GatherWork {
     /// The texts of the fragments.
     pub fragments: Vec<String>,
     /// Of a fragment that stores rows, the text for a shard: with those that belong there.
-    pub parts: BTreeMap<(usize, usize), String>,
+    pub parts: BTreeMap<(usize, ShardId), String>,
     /// What is made of the rows of those that lock them.
     pub locked: BTreeMap<usize, Shape>,
     /// Their shards.
-    pub shards: Vec<Vec<usize>>,
+    pub shards: Vec<Vec<ShardId>>,
     /// The text that runs on their rows.
     pub residue: String,
     /// The shards that it writes to.
-    pub target: Vec<usize>,
+    pub target: Vec<ShardId>,
     /// An INSERT up to its rows.
     pub head: String,
     /// And behind them.
@@ -99,7 +100,7 @@ impl GatherWork {
     }
 
     /// The text of a fragment for a shard.
-    pub(super) fn text(&self, fragment: usize, shard: usize) -> &str {
+    pub(super) fn text(&self, fragment: usize, shard: ShardId) -> &str {
         let part = self.parts.get(&(fragment, shard));
         part.unwrap_or(&self.fragments[fragment])
     }
@@ -186,7 +187,7 @@ impl Session {
     /// A server for more of a statement, where it can be undone as on the others.
     pub(in crate::session) async fn attach_saved(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         turns: Turns,
     ) -> Result<AttachedId, Halt> {
         let at = self.attach(shard).await?;
@@ -399,7 +400,7 @@ impl Session {
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
         work: &GatherWork,
-    ) -> Result<usize, Halt> {
+    ) -> Result<ShardId, Halt> {
         let mut attempts = self.transaction.attempts(&self.servers, &self.state, work);
         let mut turns = self.gathering_turns(&statement.sql, work);
         let mut meant = None;
@@ -430,7 +431,7 @@ impl Session {
         statement: &Rc<Prepared>,
         work: &GatherWork,
         (turns, meant): (Turns, &mut Option<Described>),
-    ) -> Result<usize, Halt> {
+    ) -> Result<ShardId, Halt> {
         if copy::copied(&statement.sql, self.standard_strings())?.is_some() {
             // It would have to be a portal of COPY.
             return Err(refused(&work.plan.why).into());
@@ -487,7 +488,7 @@ impl Session {
         &mut self,
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
-        shard: usize,
+        shard: ShardId,
     ) -> Result<(AttachedId, Described), Halt> {
         let ours = |name: &[u8]| *name == *bind.statement;
         match self.request.held.take() {
@@ -581,5 +582,5 @@ fn can_save(topology: &Topology, work: &GatherWork) -> bool {
         Ending::Keep(_) | Ending::Change(_) => false,
     };
     let mut shards = work.shards.iter().flatten().chain(&work.target);
-    ending && shards.all(|shard| *shard < topology.postgres)
+    ending && shards.all(|shard| topology.is_postgres(*shard))
 }

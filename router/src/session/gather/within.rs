@@ -12,6 +12,7 @@ use crate::session::{Halt, Session};
 use mothership_plan::gather::{Ending, Holders};
 use mothership_proto::backend::tag;
 use mothership_proto::ledger::Event;
+use mothership_shardmap::ShardId;
 
 impl GatherWork {
     /// The writes within WITH.
@@ -48,7 +49,7 @@ impl Session {
         for number in writes {
             let legs = legs.iter().filter(|leg| leg.fragments.contains(&number));
             let places: Vec<AttachedId> = legs.map(|leg| leg.at).collect();
-            let shards: Vec<usize> = places.iter().map(|at| self.servers[*at].shard).collect();
+            let shards: Vec<ShardId> = places.iter().map(|at| self.servers[*at].shard).collect();
             for shard in &shards {
                 self.servers
                     .check_second_set(&self.topology, *shard, true)?;

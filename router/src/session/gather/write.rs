@@ -23,6 +23,7 @@ use mothership_proto::backend::{self, Column, tag};
 use mothership_proto::frontend::Bind;
 use mothership_proto::ledger::Event;
 use mothership_proto::report::Fields;
+use mothership_shardmap::ShardId;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -36,7 +37,7 @@ pub struct GatherPortal {
     /// The client's text.
     sql: Box<[u8]>,
     /// The shard that has described it.
-    shard: usize,
+    shard: ShardId,
     described: Described,
     formats: Vec<i16>,
     /// How often it may run again, if it meets other writes.
@@ -348,10 +349,7 @@ impl Session {
             let place = self.attach_saved(shard, run.turns).await?;
             stored.push((place, arrays.finish()));
         }
-        let order = dividing
-            .order
-            .iter()
-            .map(|shard| legs.get(&usize::from(*shard)));
+        let order = dividing.order.iter().map(|shard| legs.get(shard));
         let order: Vec<usize> = order.map_while(|leg| leg.copied()).collect();
         if stored.is_empty() {
             // Of no rows there is still a tag, and what the statement itself is refused for.
@@ -392,7 +390,7 @@ impl Session {
         store: &'s Store,
         run: &Run<'_>,
     ) -> Result<Dividing<'s>, Halt> {
-        let all: Vec<usize> = (0..self.topology.postgres).collect();
+        let all: Vec<ShardId> = self.topology.postgres_shards().collect();
         let mut dividing = Dividing::new(store, &self.topology.fetch_limits());
         let mut failed = None;
         let query = self.with_times(run.sql, &work.residue, false).await?;
@@ -457,7 +455,7 @@ impl Session {
         let mut unlike = None;
         let mut parsed = vec![false; parts.len()];
         let mut ended = vec![false; parts.len()];
-        let shards: Vec<usize> = parts.iter().map(|p| self.servers[p.at].shard).collect();
+        let shards: Vec<ShardId> = parts.iter().map(|p| self.servers[p.at].shard).collect();
         let batches = self
             .topology
             .batches_of(&shards, run.turns.order, *merge == Merge::First);

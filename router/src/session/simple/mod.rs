@@ -25,6 +25,7 @@ use mothership_proto::backend::{self, TxStatus};
 use mothership_proto::frontend::{self};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use std::rc::Rc;
 
 /// After so many statements of one text the other clients of the core have their turn.
@@ -273,8 +274,8 @@ impl Session {
     async fn one_shard_for_all(
         &mut self,
         statement: &Rc<Prepared>,
-    ) -> Result<Option<(usize, bool)>, Halt> {
-        let mut found: Option<(usize, bool)> = None;
+    ) -> Result<Option<(ShardId, bool)>, Halt> {
+        let mut found: Option<(ShardId, bool)> = None;
         for (at, step) in statement.steps.iter().enumerate() {
             let_others_run(at).await;
             if must_be_alone(&step.kind) {
@@ -315,14 +316,14 @@ impl Session {
                 Dispatch::Many(_) | Dispatch::Gather(_) => return Ok(None),
             }
         }
-        let others = |shard: usize| self.servers.iter().any(|s| s.shard != shard);
+        let others = |shard: ShardId| self.servers.iter().any(|s| s.shard != shard);
         Ok(found.filter(|(shard, _)| !others(*shard)))
     }
 
     /// Without parts what it writes or reads may be anything.
     async fn query_on_server(
         &mut self,
-        shard: usize,
+        shard: ShardId,
         (writes, parts): (bool, Option<&Parts>),
         sql: &[u8],
         statement: &Rc<Prepared>,
@@ -336,7 +337,7 @@ impl Session {
     /// The same with what follows from each of its statements.
     async fn query_with_outcomes(
         &mut self,
-        (shard, writes, parts): (usize, bool, Option<&Parts>),
+        (shard, writes, parts): (ShardId, bool, Option<&Parts>),
         sql: &[u8],
         statement: &Rc<Prepared>,
         outcomes: impl Iterator<Item = Outcome>,

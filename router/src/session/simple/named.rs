@@ -15,6 +15,7 @@ use mothership_proto::backend;
 use mothership_proto::frontend::Parse;
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
+use mothership_shardmap::ShardId;
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::{Statement, analyse};
 use std::rc::Rc;
@@ -209,7 +210,7 @@ impl Session {
             Err(_) => return Ok(None),
         };
         self.check_explained(sql, &work)?;
-        let of_sql = |shard: usize| shard < self.topology.postgres;
+        let of_sql = |shard: ShardId| self.topology.is_postgres(shard);
         Ok(match work {
             // MongoDB knows no statements by name.
             Dispatch::One { shard, .. } if !of_sql(shard) => None,

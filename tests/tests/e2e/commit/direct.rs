@@ -10,6 +10,8 @@ use mothership::commit::recover::{Recovery, Settings, Sweep};
 use mothership::commit::schema;
 use mothership::commit::steps::{Commit, End, Reply, Step, Via};
 use mothership::config::{Label, Name};
+use mothership::topology::shard_id;
+use mothership_shardmap::ShardId;
 use mothership_tests::{Endpoint, Wire, message};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -235,8 +237,8 @@ impl<'d> Committer<'d> {
             assert!(matches!(run(&mut wire, &write), Reply::Done { .. }));
             wires.push(wire);
         }
-        let part = |shard| Participant {
-            shard,
+        let part = |shard: usize| Participant {
+            shard: shard_id(shard),
             name: Label::new(&format!("s{shard}")).unwrap(),
             work: Work::Write,
             preparable: unpreparable != Some(shard),
@@ -262,19 +264,20 @@ impl<'d> Committer<'d> {
     }
 
     /// Has the next step done, and does not hear the answer yet.
-    pub async fn send(&mut self) -> Option<(usize, Reply)> {
+    pub async fn send(&mut self) -> Option<(ShardId, Reply)> {
         let step = self.steps.pop_front()?;
+        let shard = step.shard.index();
         let reply = match step.via {
-            Via::Session => run(&mut self.wires[step.shard], &step.sql),
+            Via::Session => run(&mut self.wires[shard], &step.sql),
             Via::Control => {
-                let site = &self.direct.sites()[step.shard];
+                let site = &self.direct.sites()[shard];
                 perform(&self.direct, site, LIMIT, &step).await
             }
         };
         Some((step.shard, reply))
     }
 
-    pub fn hear(&mut self, (shard, reply): &(usize, Reply)) {
+    pub fn hear(&mut self, (shard, reply): &(ShardId, Reply)) {
         self.commit.on_reply(*shard, reply);
         self.steps.extend(self.commit.steps());
     }
