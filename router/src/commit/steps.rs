@@ -386,11 +386,6 @@ impl Commit {
         }
     }
 
-    /// Whether a cancel of the client may still reach the servers: it may until the decision is on its way.
-    pub fn cancellable(&self) -> bool {
-        matches!(self.stage, Stage::Ask | Stage::Prepare)
-    }
-
     /// What the deciding connection said of itself: to be kept with the connection.
     pub fn backend(&self) -> Option<(ShardId, Backend)> {
         let decider = self.parts.iter().find(|part| part.job == Job::Decide)?;

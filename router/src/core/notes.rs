@@ -29,8 +29,6 @@ pub enum Remembers {
 pub struct Notes {
     /// The settings that it carries beyond the server's own defaults.
     pub settings: Arc<Settings>,
-    /// The number of the session that was served last.
-    pub last_session: u64,
     /// Named statements.
     pub prepared: PreparedSet,
     /// It has served somebody: the server's caches for it are warm.

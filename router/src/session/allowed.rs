@@ -74,13 +74,17 @@ impl Session {
 
     /// The same of what does not run yet.
     pub(super) fn check_parsed(&self, steps: &[Step]) -> Result<(), Halt> {
-        // With several servers the failed one may not be the one that would be asked.
-        let failed = self.state.block == Block::Failed && self.known.model.is_some();
+        let failed = match self.state.block {
+            // With several servers the failed one may not be the one that would be asked.
+            Block::Failed => self.known.model.is_some(),
+            Block::Refused | Block::Lost => true,
+            Block::None | Block::Begun | Block::Open => false,
+        };
         let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
         if self.state.untold.take() {
             return Err(lost_transaction().into());
         }
-        if (failed && !ends) || matches!(self.state.block, Block::Refused | Block::Lost) {
+        if failed && !ends {
             return Err(failed_transaction().into());
         }
         self.state

@@ -53,6 +53,37 @@ fn blocks_begin_and_end_as_in_one_postgresql() {
         &[&format!("{two}; COMMIT AND CHAIN; {third}")],
         &[&format!("{two}; ROLLBACK AND CHAIN; {third}")],
         &[&format!("{two}; COMMIT; BEGIN; {third}"), "ROLLBACK"],
+        // A block that failed before any server knew of it.
+        &["BEGIN", "EXECUTE unknown", "ROLLBACK; SELECT 7"],
+        &[
+            "BEGIN",
+            "EXECUTE unknown",
+            &format!("COMMIT; BEGIN; {two}"),
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "EXECUTE unknown",
+            &format!("ROLLBACK AND CHAIN; {third}"),
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "SAVEPOINT s",
+            "EXECUTE unknown",
+            &format!("ROLLBACK TO s; {two}; COMMIT"),
+        ],
+        &[
+            "BEGIN",
+            "EXECUTE unknown",
+            &format!("SELECT 1; ROLLBACK; {third}"),
+            "ROLLBACK",
+        ],
+        &[
+            "BEGIN",
+            "EXECUTE unknown",
+            &format!("ROLLBACK; SELECT 1 / 0; {third}"),
+        ],
         // A second BEGIN: those that join later have its modes and those of the first.
         &["BEGIN", "BEGIN READ ONLY", &third, "COMMIT"],
         &["BEGIN READ ONLY", all, "BEGIN", &third, "COMMIT"],
