@@ -30,7 +30,8 @@ seeds AS (SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid AS class, oid AS
   UNION SELECT 'pg_catalog.pg_trigger'::pg_catalog.regclass, oid FROM pg_catalog.pg_trigger, marks WHERE oid >= 16384 AND tgqual::text ~ mark
   UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, indexrelid FROM pg_catalog.pg_index, marks WHERE indexrelid >= 16384 AND (indexprs::text ~ mark OR indpred::text ~ mark)
   UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, oid FROM pg_catalog.pg_type, marks WHERE oid >= 16384 AND typdefaultbin::text ~ mark
-  UNION SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid FROM pg_catalog.pg_operator o JOIN stateful s ON s.oid = ANY (ARRAY[o.oprcode::oid, o.oprrest::oid, o.oprjoin::oid])
+  UNION SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass, o.oid FROM pg_catalog.pg_operator o
+    CROSS JOIN LATERAL (VALUES (o.oprcode::oid), (o.oprrest::oid), (o.oprjoin::oid)) f(id) JOIN stateful s ON s.oid = f.id
   UNION SELECT 'pg_catalog.pg_cast'::pg_catalog.regclass, c.oid FROM pg_catalog.pg_cast c JOIN stateful s ON c.castfunc = s.oid
   UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, a.aggfnoid::oid FROM pg_catalog.pg_aggregate a JOIN stateful s ON s.oid = ANY (ARRAY[a.aggtransfn::oid, a.aggfinalfn::oid, a.aggcombinefn::oid, a.aggmtransfn::oid, a.aggminvtransfn::oid, a.aggmfinalfn::oid, a.aggserialfn::oid, a.aggdeserialfn::oid]) WHERE a.aggfnoid::oid >= 16384),
 named AS (SELECT class, id, name, kind, pg_catalog.lower(pg_catalog.lower(name COLLATE "C") COLLATE "default") AS lower FROM (
