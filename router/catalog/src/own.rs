@@ -34,21 +34,49 @@ const PLANNED_BY: [&str; 10] = [
 ];
 const END: &str = "ROLLBACK TO SAVEPOINT mothership_catalog; RELEASE SAVEPOINT mothership_catalog";
 
+/// How a server is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// It keeps the question as a prepared statement: to read and to plan it takes longer than the answer.
+    #[default]
+    First,
+    /// It has kept it.
+    Again,
+    /// Nobody knows whether it has.
+    Plainly,
+}
+
 /// The statements to send within a transaction block; the only row has one column, for `read`.
-pub fn query() -> &'static str {
-    static QUERY: OnceLock<String> = OnceLock::new();
-    QUERY.get_or_init(|| {
-        let each = QUERIES.map(|(_, sql)| {
-            format!("(SELECT pg_catalog.json_agg(q::pg_catalog.text) FROM ({sql}) q)")
-        });
+pub fn query(asked: Asked) -> &'static str {
+    static QUERIES: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
+    let at = match asked {
+        Asked::First => 0,
+        Asked::Again => 1,
+        Asked::Plainly => 2,
+    };
+    QUERIES[at].get_or_init(|| {
+        const EXECUTE: &str = "EXECUTE \"mothership catalog\"";
+        let ask = match asked {
+            Asked::First => format!(
+                "PREPARE \"mothership catalog\" AS {}; {EXECUTE}",
+                question()
+            ),
+            Asked::Again => EXECUTE.to_owned(),
+            Asked::Plainly => question(),
+        };
         let ways = PLANNED_BY.map(|way| format!("SET LOCAL {way} = on"));
         let ways = ways.join("; ");
-        format!(
-            "{BEGIN}; {ways}; SELECT WHERE ({LARGE}) IS NULL; SELECT pg_catalog.json_build_array(pg_catalog.current_setting('transaction_isolation'), {})\
-             ::pg_catalog.text; {END}",
-            each.join(", ")
-        )
+        format!("{BEGIN}; {ways}; SELECT WHERE ({LARGE}) IS NULL; {ask}; {END}")
     })
+}
+
+fn question() -> String {
+    let each = QUERIES
+        .map(|(_, sql)| format!("(SELECT pg_catalog.json_agg(q::pg_catalog.text) FROM ({sql}) q)"));
+    format!(
+        "SELECT pg_catalog.json_build_array(pg_catalog.current_setting('transaction_isolation'), {})::pg_catalog.text",
+        each.join(", ")
+    )
 }
 
 /// What an open transaction sees.

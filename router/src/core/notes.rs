@@ -9,6 +9,7 @@ use crate::commit::gid::Backend;
 use crate::statements::names::is_given;
 use crate::statements::settings::Settings;
 use foldhash::{HashMap, HashSet};
+use mothership_catalog::own::Asked;
 use mothership_pool::connection::Parameters;
 use std::sync::Arc;
 
@@ -62,9 +63,23 @@ pub struct PreparedSet {
     /// Those that have a client's names: they stay until the client drops them.
     given: HashSet<u64>,
     clock: u64,
+    /// How the router's own question for the catalog is asked.
+    catalog: Asked,
 }
 
 impl PreparedSet {
+    /// How the catalog of a transaction is asked for now. The next time it is asked plainly, unless this was answered.
+    pub fn ask_catalog(&mut self) -> Asked {
+        std::mem::replace(&mut self.catalog, Asked::Plainly)
+    }
+
+    /// The question that was asked so was answered.
+    pub fn answered_catalog(&mut self, asked: Asked) {
+        if asked != Asked::Plainly {
+            self.catalog = Asked::Again;
+        }
+    }
+
     /// True if the statement is there; counts as a use.
     pub fn touch(&mut self, id: u64) -> bool {
         if is_given(id) {
@@ -110,6 +125,7 @@ impl PreparedSet {
     pub fn clear(&mut self) {
         self.used.clear();
         self.given.clear();
+        self.catalog = Asked::First;
     }
 
     /// The least recently used statement, if there are more than `limit`. Asked

@@ -4,12 +4,13 @@
 //! has locked. So its servers are asked within it; shards that take no part in it are read as always.
 
 use super::servers::AttachedId;
-use super::state::{Block, State};
-use super::{Halt, Session};
+use super::state::{Block, Phase, State};
+use super::{Attached, Halt, Session};
 use crate::model::{LoadError, ModelError};
 use crate::topology::Topology;
 use mothership_catalog::Catalog;
 use mothership_catalog::own::{self, TransactionCatalog};
+use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;
 use std::sync::Arc;
@@ -73,7 +74,7 @@ impl Session {
             return Ok(());
         };
         let open = matches!(self.state.block, Block::Begun | Block::Open);
-        let takes_part = |s: &super::Attached| s.inbox.in_block;
+        let takes_part = |s: &Attached| s.inbox.in_block;
         let in_segment = self.servers.iter().any(|s| s.inbox.in_segment);
         let home = self.topology.home;
         let has_home = self
@@ -83,14 +84,17 @@ impl Session {
         if !open || in_segment || !has_home {
             return Ok(());
         }
-        let mut catalogs = Vec::with_capacity(self.topology.postgres);
-        for shard in self.topology.postgres_shards() {
-            let part = self.servers.find(|s| s.shard == shard && takes_part(s));
+        let part = |shard: ShardId| self.servers.find(|s| s.shard == shard && takes_part(s));
+        let parts: Vec<Option<AttachedId>> = self.topology.postgres_shards().map(part).collect();
+        let asked: Vec<AttachedId> = parts.iter().flatten().copied().collect();
+        let Some(own) = self.own_catalogs(&asked).await? else {
+            return Ok(());
+        };
+        let mut own = own.into_iter();
+        let mut catalogs = Vec::with_capacity(parts.len());
+        for (shard, part) in self.topology.postgres_shards().zip(parts) {
             catalogs.push(match (part, others) {
-                (Some(at), _) => match self.own_catalog(at).await? {
-                    Some(catalog) => Some(catalog),
-                    None => return Ok(()),
-                },
+                (Some(_), _) => own.next(),
                 (None, Others::AreKnown) => None,
                 // What leads there is refused.
                 (None, Others::AreRead) if model.why_away(shard).is_some() => None,
@@ -104,25 +108,69 @@ impl Session {
         Ok(())
     }
 
-    /// As the transaction sees it on one of its servers; `None` if that cannot be told.
-    async fn own_catalog(&mut self, at: AttachedId) -> Result<Option<Catalog>, Halt> {
-        let answer = self.ask_row(at, own::query()).await;
-        let answer = answer.map_err(|halt| match halt {
-            // PostgreSQL would not have waited.
-            Halt::Fail(report) if report.code == LOCK_NOT_AVAILABLE => Halt::Fail(
-                unknown_definitions("another transaction has locked what has to be read"),
-            ),
-            halt => halt,
-        })?;
-        let seen = own::read(&answer.unwrap_or_default()).map_err(|cause| {
-            let shard = self.topology.shards[self.servers[at].shard].name.clone();
-            let cause = LoadError::Row(cause);
-            Halt::Fail(unreadable(&ModelError::Load { shard, cause }))
-        })?;
-        Ok(match seen {
-            TransactionCatalog::Catalog(catalog) => Some(*catalog),
-            TransactionCatalog::ByOldSnapshot => None,
-        })
+    /// As the transaction sees it on these servers; `None` if one of them cannot tell.
+    async fn own_catalogs(&mut self, of: &[AttachedId]) -> Result<Option<Vec<Catalog>>, Halt> {
+        let mut catalogs = Vec::with_capacity(of.len());
+        for (&at, answer) in of.iter().zip(self.ask_own_catalogs(of).await?) {
+            let seen = own::read(&answer).map_err(|cause| {
+                let shard = self.topology.shards[self.servers[at].shard].name.clone();
+                let cause = LoadError::Row(cause);
+                Halt::Fail(unreadable(&ModelError::Load { shard, cause }))
+            })?;
+            match seen {
+                TransactionCatalog::Catalog(catalog) => catalogs.push(*catalog),
+                TransactionCatalog::ByOldSnapshot => return Ok(None),
+            }
+        }
+        Ok(Some(catalogs))
+    }
+
+    /// Asks them at once. All have answered when this ends, unless the statement gives way to others or a server is lost.
+    async fn ask_own_catalogs(&mut self, of: &[AttachedId]) -> Result<Vec<String>, Halt> {
+        for &at in of {
+            if self.state.phase == Phase::Segment {
+                self.settle(at).await?;
+            }
+            self.ready_for_row(at).await?;
+        }
+        let mut asked = Vec::with_capacity(of.len());
+        for &at in of {
+            let Attached { lease, inbox, .. } = &mut self.servers[at];
+            let way = lease.notes.prepared.ask_catalog();
+            inbox.private = true;
+            lease.query(own::query(way).as_bytes(), Audience::Router);
+            asked.push(way);
+        }
+        let mut settled = Ok(());
+        for &at in of {
+            let done = self.settle(at).await;
+            settled = settled.and(done);
+            if let Some(attached) = self.servers.get_mut(at) {
+                attached.inbox.private = false;
+                attached.inbox.ahead = 0;
+            }
+        }
+        settled?;
+        let mut failed = None;
+        let mut answers = Vec::with_capacity(of.len());
+        for (&at, way) in of.iter().zip(asked) {
+            let Attached { lease, inbox, .. } = &mut self.servers[at];
+            match inbox.router_error.take() {
+                None => lease.notes.prepared.answered_catalog(way),
+                Some(error) => drop(failed.get_or_insert(error)),
+            }
+            answers.push(inbox.row.take().unwrap_or_default());
+        }
+        match failed {
+            None => Ok(answers),
+            Some(error) => Err(match self.failed_by_server(&error) {
+                // PostgreSQL would not have waited.
+                Halt::Fail(report) if report.code == LOCK_NOT_AVAILABLE => Halt::Fail(
+                    unknown_definitions("another transaction has locked what has to be read"),
+                ),
+                halt => halt,
+            }),
+        }
     }
 
     /// That of a shard which takes no part in the transaction.
