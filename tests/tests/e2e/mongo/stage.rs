@@ -3,7 +3,7 @@
 use crate::shards::stage::Stage;
 use mothership_tests::mongo::ReplicaSet;
 use mothership_tests::shared::USER;
-use mothership_tests::{Endpoint, Wire};
+use mothership_tests::{Endpoint, Shards, Wire};
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -75,7 +75,11 @@ sql_type = "varchar(10)"
 path = "of.name"
 "#;
 
-/// The same as a table of PostgreSQL.
+/// The tables of PostgreSQL that are declared.
+const DECLARED: &str = "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text); \
+    CREATE TABLE kinds (name text PRIMARY KEY, title text)";
+
+/// As `events`, a table of PostgreSQL that is not declared.
 pub const TWIN: &str = "CREATE TABLE twin (id int8 PRIMARY KEY, kind text COLLATE \"C\" NOT NULL DEFAULT 'plain', \
     amount numeric, small int2, count int4, ratio float8, is_on bool, at timestamptz, day date, tag uuid, data jsonb, \
     words text[] COLLATE \"C\", raw bytea, name varchar(10) COLLATE \"C\")";
@@ -192,18 +196,11 @@ impl Documents {
         }
         config += &tables.replace("@shards@", &names.join(", "));
         config += &format!("[console]\nadmin_users = [\"{USER}\"]\n{at_end}");
-        let stage = Stage::bare_on(&on, &config);
-        let mut wire = stage.wire();
-        for sql in [
-            "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
-            "CREATE TABLE kinds (name text PRIMARY KEY, title text)",
-            TWIN,
-        ] {
-            let answer = crate::shards::stage::say(&mut wire, sql);
-            assert_eq!(answer[0], "CommandComplete CREATE TABLE", "{sql}");
-        }
+        let shards = Shards::new(3);
+        shards.sql_all(DECLARED);
+        shards.sql(0, TWIN);
         Documents {
-            stage,
+            stage: Stage::over(shards, "", &on, &config),
             set,
             databases,
         }

@@ -53,6 +53,38 @@ fn a_table_is_made_changed_and_used_in_one_transaction() {
     stage.assert_nothing_open();
 }
 
+/// Servers keep the router's question for definitions as a prepared statement, which may be gone by the next transaction.
+#[test]
+fn what_was_prepared_may_be_dropped_between_transactions() {
+    let stage = Stage::bare(AUTO);
+    let mut wire = stage.wire();
+    for (number, drops) in ["", "DISCARD ALL", "DEALLOCATE ALL", ""].iter().enumerate() {
+        done(&mut wire, "BEGIN");
+        for name in ["a", "b", "c"] {
+            let table = format!("made_{number}_{name}");
+            done(
+                &mut wire,
+                &format!("CREATE TABLE {table} (id int8 PRIMARY KEY)"),
+            );
+            done(
+                &mut wire,
+                &format!("INSERT INTO {table} SELECT generate_series(1, 9)"),
+            );
+            let count = one(&mut wire, &format!("SELECT count(*) FROM {table}"));
+            assert_eq!(count, "9", "{table}");
+        }
+        done(&mut wire, "SAVEPOINT s");
+        assert!(say(&mut wire, "SELECT 1 / 0")[0].starts_with("Error 22012"));
+        done(&mut wire, "ROLLBACK TO s");
+        done(&mut wire, "CREATE TABLE last (id int8 PRIMARY KEY)");
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM last"), "0");
+        done(&mut wire, "DROP TABLE last");
+        done(&mut wire, "COMMIT");
+        done(&mut wire, drops);
+    }
+    stage.assert_nothing_open();
+}
+
 /// What the router reads for itself is not planned by the client's settings, and changes none of them.
 #[test]
 fn settings_of_a_transaction_stay_while_its_definitions_are_read() {
