@@ -46,6 +46,12 @@ pub enum Asked {
     Plainly,
 }
 
+/// The name of the prepared statement. No client may give it.
+const NAME: &str = "__mothership_own";
+
+/// Asks whether the server has it: one row if so.
+pub const IS_KEPT: &str = "SELECT s.name FROM pg_catalog.pg_prepared_statements s WHERE s.name OPERATOR(pg_catalog.=) '__mothership_own'";
+
 /// The statements to send within a transaction block; the only row has one column, for `read`.
 pub fn query(asked: Asked) -> &'static str {
     static QUERIES: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
@@ -55,13 +61,9 @@ pub fn query(asked: Asked) -> &'static str {
         Asked::Plainly => 2,
     };
     QUERIES[at].get_or_init(|| {
-        const EXECUTE: &str = "EXECUTE \"mothership catalog\"";
         let ask = match asked {
-            Asked::First => format!(
-                "PREPARE \"mothership catalog\" AS {}; {EXECUTE}",
-                question()
-            ),
-            Asked::Again => EXECUTE.to_owned(),
+            Asked::First => format!("PREPARE {NAME} AS {}; EXECUTE {NAME}", question()),
+            Asked::Again => format!("EXECUTE {NAME}"),
             Asked::Plainly => question(),
         };
         let ways = PLANNED_BY.map(|way| format!("SET LOCAL {way} = on"));

@@ -73,6 +73,16 @@ impl PreparedSet {
         std::mem::replace(&mut self.catalog, Asked::Plainly)
     }
 
+    /// Whether the server keeps that question.
+    pub fn keeps_catalog(&self) -> bool {
+        self.catalog == Asked::Again
+    }
+
+    /// It keeps it no longer.
+    pub fn forget_catalog(&mut self) {
+        self.catalog = Asked::First;
+    }
+
     /// The question that was asked so was answered.
     pub fn answered_catalog(&mut self, asked: Asked) {
         if asked != Asked::Plainly {

@@ -74,17 +74,13 @@ impl Session {
 
     /// The same of what does not run yet.
     pub(super) fn check_parsed(&self, steps: &[Step]) -> Result<(), Halt> {
-        let failed = match self.state.block {
-            // With several servers the failed one may not be the one that would be asked.
-            Block::Failed => self.known.model.is_some(),
-            Block::Refused | Block::Lost => true,
-            Block::None | Block::Begun | Block::Open => false,
-        };
+        // With several servers the failed one may not be the one that would be asked.
+        let failed = self.state.block == Block::Failed && self.known.model.is_some();
         let ends = steps.first().is_some_and(|step| ends_failure(&step.kind));
         if self.state.untold.take() {
             return Err(lost_transaction().into());
         }
-        if failed && !ends {
+        if (failed && !ends) || self.state.block.is_nowhere() {
             return Err(failed_transaction().into());
         }
         self.state

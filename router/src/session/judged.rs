@@ -1,6 +1,7 @@
 //! What a statement that the router refuses is to PostgreSQL. Where PostgreSQL has an error of its own for the text, that
 //! is the client's answer: a word that is wrong is no missing feature.
 
+use super::allowed::failed_transaction;
 use super::simple::let_others_run;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
@@ -82,6 +83,10 @@ impl Session {
         }
         if !asks {
             return Ok(());
+        }
+        if self.state.block.is_nowhere() {
+            // A server that joins would take the end of the block for that of its own transaction.
+            return Err(failed_transaction().into());
         }
         match self.error_of_server(self.topology.home, sql, &[]).await {
             Some(body) if is_about_text(&body, true) => Err(self.failed_by(&body)),

@@ -13,6 +13,7 @@ use mothership_catalog::own::{self, TransactionCatalog};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;
+use mothership_sql::effect::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -132,6 +133,15 @@ impl Session {
                 self.settle(at).await?;
             }
             self.ready_for_row(at).await?;
+            // Code may have dropped what the server has prepared.
+            let is_seen = !self.state.pins.has(Pin::Opaque) && !self.is_session_mode();
+            let prepared = &self.servers[at].lease.notes.prepared;
+            if !is_seen
+                && prepared.keeps_catalog()
+                && self.ask_row(at, own::IS_KEPT).await?.is_none()
+            {
+                self.servers[at].lease.notes.prepared.forget_catalog();
+            }
         }
         let mut asked = Vec::with_capacity(of.len());
         for &at in of {
@@ -150,17 +160,20 @@ impl Session {
                 attached.inbox.ahead = 0;
             }
         }
-        settled?;
         let mut failed = None;
         let mut answers = Vec::with_capacity(of.len());
         for (&at, way) in of.iter().zip(asked) {
-            let Attached { lease, inbox, .. } = &mut self.servers[at];
+            let Some(Attached { lease, inbox, .. }) = self.servers.get_mut(at) else {
+                break;
+            };
             match inbox.router_error.take() {
-                None => lease.notes.prepared.answered_catalog(way),
+                None if settled.is_ok() => lease.notes.prepared.answered_catalog(way),
+                None => {}
                 Some(error) => drop(failed.get_or_insert(error)),
             }
             answers.push(inbox.row.take().unwrap_or_default());
         }
+        settled?;
         match failed {
             None => Ok(answers),
             Some(error) => Err(match self.failed_by_server(&error) {

@@ -92,6 +92,11 @@ impl Block {
             Self::Refused | Self::Failed | Self::Lost => TxStatus::Failed,
         }
     }
+
+    /// Whether it is open for the client and no server holds it: only the router can end it.
+    pub fn is_nowhere(&self) -> bool {
+        matches!(self, Self::Refused | Self::Lost)
+    }
 }
 
 /// The state of one session.

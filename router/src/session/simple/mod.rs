@@ -10,7 +10,7 @@ use super::large::ReadText;
 use super::process;
 use super::repeat::Again;
 use super::rules::RuleStage;
-use super::state::{Block, Phase, Unfollowed};
+use super::state::{Phase, Unfollowed};
 use super::touched::Parts;
 use super::{Halt, Session, malformed};
 use crate::core::code::Behind;
@@ -216,9 +216,8 @@ impl Session {
         // A server is asked what its code has set before a RESET takes it to a default that is not the session's.
         let must_ask = self.state.marks.unfollowed == Unfollowed::Now
             && statement.steps.iter().any(leaves_startup);
-        // A block that no server holds is ended by the router.
-        let is_nowhere = matches!(self.state.block, Block::Refused | Block::Lost);
-        let whole = whole && !must_ask && !is_nowhere;
+        // The router ends a block that no server holds.
+        let whole = whole && !must_ask && !self.state.block.is_nowhere();
         if self.known.model.is_none() && self.servers.len() <= 1 && !leaves_before_last && whole {
             let writes = statement.steps.iter().any(|s| s.writes) || self.rules.may_write_unseen();
             let home = self.topology.home;

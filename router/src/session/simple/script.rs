@@ -76,6 +76,11 @@ impl Session {
                     self.state.run_unfollowed();
                 }
             }
+            // Nothing else may run in such a block.
+            if self.state.block.is_nowhere() && self.runs_here(&step.kind) {
+                self.carry_out(&step.kind, text).await?;
+                continue;
+            }
             self.check_steps(std::slice::from_ref(step))?;
             if self.control_outside(&step.kind, text).await? {
                 continue;

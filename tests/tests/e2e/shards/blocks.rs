@@ -305,3 +305,39 @@ fn statements_of_prepare_are_as_few_on_a_server_as_its_limit_says() {
     assert_eq!(one(&mut wire, "EXECUTE p38"), "38");
     say(&mut wire, "COMMIT");
 }
+
+#[test]
+fn a_text_ends_a_block_whose_server_is_lost() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    let [a, ..] = one_each();
+    for ends in ["ROLLBACK", "COMMIT"] {
+        for sql in ["BEGIN", "SAVEPOINT s"] {
+            say(&mut wire, sql);
+        }
+        let insert = format!("INSERT INTO items VALUES ({a}, 1)");
+        assert_eq!(say(&mut wire, &insert)[0], "CommandComplete INSERT 0 1");
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
+            AND state = 'idle in transaction' AND application_name NOT LIKE 'mothership%'";
+        assert_eq!(stage.shards.sql(0, kill), "t");
+        let told = say(&mut wire, "SELECT 1");
+        assert!(told[0].starts_with("Error"), "{told:?}");
+        assert_eq!(told.last().unwrap(), "ReadyForQuery E");
+        // Its savepoints are lost as well.
+        for sql in [
+            "ROLLBACK TO s",
+            "ROLLBACK TO s; SELECT 1",
+            "SELECT 1; COMMIT",
+        ] {
+            let told = say(&mut wire, sql);
+            assert!(told[0].starts_with("Error 25P02"), "{sql}: {told:?}");
+            assert_eq!(told.last().unwrap(), "ReadyForQuery E", "{sql}");
+        }
+        let told = say(&mut wire, &format!("{ends}; SELECT 7"));
+        assert_eq!(told[0], "CommandComplete ROLLBACK", "{told:?}");
+        assert!(told.contains(&"DataRow 7".into()), "{told:?}");
+        assert_eq!(told.last().unwrap(), "ReadyForQuery I");
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "0");
+    }
+    stage.assert_nothing_open();
+}

@@ -58,7 +58,13 @@ fn a_table_is_made_changed_and_used_in_one_transaction() {
 fn what_was_prepared_may_be_dropped_between_transactions() {
     let stage = Stage::bare(AUTO);
     let mut wire = stage.wire();
-    for (number, drops) in ["", "DISCARD ALL", "DEALLOCATE ALL", ""].iter().enumerate() {
+    done(
+        &mut wire,
+        "CREATE FUNCTION drops() RETURNS void LANGUAGE plpgsql AS 'BEGIN DEALLOCATE ALL; END'",
+    );
+    let hidden = "SELECT drops()";
+    let all = ["", hidden, "DISCARD ALL", "DEALLOCATE ALL", ""];
+    for (number, drops) in all.iter().enumerate() {
         done(&mut wire, "BEGIN");
         for name in ["a", "b", "c"] {
             let table = format!("made_{number}_{name}");
@@ -76,8 +82,11 @@ fn what_was_prepared_may_be_dropped_between_transactions() {
         done(&mut wire, "SAVEPOINT s");
         assert!(say(&mut wire, "SELECT 1 / 0")[0].starts_with("Error 22012"));
         done(&mut wire, "ROLLBACK TO s");
+        if *drops == hidden {
+            done(&mut wire, hidden);
+        }
         done(&mut wire, "CREATE TABLE last (id int8 PRIMARY KEY)");
-        assert_eq!(one(&mut wire, "SELECT count(*) FROM last"), "0");
+        assert_eq!(one(&mut wire, "SELECT count(*) FROM public.last"), "0");
         done(&mut wire, "DROP TABLE last");
         done(&mut wire, "COMMIT");
         done(&mut wire, drops);
