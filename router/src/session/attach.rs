@@ -20,7 +20,7 @@ use mothership_pool::open::OpenError;
 use mothership_pool::pool::{LeaseError, Priority};
 use mothership_proto::auth::ServerLoginError;
 use mothership_proto::ledger::Audience;
-use mothership_proto::report::{Fields, Report, sqlstate};
+use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;
 use mothership_sql::effect::Pin;
 use mothership_sql::quote::push_literal;
@@ -458,10 +458,7 @@ impl Session {
 
     /// What the client is told of an error of a server to what the router has asked.
     pub(super) fn failed_by_server(&self, body: &[u8]) -> Halt {
-        let deadlock = self.state.found_deadlock(&Fields::read(body));
-        let named = self.state.error_for_client(body, None);
-        let body = named.as_deref().unwrap_or(body);
-        Halt::Fail(deadlock.unwrap_or_else(|| Report::of_server(body)))
+        Halt::Fail(self.state.report_for_client(body))
     }
 
     /// The next row of a server is the answer to what it is asked next. What it says of the transaction came ahead of it.

@@ -116,7 +116,7 @@ impl Session {
                     self.tell(at, &set).await?;
                 } else if let Some(body) = self.ask_plainly(at, set.as_bytes()).await? {
                     // These are the client's words: it is told, and the server only has a transaction to undo.
-                    return Err(Report::of_server(&body).into());
+                    return Err(self.state.report_for_client(&body).into());
                 }
             }
             self.state.begin(modes);

@@ -954,14 +954,6 @@ impl Session {
     /// Writes the end of the answer. An error makes the client's transaction fail.
     pub(super) fn finish_many(&mut self, mut merging: Merging) -> Result<Vec<u8>, Halt> {
         self.stop_if_undone(&merging)?;
-        if let Some(body) = &merging.error
-            && let Some(report) = self.state.found_deadlock(&Fields::read(body))
-        {
-            let mut message = Vec::new();
-            report.put(&mut message);
-            // Behind the tag and the length.
-            merging.error = Some(message.split_off(5));
-        }
         if let Some(report) = found_at_home_only(&self.topology, &merging) {
             merging.error = None;
             merging.wrong = Some(report);
@@ -1113,7 +1105,7 @@ impl Session {
         let at = self.attach(shard).await?;
         match self.ask_plainly(at, sql.as_bytes()).await? {
             None => Ok(()),
-            Some(error) => Err(Halt::Fail(Report::of_server(&error))),
+            Some(error) => Err(Halt::Fail(self.state.report_for_client(&error))),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Session {
             true => self.tell(there, &question).await?,
             false => {
                 if let Some(body) = self.ask_plainly(there, question.as_bytes()).await? {
-                    return Err(Halt::Fail(Report::of_server(&body)));
+                    return Err(Halt::Fail(self.state.report_for_client(&body)));
                 }
             }
         }

@@ -477,10 +477,7 @@ impl Session {
         let heard = was_told || (failed && !unknown);
         if !heard && self.state.phase != Phase::Idle {
             let report = match error {
-                Broken::Unbegun(body) => self
-                    .state
-                    .found_deadlock(&Fields::read(body))
-                    .unwrap_or_else(|| Report::of_server(body)),
+                Broken::Unbegun(body) => self.state.report_for_client(body),
                 error => self.topology.named(attached.shard, abandoned.report(error)),
             };
             self.client.with_output(|out| report.put(out));

@@ -847,23 +847,11 @@ impl State {
     ) {
         if fields.is_fatal() && self.phase == Phase::Idle && self.block != Block::None {
             // An error between requests breaks drivers: the next request is told.
-        } else if fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes()) && self.tally.timed_out()
-        {
-            let message = "canceling statement due to statement timeout";
-            let report = Report::error(sqlstate::QUERY_CANCELED, message);
-            let report = report.hint("The setting is pool.query_timeout.");
-            client.client().with_output(|out| report.put(out));
         } else if fields.is_fatal() {
             // The server's connection ends, the client's does not.
             client
                 .client()
                 .with_output(|out| put_as_error(out, frame.body()));
-        } else if let Some(report) = unknown_to_server(fields) {
-            client.client().with_output(|out| report.put(out));
-        } else if let Some(report) = self.lacks_number(fields) {
-            client.client().with_output(|out| report.put(out));
-        } else if let Some(report) = self.found_deadlock(fields) {
-            client.client().with_output(|out| report.put(out));
         } else if let Some(body) = self.error_for_client(frame.body(), written) {
             client.client().with_output(|out| put_error(out, &body));
         } else {
@@ -871,15 +859,40 @@ impl State {
         }
     }
 
-    /// The body of a server's error with the client's names of statements, and with its position in the client's text where
-    /// the router has written another one. `None` if nothing of it changes.
+    /// The body of the error that the client gets for a server's error: the router's own where it knows the cause, else with
+    /// the client's names of statements, and with its position in the client's text where the router has written another
+    /// one. `None` if nothing of it changes.
     pub(super) fn error_for_client(
         &self,
         body: &[u8],
         written: Option<&Written>,
     ) -> Option<Vec<u8>> {
+        if let Some(report) = self.own_cause(&Fields::read(body)) {
+            let mut message = Vec::new();
+            report.put(&mut message);
+            // Behind the tag and the length.
+            return Some(message.split_off(5));
+        }
         let moved = written.map(|written| written.moved(body, self.told.characters()));
         named_as_client(moved.as_deref().unwrap_or(body), &self.names).or(moved)
+    }
+
+    /// The same as a report.
+    pub(super) fn report_for_client(&self, body: &[u8]) -> Report {
+        let changed = self.error_for_client(body, None);
+        Report::of_server(changed.as_deref().unwrap_or(body))
+    }
+
+    /// What the client is told where the router has caused the error, or knows more of it than the server.
+    fn own_cause(&self, fields: &Fields<'_>) -> Option<Report> {
+        let cancelled = fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes());
+        if cancelled && self.tally.timed_out() {
+            let message = "canceling statement due to statement timeout";
+            let report = Report::error(sqlstate::QUERY_CANCELED, message);
+            return Some(report.hint("The setting is pool.query_timeout."));
+        }
+        let unknown = unknown_to_server(fields).or_else(|| self.lacks_number(fields));
+        unknown.or_else(|| self.found_deadlock(fields))
     }
 
     /// What a statement is told that asked for a number which its server does not have, where another one may have it.
@@ -890,7 +903,7 @@ impl State {
     }
 
     /// What a cancelled statement is told that was found waiting for itself over several shards.
-    pub fn found_deadlock(&self, fields: &Fields<'_>) -> Option<Report> {
+    fn found_deadlock(&self, fields: &Fields<'_>) -> Option<Report> {
         let detail = self.tally.deadlock()?;
         let cancelled = fields.code == Some(sqlstate::QUERY_CANCELED.as_bytes());
         cancelled.then(|| super::attach::deadlock_report(detail))

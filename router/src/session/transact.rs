@@ -618,11 +618,7 @@ impl Session {
                     _ => None,
                 };
                 match shard.and_then(|shard| errors.remove(&shard)) {
-                    Some(body) => {
-                        let deadlock = self.state.found_deadlock(&Fields::read(&body));
-                        let report = deadlock.unwrap_or_else(|| Report::of_server(&body));
-                        Err(Halt::Fail(report))
-                    }
+                    Some(body) => Err(Halt::Fail(self.state.report_for_client(&body))),
                     None => Err(Halt::Fail(outcome_report(&self.topology, end))),
                 }
             }

@@ -79,6 +79,43 @@ async fn one_of_two_transactions_in_opposite_order_is_told_and_the_other_commits
 }
 
 #[tokio::test]
+async fn every_statement_over_shards_is_told_of_its_deadlock() {
+    let stage = Stage::with(QUICK);
+    let ids = one_each();
+    stage.fill(ids.iter().copied());
+    let clients = [stage.client().await, stage.client().await];
+    let [x, y, z] = ids;
+    let mut lost = 0;
+    for wants in [
+        "UPDATE items SET note = 'all'".to_owned(),
+        format!("UPDATE items SET note = 'some' WHERE id IN ({y}, {z}) RETURNING id"),
+        format!("SELECT id FROM items WHERE id IN ({y}, {z}) ORDER BY id FOR UPDATE"),
+        format!(
+            "WITH u AS (UPDATE items SET note = 'within' WHERE id IN ({y}, {z}) RETURNING id) SELECT id FROM u"
+        ),
+        format!(
+            "INSERT INTO items (id) VALUES ({y}), ({z}) ON CONFLICT (id) DO UPDATE SET note = 'set'"
+        ),
+    ] {
+        for prepared in [false, true] {
+            // The younger one is told.
+            for younger in [0, 1] {
+                for at in [1 - younger, younger] {
+                    within(clients[at].batch_execute("BEGIN")).await.unwrap();
+                    let own = update([x, y][at], "own");
+                    within(clients[at].batch_execute(&own)).await.unwrap();
+                }
+                let both = [&clients[0], &clients[1]];
+                let (loser, _) = collide(both, [&wants, &update(x, "b")], prepared).await;
+                lost += usize::from(loser == 0);
+            }
+        }
+    }
+    assert!(lost > 0);
+    stage.assert_nothing_prepared();
+}
+
+#[tokio::test]
 async fn three_in_a_ring_lose_one_and_who_only_waits_loses_nothing() {
     let stage = Stage::with(QUICK);
     let ids = one_each();
