@@ -87,7 +87,7 @@ pub enum OfflineError {
     #[error("start a runtime")]
     Runtime(#[source] io::Error),
     /// Something is wrong with the servers; it was printed.
-    #[error("{0} of the above must be mended before the router can serve as configured")]
+    #[error("{0} of the problems above must be fixed before the router can serve as configured")]
     Faults(usize),
 }
 
@@ -287,7 +287,7 @@ pub fn connect(config: &Path, say: &mut dyn FnMut(&str)) -> Result<(), OfflineEr
     }
 }
 
-/// The declared databases; without any, the one of the control role.
+/// The declared databases; `control.database` if there are none.
 fn databases(config: &Config) -> Vec<String> {
     let declared = config.databases.iter();
     let declared: Vec<String> = declared.map(|d| d.name.as_str().to_owned()).collect();
@@ -344,8 +344,8 @@ async fn check_database(
                 }
                 if shard.servers.len() > 1 && !waits_for_standbys(&client, limit).await {
                     say(&format!(
-                        "  warning: shard {}: commits wait for no standby (synchronous_standby_names): what a failover \
-                         loses of a transaction over several shards, it loses in part",
+                        "  warning: shard {}: commits do not wait for a standby (synchronous_standby_names is empty): a failover of this \
+                         shard may lose its part of a transaction that the other shards keep",
                         shard.name
                     ));
                 }

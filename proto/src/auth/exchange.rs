@@ -20,7 +20,7 @@ use super::{
 pub const MAX_SCRAM_MESSAGE: usize = 4_096;
 /// PBKDF2 iterations that we are willing to pay for, unless a setting says otherwise.
 pub const DEFAULT_MAX_ITERATIONS: u32 = 1_000_000;
-/// The GS2 header of who cannot bind the exchange to the channel.
+/// The GS2 header of a client without channel binding.
 pub const GS2_NONE: &str = "n,,";
 
 /// Why an exchange ends before its end. Close the connection.
@@ -74,7 +74,7 @@ impl Opened {
     /// Takes server-first-message.
     ///
     /// # Errors
-    /// It is none, or asks for more than `most_iterations`.
+    /// It is malformed, its nonce is wrong, or its count of iterations is 0 or above `most_iterations`.
     pub fn challenged(
         self,
         message: &[u8],
@@ -123,7 +123,7 @@ impl Challenged {
     }
 
     /// client-final-message. The hash is that of the server's certificate, if the exchange is bound to it, or empty.
-    /// Keys of another salt are the server's to refuse.
+    /// The server refuses the proof if the keys were derived with another salt or count.
     pub fn prove(self, keys: &ScramKeys, certificate_hash: &[u8]) -> (String, Answered) {
         let Opened { gs2, bare, .. } = &self.opened;
         let without_proof = format!(
@@ -151,7 +151,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Takes server-final-message: the server knows the verifier as well.
+    /// Checks server-final-message, by which the server proves that it knows the verifier.
     ///
     /// # Errors
     /// It does not, or this is no such message.

@@ -36,7 +36,7 @@ const MAX_CONSOLES: u32 = 100;
 const MAX_MESSAGE: usize = 64 * 1024;
 /// Prepared statements, and portals, of one console.
 const MAX_NAMES: usize = 1_000;
-/// Bytes that wait for a client before it is given no more.
+/// If more bytes than this wait for the client, no further message of its is read until they are sent.
 const UNREAD: usize = 256 * 1024;
 
 /// Why the conversation ends.
@@ -498,8 +498,7 @@ impl Conversation {
         done(tag)
     }
 
-    /// Does it, but not longer than the client wants it: a cancel, or its end, stops
-    /// what waits.
+    /// Runs a command. If the client cancels it or disconnects meanwhile, the command stops and is undone.
     async fn act(
         &mut self,
         action: &Act,
@@ -551,7 +550,7 @@ impl Conversation {
     }
 }
 
-/// Why a message has no answer.
+/// Why a message failed.
 enum Failed {
     End(End),
     Told(Report),
@@ -613,7 +612,7 @@ fn cannot_set(core: &Core, key: &str) -> Report {
     report.hint("Change the configuration file and give RELOAD.")
 }
 
-/// A notice, as PgBouncer's; without its SQLSTATE psql prints an error.
+/// A notice like PgBouncer's. It has an SQLSTATE, because psql prints an error without one.
 fn help() -> Report {
     let mut text = String::from("\n");
     let words: Vec<&str> = SHOWS.iter().map(|show| show.word).collect();
@@ -635,6 +634,6 @@ fn help() -> Report {
         };
         text.push_str(&format!("\t{}{takes}\n", act.word));
     }
-    text.push_str("\tSET key = arg");
+    text.push_str("\tSET key = arg (ignored)");
     Report::notice("Console usage").detail(text)
 }

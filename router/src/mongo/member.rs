@@ -1,7 +1,7 @@
 //! One member of a replica set, and how it is reached.
 //!
-//! The driver is told to speak to this member alone, whatever its role: which one gets a request is decided where it is
-//! for PostgreSQL's servers. Each thread has a driver's client of its own, as it has its own pools, because a client's
+//! The driver connects to this member alone, whatever its role: the router chooses the member for a request in the same
+//! code that chooses servers of PostgreSQL. Each thread has a driver's client of its own, as it has its own pools, because a client's
 //! tasks belong to the runtime that made it.
 
 use super::conversation::{self, Party};
@@ -24,7 +24,7 @@ use std::time::Duration;
 /// How the router logs in to the members of a replica set.
 #[derive(Clone)]
 pub struct Login {
-    /// User and password; without them nobody logs in.
+    /// User and password. Without them the router does not authenticate.
     pub user: Option<(String, String)>,
     /// Encryption; none without it.
     pub tls: Option<Encryption>,
@@ -39,7 +39,7 @@ pub struct Encryption {
     pub ca: Option<PathBuf>,
     /// PEM file with the router's own certificate and key.
     pub certificate: Option<PathBuf>,
-    /// The certificate is looked at.
+    /// Whether the driver verifies the server's certificate.
     pub verifies: bool,
 }
 
@@ -54,7 +54,8 @@ pub struct Member {
     running: Running,
 }
 
-/// What runs there for whom, so that it can be cancelled.
+/// The open connections to this member by number, each with its secret and its session of MongoDB, so that a cancel request
+/// finds them.
 #[derive(Clone, Default)]
 pub(super) struct Running(Arc<Mutex<HashMap<i32, Entry>>>);
 
@@ -93,7 +94,7 @@ impl Member {
         options.max_pool_size = Some(u32::from(u16::MAX));
         options.connect_timeout = Some(login.connect_timeout);
         options.server_selection_timeout = Some(login.connect_timeout);
-        // Whether something may be sent again is decided by who knows what the client has seen.
+        // The driver must not retry: only the session knows what the client has seen.
         options.retry_reads = Some(false);
         options.retry_writes = Some(false);
         options.credential = login.user.map(|(user, password)| {
@@ -177,7 +178,8 @@ impl Running {
         }
     }
 
-    /// Cancels what a connection does, if the secret is right: it is told, and what runs is to be ended in this session.
+    /// Marks a connection as cancelled, if the secret is right. Returns the session of MongoDB that the caller has to kill;
+    /// `None` if the secret is wrong, or the connection has no session yet.
     pub fn cancel(&self, number: i32, secret: i32) -> Option<Document> {
         let running = lock(&self.0);
         let entry = running

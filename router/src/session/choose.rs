@@ -168,7 +168,7 @@ impl KnownPools {
     }
 }
 
-/// How many replicas a read tries before it goes to the primary.
+/// How often a read tries to get a replica.
 const TRIES: usize = 3;
 
 impl State {
@@ -177,8 +177,8 @@ impl State {
         self.default_isolation() == Some(true)
     }
 
-    /// Whether they are, if the client has set it. A value that the router does not know counts as SERIALIZABLE. `None`
-    /// if the client has not set it.
+    /// Whether the client has set `default_transaction_isolation` to SERIALIZABLE, or to a value that the router does not
+    /// know. `None` if it has not set it.
     pub(super) fn default_isolation(&self) -> Option<bool> {
         let settings = self.settings.current();
         let named = |name: &str| settings.get(name).map(super::planning::values);
@@ -201,7 +201,7 @@ impl Topology {
             return false;
         };
         if matches!(error, LeaseError::Resting(_)) {
-            // It was told when it happened; nothing is known of now.
+            // The failure was reported when it happened. How the server is now is not known.
             return true;
         }
         let health = &self.health;
@@ -264,8 +264,8 @@ impl Session {
         self.wants(false, steps, None)
     }
 
-    /// True if only the one Execute of this portal and a Sync follow its Bind. So the segment is not a transaction of
-    /// several statements.
+    /// Whether at most one Execute, of this portal, follows its Bind before Sync; Describe and Flush do not count. So the
+    /// segment is not a transaction of several statements.
     pub(super) fn is_alone_in_segment(&self, portal: &[u8]) -> bool {
         let mut executed = false;
         let mut rest = self.client.input();
@@ -306,7 +306,7 @@ impl Session {
         self.choose_primary(shard, wants).await
     }
 
-    /// Leases a connection to a replica for a read. `None` if the primary has to serve the read.
+    /// Leases a connection to a replica for a read. `None` if no replica may serve it.
     pub(super) async fn choose_replica(
         &mut self,
         shard: ShardId,

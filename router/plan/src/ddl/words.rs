@@ -38,7 +38,7 @@ impl Words {
         Words { paths, has_unread }
     }
 
-    /// Whether a name stands alone, or may.
+    /// Whether the statement has this name unqualified. True, too, if it has a name as `U&"..."`, which is not decoded.
     pub(super) fn may_have(&self, name: &str) -> bool {
         self.has_unread || self.has(name)
     }
@@ -132,8 +132,11 @@ impl Named {
         }
     }
 
-    /// The one place of all that is named; `mixed` is the refusal if there are two. What names no declared
-    /// table for certain may not mention one either.
+    /// Where all named tables live.
+    ///
+    /// # Errors
+    /// `mixed` if they live in both places; `DdlNotUnderstood` if no name was resolved to a declared table, but the text
+    /// contains the name of one.
     pub(super) fn only(
         self,
         names: &Names<'_>,
@@ -143,7 +146,7 @@ impl Named {
         match self {
             Named::Both => refuse(mixed),
             Named::Declared => Ok(HomeOrDeclared::Declared),
-            // The names in it were resolved, also by patterns.
+            // To look for known names is enough: the resolved ones were compared with the patterns of declarations.
             Named::Home | Named::None if names.mentions_known(sql) => {
                 refuse(Reason::DdlNotUnderstood)
             }
@@ -165,7 +168,7 @@ pub(super) fn places_named(
     context: &PlanContext,
 ) -> Result<Named, Refusal> {
     places(names, words, context, |relation| {
-        // It was made so when it read other tables, whatever it reads now.
+        // It was made on all shards, because it read tables of all shards then. It stays there, whatever it reads now.
         let stays = relation.kind == RelationKind::View
             && names.catalog.everywhere.contains(&relation.name);
         match stays {
@@ -175,8 +178,8 @@ pub(super) fn places_named(
     })
 }
 
-/// The same for what a new view reads, of which `replaced` is no part. A view that reads no declared table is there
-/// for others of the home shard.
+/// The same for the relations that a new view reads, without `replaced`, the view that it replaces. A view that reads no
+/// declared table counts as one at home, even if all shards have it.
 pub(super) fn places_read(
     names: &Names<'_>,
     words: &Words,

@@ -2,9 +2,9 @@
 //!
 //! `Analysis::query` walks one query with all below it and says what its rows
 //! are: the columns they come from, whether conditions from above may be passed
-//! down, and whether each shard may compute its own rows (`Local`). The reasons
-//! why a condition may be recorded stand at each place (`conditions`); where
-//! outer joins forbid it, it is not.
+//! down, and whether each shard may compute its own rows (`Local`). `conditions`
+//! records only what holds for every row of the result, and says why at each
+//! place; what an outer join does not allow it leaves out.
 
 mod conditions;
 mod entry;
@@ -146,9 +146,10 @@ impl<'n> Analysis<'n> {
             self.locked(query);
             match self.seen.locks {
                 Locks::Documents => {}
-                // Who gathers locks them where they are.
+                // A Gather locks these rows on their shards.
                 Locks::Within => output.local = Local::No(first(&output.local, Reason::Subquery)),
-                // With a limit each shard would lock so many rows; who sorts them may do better.
+                // With LIMIT `local` is `No` already: each shard would lock that many rows. A sorted merge locks only the wanted
+                // ones (ADR 38).
                 Locks::Apart => {}
                 Locks::No | Locks::Otherwise => {
                     self.seen.locks = Locks::Otherwise;
@@ -223,8 +224,8 @@ impl<'n> Analysis<'n> {
         }
     }
 
-    /// Whether all that a query locks are documents. What an outer join may leave out PostgreSQL does not lock, and only
-    /// says so when the statement runs.
+    /// Whether a query locks documents and nothing else. False if it has an outer join: PostgreSQL refuses to lock its
+    /// nullable side, but only when the statement runs.
     fn locks_documents(&self, query: &Query) -> bool {
         let SetExpr::Select(select) = &*query.body else {
             return false;
@@ -250,7 +251,7 @@ impl<'n> Analysis<'n> {
                 false => names.iter().all(is_one),
             }
         };
-        // Where there are none at all, names that are not there are about no documents.
+        // One must be of documents: `are_documents` accepts names that are not in FROM.
         let mut instances = entries.iter().map(|entry| entry.instance);
         instances.any(|instance| self.is_documents(instance))
             && query.locks.iter().all(are_documents)
@@ -307,7 +308,7 @@ impl<'n> Analysis<'n> {
             }
             SetExpr::SetOperation { .. } => self.set_operation(body, outer, ctes, order),
             SetExpr::Values(values) => self.values(values, outer, ctes, order),
-            // The parser takes three tokens after TABLE, whatever they are; it is not given any.
+            // The parser takes three tokens after TABLE, whatever they are. So `parse` has made a SELECT of it.
             SetExpr::Table(_) => not_understood(),
             SetExpr::Insert(write)
             | SetExpr::Update(write)
@@ -420,7 +421,7 @@ impl<'n> Analysis<'n> {
     }
 }
 
-/// Whether no join leaves anything out.
+/// Whether all joins are inner or cross joins.
 fn joins_plainly(from: &TableWithJoins) -> bool {
     let is_plain = |factor: &TableFactor| match factor {
         TableFactor::NestedJoin {

@@ -6,7 +6,7 @@ use crate::console::view::{ClientState, ClientView, ServerState, ServerView};
 use mothership_pool::wire::Address;
 use std::collections::HashMap;
 
-/// Columns that SHOW SOCKETS adds; nothing is known of them.
+/// The columns of buffers that SHOW SOCKETS adds. The router does not know them: they are always 0.
 const POSITIONS: usize = 7;
 
 /// Something unique that looks like an address: clients and servers apart.
@@ -70,7 +70,7 @@ pub(super) fn sockets(facts: &Facts, only_active: bool) -> Vec<Row> {
     rows
 }
 
-/// The server connections of each client.
+/// A server connection of each client; of several, the one that was opened last.
 fn links(facts: &Facts) -> HashMap<u64, &ServerView> {
     let servers = facts.view.servers.iter();
     servers.filter_map(|s| Some((s.borrower?, s))).collect()

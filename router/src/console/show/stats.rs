@@ -24,7 +24,7 @@ fn counters(t: &Totals) -> [u64; 12] {
     ]
 }
 
-/// Totals and averages without the logins, where those are not told.
+/// The counters as values; without the logins if `console.version` is older than 1.26.
 fn told(facts: &Facts, totals: &Totals) -> Vec<Value> {
     let all = counters(totals);
     let count = if super::with_logins(&facts.topology.config.console) {

@@ -224,7 +224,7 @@ fn who_checks_the_configuration_is_told_that_commits_wait_for_no_standby() {
         assert!(output.status.success(), "{said}");
         ["s0", "s1"].map(|shard| {
             said.contains(&format!(
-                "warning: shard {shard}: commits wait for no standby"
+                "warning: shard {shard}: commits do not wait for a standby"
             ))
         })
     };

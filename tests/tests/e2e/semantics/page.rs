@@ -19,8 +19,9 @@ const HEAD: &str = "# What of SQL is answered, and how\n\n\
     protocol, and the answers are compared: rows, order, names and types of columns, command tags, errors, and what \
     the tables hold afterwards.\n\n\
     `Single`: one server answers. `Scatter`: several do, and their answers are put together. `Gather`: rows are \
-    brought to one PostgreSQL, which answers. `Split`: a write is divided. `Ddl`: a definition changes on all shards. \
-    Of what concerns the session or goes by values of a Bind no plan is shown. [refused.md](refused.md) has every reason.\n\n";
+    brought to one PostgreSQL, which answers. `Split`: a write is divided. `Ddl`: a definition changes on all shards \
+    that have the object. No plan is shown for statements that concern the session, or whose plan depends on the values of a \
+    Bind. The last column lists the plans and refusals of all statements of a row, not of the example alone. [refused.md](refused.md) has every reason.\n\n";
 
 /// The whole page.
 pub fn page(rows: &[Row], kinds: &Kinds) -> String {
