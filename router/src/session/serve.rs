@@ -471,9 +471,9 @@ impl Session {
             repeated = self.request.repeated,
             "lost a server connection",
         );
-        // Of a segment that is skipped to its Sync the client has heard already, also when that is on its way.
-        let failed =
-            self.state.skipping || self.state.phase == Phase::Syncing && self.state.has_failed();
+        // Of a request that has failed the client has heard already: nothing follows but its ReadyForQuery.
+        let ends = matches!(self.state.phase, Phase::Query | Phase::Syncing);
+        let failed = self.state.skipping || ends && self.state.has_failed();
         let heard = was_told || (failed && !unknown);
         if !heard && self.state.phase != Phase::Idle {
             let report = match error {
