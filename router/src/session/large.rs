@@ -7,7 +7,7 @@
 
 use super::Session;
 use super::state::Phase;
-use crate::statements::environment::reads_settings;
+use crate::statements::environment::LiteralKinds;
 use crate::statements::names::{AnalysisContext, Meaning, Origin, Prepared};
 use crate::statements::step::steps;
 use mothership_proto::frame::{self, Frame, Next};
@@ -87,14 +87,17 @@ impl Session {
                 let turn = shared.large_texts.acquire().await;
                 let text = Arc::clone(&sql);
                 let read = tokio::task::spawn_blocking(move || {
-                    let reads_settings = !is_query && reads_settings(&text, strings);
-                    (steps(&text, strings), reads_settings)
+                    let kinds = match is_query {
+                        true => LiteralKinds::default(),
+                        false => LiteralKinds::of(&text, strings),
+                    };
+                    (steps(&text, strings), kinds)
                 });
                 let read = read.await;
                 drop(turn);
                 // A reader that panics does so again where it is reported.
-                let (steps, reads_settings) = read.ok()?;
-                Meaning::from(steps).reading_settings(reads_settings)
+                let (steps, kinds) = read.ok()?;
+                Meaning::from(steps).with_literals(kinds)
             }
         };
         let moment = match is_query {

@@ -42,9 +42,10 @@ impl Session {
         if now.number == statement.used_in && !misnamed {
             return Ok(Rc::clone(statement));
         }
-        let differs = now.literals != statement.environment.literals;
+        let kinds = statement.literal_kinds;
+        let differs = !kinds.mean_the_same(&now, &statement.environment);
         let anew = now.anew != statement.environment.anew;
-        if (self.known.model.is_some() || anew) && differs && statement.reads_settings {
+        if (self.known.model.is_some() || anew) && differs {
             return Err(read_by_others().into());
         }
         // What a session has for itself on its servers nobody else gets.
@@ -62,14 +63,14 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<SettingsApplied, Halt> {
         let now = self.environment();
-        let then = &statement.environment.literals;
-        if !statement.reads_settings || now.literals == *then {
+        let then = &statement.environment;
+        if statement.literal_kinds.mean_the_same(&now, then) {
             return Ok(SettingsApplied::Not);
         }
         let in_force = Arc::clone(self.state.in_force());
         let mut wanted = Settings::clone(&in_force);
         now.literals.iter().for_each(|s| wanted.remove(&s.name));
-        for setting in then {
+        for setting in &then.literals {
             wanted.set(&setting.name, setting.value.clone());
         }
         if self.servers[at].inbox.in_block {

@@ -44,12 +44,106 @@ const ANALYSED_ANEW: [&str; 5] = [
     "session_replication_role",
 ];
 
+/// Kinds of literals, by what they are read by. PostgreSQL reads a literal when it parses the statement, by the settings
+/// of that moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiteralKinds(u8);
+
+impl LiteralKinds {
+    const NONE: LiteralKinds = LiteralKinds(0);
+    const ALL: LiteralKinds = LiteralKinds(u8::MAX);
+    /// Dates, times and intervals.
+    const TIMES: LiteralKinds = LiteralKinds(1);
+    const MONEY: LiteralKinds = LiteralKinds(1 << 1);
+    const ARRAYS: LiteralKinds = LiteralKinds(1 << 2);
+    /// The word NULL, which may be one side of `=`.
+    const NULLS: LiteralKinds = LiteralKinds(1 << 3);
+    const XML: LiteralKinds = LiteralKinds(1 << 4);
+    /// Strings in which a backslash may mean something.
+    const STRINGS: LiteralKinds = LiteralKinds(1 << 5);
+    /// Characters that are not ASCII.
+    const ENCODED: LiteralKinds = LiteralKinds(1 << 6);
+
+    const fn and(self, other: LiteralKinds) -> LiteralKinds {
+        LiteralKinds(self.0 | other.0)
+    }
+
+    fn shares(self, other: LiteralKinds) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The kinds that PostgreSQL reads by a setting. A setting that is not named here says something of plans, output or
+    /// locks, and nothing of literals.
+    fn read_by(setting: &str) -> LiteralKinds {
+        match setting {
+            "datestyle" | "intervalstyle" | "timezone" | "timezone_abbreviations" => {
+                LiteralKinds::TIMES
+            }
+            "lc_monetary" => LiteralKinds::MONEY,
+            "array_nulls" => LiteralKinds::ARRAYS,
+            "transform_null_equals" => LiteralKinds::NULLS,
+            "xmlbinary" | "xmloption" => LiteralKinds::XML,
+            "backslash_quote" | "escape_string_warning" | "standard_conforming_strings" => {
+                LiteralKinds::STRINGS
+            }
+            "client_encoding" => LiteralKinds::ENCODED,
+            _ => LiteralKinds::NONE,
+        }
+    }
+
+    /// The kinds of a text's literals. Types are not known here, so a string counts as each type that it may be of.
+    pub fn of(sql: &[u8], strings: bool) -> LiteralKinds {
+        let tokens = Lexer::new(sql, strings);
+        tokens.fold(LiteralKinds::NONE, |all, token| {
+            all.and(LiteralKinds::of_token(token.kind, token.text(sql)))
+        })
+    }
+
+    fn of_token(kind: Kind, text: &[u8]) -> LiteralKinds {
+        const WORDS: [&str; 5] = ["today", "tomorrow", "yesterday", "now", "allballs"];
+        let when = |is: bool, kinds: LiteralKinds| if is { kinds } else { LiteralKinds::NONE };
+        let encoded = when(!text.is_ascii(), LiteralKinds::ENCODED);
+        let own = match kind {
+            Kind::UnicodeString => LiteralKinds::ALL,
+            Kind::Word if text.eq_ignore_ascii_case(b"null") => LiteralKinds::NULLS,
+            Kind::Word => {
+                let xml = text
+                    .get(..3)
+                    .is_some_and(|w| w.eq_ignore_ascii_case(b"xml"));
+                when(xml, LiteralKinds::XML)
+            }
+            // What is behind a backslash may be any character.
+            kind if kind.is_string() && text.contains(&b'\\') => LiteralKinds::ALL,
+            kind if kind.is_string() => {
+                let lower = String::from_utf8_lossy(text).to_ascii_lowercase();
+                let digits = text.iter().any(u8::is_ascii_digit);
+                let time = digits || WORDS.iter().any(|word| lower.contains(word));
+                let money = digits || text.contains(&b'$') || !text.is_ascii();
+                LiteralKinds::XML
+                    .and(when(time && !is_no_time(text), LiteralKinds::TIMES))
+                    .and(when(money, LiteralKinds::MONEY))
+                    .and(when(text.contains(&b'{'), LiteralKinds::ARRAYS))
+            }
+            _ => LiteralKinds::NONE,
+        };
+        own.and(encoded)
+    }
+
+    /// Whether literals of these kinds mean the same in two environments.
+    pub fn mean_the_same(self, one: &Environment, other: &Environment) -> bool {
+        let read = |s: &&Setting| self.shares(LiteralKinds::read_by(&s.name));
+        let (one, other) = (one.literals.iter(), other.literals.iter());
+        one.filter(read).eq(other.filter(read))
+    }
+}
+
 /// The settings by which a session's statements are analysed. On one core, equal environments have one number.
 #[derive(Debug, Default)]
 pub struct Environment {
     /// Its number; 0 for statements that no server keeps.
     pub number: u64,
-    /// The settings by which literals are read, and after whose change PostgreSQL does not read them again.
+    /// The settings by which literals are read, in the order of their names. PostgreSQL does not read a literal again when
+    /// one of them changes.
     pub literals: Vec<Setting>,
     /// The settings after whose change PostgreSQL analyses the statement again.
     pub anew: Vec<Setting>,
@@ -116,7 +210,7 @@ impl Environments {
             }
         }
         self.next.set(self.next.get() + 1);
-        let read = |s: &&Setting| !s.name.contains('.') && !ANALYSED_ANEW.contains(&&*s.name);
+        let read = |s: &&Setting| LiteralKinds::read_by(&s.name) != LiteralKinds::NONE;
         let literals = key.1.iter().filter(read).cloned().collect();
         let anew = |s: &&Setting| ANALYSED_ANEW.contains(&&*s.name);
         let new = Rc::new(Environment {
@@ -129,37 +223,9 @@ impl Environments {
     }
 }
 
-/// Whether the meaning of a text depends on settings, apart from those by which names are looked up. It does if the
-/// text has a literal that may be a date, a time, an interval or an array or that has a backslash, or a word that is
-/// read differently under some setting.
-pub fn reads_settings(sql: &[u8], strings: bool) -> bool {
-    const WORDS: [&str; 5] = ["today", "tomorrow", "yesterday", "now", "allballs"];
-    Lexer::new(sql, strings).any(|token| {
-        let text = token.text(sql);
-        match token.kind {
-            Kind::Word => {
-                text.eq_ignore_ascii_case(b"null")
-                    || text.len() >= 3 && text[..3].eq_ignore_ascii_case(b"xml")
-            }
-            kind if kind.is_string() => {
-                if means_the_same(text) {
-                    return false;
-                }
-                let lower = String::from_utf8_lossy(text).to_ascii_lowercase();
-                text.iter()
-                    .any(|b| b.is_ascii_digit() || matches!(b, b'{' | b'\\' | b'$' | b'<'))
-                    || !text.is_ascii()
-                    || WORDS.iter().any(|word| lower.contains(word))
-            }
-            Kind::UnicodeString => true,
-            _ => false,
-        }
-    })
-}
-
 /// Whether a string, with its quotes, is a number too short for a date, or a span of time such as `1 day` without a sign:
-/// no type reads those by settings.
-fn means_the_same(string: &[u8]) -> bool {
+/// no type of dates and times reads those by settings.
+fn is_no_time(string: &[u8]) -> bool {
     const UNITS: [&str; 13] = [
         "microsecond",
         "millisecond",
@@ -193,7 +259,6 @@ fn means_the_same(string: &[u8]) -> bool {
     };
     let words: Vec<&str> = inner.split_ascii_whitespace().collect();
     match words.as_slice() {
-        // Which character is the point of money depends on lc_monetary.
         [one] => !one.contains('.') && is_number(one.strip_prefix(['-', '+']).unwrap_or(one)),
         words => {
             words.len() % 2 == 0
@@ -284,7 +349,12 @@ mod tests {
         ] {
             assert_ne!(all.of(other, &none, &none, &none).number, plain);
         }
-        let path = settings(&[("search_path", "a"), ("timezone", "UTC"), ("a.b", "1")]);
+        let path = settings(&[
+            ("search_path", "a"),
+            ("timezone", "UTC"),
+            ("a.b", "1"),
+            ("work_mem", "5MB"),
+        ]);
         let literals = &all.of(owner(), &path, &path, &none).literals;
         assert_eq!(
             literals.iter().map(|s| &*s.name).collect::<Vec<_>>(),
@@ -293,32 +363,87 @@ mod tests {
     }
 
     #[test]
-    fn texts_without_such_literals_mean_the_same_under_all_settings() {
-        for sql in [
-            "select a from t where b = $1 and c = 'open'",
-            "select 5",
-            "select now() - interval '1 day' - '2 hours 30 minutes'",
-            "select a = '15' or a = '-20' or a = ''",
+    fn a_literal_is_read_by_settings_of_its_kind() {
+        use LiteralKinds as K;
+        let string = K::XML;
+        for (sql, kinds) in [
+            ("select a from t where b = $1 and c = 5", K::NONE),
+            ("select a from t where c = 'open'", string),
+            (
+                "select interval '1 day' - '2 hours 30 minutes'",
+                string.and(K::MONEY),
+            ),
+            (
+                "select a = '15' or a = '-20' or a = ''",
+                string.and(K::MONEY),
+            ),
+            ("select a = NULL", K::NULLS),
+            ("update t set a = null where b is not null", K::NULLS),
+            ("select XMLPARSE(document $1)", K::XML),
+            ("select '{a}'::text[]", string.and(K::ARRAYS)),
+            ("select 'Today'::date", string.and(K::TIMES)),
+            (
+                "select '01/02/2020'::date",
+                string.and(K::TIMES).and(K::MONEY),
+            ),
+            (
+                "select interval '-1 day 2 hours'",
+                string.and(K::TIMES).and(K::MONEY),
+            ),
+            (
+                "select '20200102'::timestamptz",
+                string.and(K::TIMES).and(K::MONEY),
+            ),
+            ("select '0405'::timetz", string.and(K::TIMES).and(K::MONEY)),
+            (
+                "select '2020.100'::date",
+                string.and(K::TIMES).and(K::MONEY),
+            ),
+            (
+                "select '1 mar 2020'::date",
+                string.and(K::TIMES).and(K::MONEY),
+            ),
+            ("select '1 2'::interval", string.and(K::TIMES).and(K::MONEY)),
+            ("select '1.2.3'::date", string.and(K::TIMES).and(K::MONEY)),
+            ("select '1.5'::money", string.and(K::TIMES).and(K::MONEY)),
+            ("select '$ five'", string.and(K::MONEY)),
+            ("select 'é'", string.and(K::MONEY).and(K::ENCODED)),
+            ("select \"é\" from t", K::ENCODED),
+            ("select E'a\\tb'", K::ALL),
+            ("select U&'a'", K::ALL),
         ] {
-            assert!(!reads_settings(sql.as_bytes(), true), "{sql}");
+            assert_eq!(K::of(sql.as_bytes(), true), kinds, "{sql}");
         }
-        for sql in [
-            "select '01/02/2020'::date",
-            "select 'Today'::date",
-            "select a = NULL",
-            "select '{a}'::text[]",
-            "select XMLPARSE(document $1)",
-            "select E'a\\tb'",
-            "select interval '-1 day 2 hours'",
-            "select '20200102'::timestamptz",
-            "select '0405'::timetz",
-            "select '2020.100'::date",
-            "select '1 mar 2020'::date",
-            "select '1 2'::interval",
-            "select '1.2.3'::date",
-            "select '1.5'::money",
+    }
+
+    #[test]
+    fn other_settings_change_no_literal() {
+        let all = Environments::default();
+        let none = settings(&[]);
+        let of = |list: &[(&str, &str)]| {
+            let own = settings(list);
+            all.of(owner(), &own, &own, &none)
+        };
+        let plain = of(&[]);
+        let nulls = LiteralKinds::of(b"select a = null", true);
+        let dates = LiteralKinds::of(b"select '01/02/2020'::date", true);
+        for (changed, same_nulls, same_dates) in [
+            (("work_mem", "5MB"), true, true),
+            (("jit", "off"), true, true),
+            (("timezone", "UTC"), true, false),
+            (("transform_null_equals", "on"), false, true),
         ] {
-            assert!(reads_settings(sql.as_bytes(), true), "{sql}");
+            let other = of(&[changed]);
+            assert_eq!(
+                nulls.mean_the_same(&plain, &other),
+                same_nulls,
+                "{changed:?}"
+            );
+            assert_eq!(
+                dates.mean_the_same(&plain, &other),
+                same_dates,
+                "{changed:?}"
+            );
         }
     }
 }

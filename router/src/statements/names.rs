@@ -6,7 +6,7 @@
 //! [`Names::undo`] keep the two apart. What a statement *is* does not belong to
 //! the client: equal texts share one [`Prepared`] and its number.
 
-use super::environment::{Environment, reads_settings};
+use super::environment::{Environment, LiteralKinds};
 use super::errors::Written;
 use super::memo::Memo;
 use super::named_settings::named_by;
@@ -97,8 +97,8 @@ pub struct Prepared {
     pub used_in: u64,
     /// The number of the statement that it is itself another form of, for another environment; else its own.
     pub base: u64,
-    /// Whether settings have a say in what its text means.
-    pub reads_settings: bool,
+    /// The kinds of its literals, which the settings of the moment of Parse have a say in.
+    pub literal_kinds: LiteralKinds,
     /// Itself for sessions that have come to other settings since it was parsed.
     elsewhere: RefCell<Vec<Rc<Prepared>>>,
     /// The last context in which a server has parsed it without an error.
@@ -165,15 +165,15 @@ pub struct Meaning {
     steps: Steps,
     shaped: Option<Shaped>,
     runs: Option<Runs>,
-    /// Whether settings have a say in it, if that is known.
-    reads_settings: Option<bool>,
+    /// The kinds of its literals, if they are known.
+    literal_kinds: Option<LiteralKinds>,
 }
 
 impl Meaning {
-    /// The same, where it is known whether settings have a say in it.
-    pub fn reading_settings(self, reads_settings: bool) -> Meaning {
+    /// The same, where the kinds of its literals are known.
+    pub fn with_literals(self, kinds: LiteralKinds) -> Meaning {
         Meaning {
-            reads_settings: Some(reads_settings),
+            literal_kinds: Some(kinds),
             ..self
         }
     }
@@ -237,7 +237,7 @@ impl Prepared {
             base: id,
             environment: Rc::clone(environment),
             used_in: environment.number,
-            reads_settings: false,
+            literal_kinds: LiteralKinds::default(),
             elsewhere: RefCell::default(),
             sql,
             origin,
@@ -412,7 +412,7 @@ impl Interner {
         let (text, origin) = (key.0.clone(), key.2.clone());
         let counted = Counted::new(&self.held, sql.len());
         let meaning: Meaning = make().into();
-        let known = meaning.reads_settings;
+        let known = meaning.literal_kinds;
         let mut prepared = Prepared::new(
             id,
             text,
@@ -422,8 +422,11 @@ impl Interner {
             Some(counted),
         );
         prepared.described_in.set(epoch);
-        let reads = || prepared.origin != Origin::Query && reads_settings(sql, strings);
-        prepared.reads_settings = known.unwrap_or_else(reads);
+        prepared.literal_kinds = known.unwrap_or_else(|| match prepared.origin {
+            // Nothing keeps it until settings have changed.
+            Origin::Query => LiteralKinds::default(),
+            _ => LiteralKinds::of(sql, strings),
+        });
         let prepared = Rc::new(prepared);
         if prepared.origin == Origin::Query {
             if sql.len() > LARGE {
@@ -490,14 +493,14 @@ impl Interner {
             steps: statement.steps.clone(),
             shaped: statement.shaped.clone(),
             runs: statement.runs.clone(),
-            reads_settings: None,
+            literal_kinds: None,
         };
         let new = Prepared {
             base: statement.base,
             used_in: environment,
             // Its client was told these columns.
             described: Cell::new(statement.described.get()),
-            reads_settings: statement.reads_settings,
+            literal_kinds: statement.literal_kinds,
             ..Prepared::new(
                 NEXT_ID.fetch_add(1, Ordering::Relaxed),
                 statement.sql.clone(),
@@ -521,12 +524,12 @@ impl Interner {
             steps: statement.steps.clone(),
             shaped: statement.shaped.clone(),
             runs: statement.runs.clone(),
-            reads_settings: None,
+            literal_kinds: None,
         };
         Rc::new(Prepared {
             given: Some(name.into()),
             rewritten: statement.rewritten.clone(),
-            reads_settings: statement.reads_settings,
+            literal_kinds: statement.literal_kinds,
             ..Prepared::new(
                 NEXT_ID.fetch_add(1, Ordering::Relaxed) | GIVEN,
                 statement.sql.clone(),

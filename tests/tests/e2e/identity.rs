@@ -1,10 +1,12 @@
 //! What is a client's own stays its own where clients share connections and prepared statements: the values of its
 //! settings, however they were written, and what its statements meant by them.
 
-use crate::shards::stage::{LIMIT, Stage, extended, one, say, segment, send};
+use crate::shards::stage::{
+    DEFINITIONS as TABLES, LIMIT, Stage, extended, one, say, segment, send,
+};
 use mothership_tests::endpoint::{Served, endpoint_listening};
 use mothership_tests::message::{self, Format, V3_0};
-use mothership_tests::{Endpoint, Frame, Wire, poll_until};
+use mothership_tests::{Endpoint, Frame, Shards, Wire, poll_until};
 
 /// A router of one core that pools one database, so that clients share all that they may.
 fn pooled(max: u32) -> Served {
@@ -201,6 +203,66 @@ fn a_shared_statement_means_what_it_means_under_each_clients_settings() {
         for ((right, got), (own, plain)) in right.iter().zip(&got).zip(own.iter().zip(&plain)) {
             assert_eq!(right, got, "by {set}");
             assert_eq!(own, plain, "of the first, while another has {set}");
+        }
+    }
+}
+
+/// Settings that say nothing of a statement's literals: a stranger's `SET work_mem` made each `IS NULL` refused.
+#[test]
+fn a_prepared_statement_outlives_settings_that_read_none_of_its_literals() {
+    const STATEMENTS: [&str; 7] = [
+        "SELECT id FROM items WHERE note IS NULL ORDER BY id",
+        "SELECT NULL::int8, coalesce(NULL, v) FROM items WHERE id = 1",
+        "UPDATE items SET note = NULL WHERE id = 2 RETURNING note IS NULL",
+        "INSERT INTO items VALUES (7, NULL, 'seven') ON CONFLICT DO NOTHING",
+        "SELECT count(*) FROM items WHERE note = 'n' OR note IS NOT NULL",
+        "SELECT id FROM items WHERE v = '3' AND '{}'::jsonb = '{}'",
+        "SELECT body FROM notes WHERE body IS NOT NULL",
+    ];
+    const SETTINGS: [&str; 9] = [
+        "work_mem = '5MB'",
+        "jit = off",
+        "enable_seqscan = off",
+        "plan_cache_mode = force_custom_plan",
+        "default_transaction_isolation = 'read committed'",
+        "bytea_output = escape",
+        "extra_float_digits = 0",
+        "timezone = 'Asia/Tokyo'",
+        "datestyle = 'SQL, DMY'",
+    ];
+    let (stage, plain) = (Stage::on_one_core(), Shards::new(1));
+    let fill = "INSERT INTO items SELECT g, g, CASE WHEN g % 2 = 0 THEN 'n' END FROM generate_series(1, 6) g";
+    let mut wires = [stage.wire(), Wire::login(&plain.endpoint(0))];
+    for sql in TABLES.iter().chain([&fill]) {
+        say(&mut wires[1], sql);
+    }
+    say(&mut wires[0], fill);
+    for (at, sql) in STATEMENTS.iter().enumerate() {
+        for wire in &mut wires {
+            wire.send_all(&[message::parse(&format!("p{at}"), sql, &[]), message::sync()]);
+            wire.until_ready();
+        }
+    }
+    for setting in SETTINGS {
+        for local in [false, true] {
+            let (begin, end) = match local {
+                true => (format!("BEGIN; SET LOCAL {setting}"), "COMMIT"),
+                false => (format!("SET {setting}"), "RESET ALL"),
+            };
+            for (at, sql) in STATEMENTS.iter().enumerate() {
+                let run = [
+                    message::bind("", &format!("p{at}"), Format::Text, &[], Format::Text),
+                    message::execute("", 0),
+                    message::sync(),
+                ];
+                let [routed, right] = wires.each_mut().map(|wire| {
+                    say(wire, &begin);
+                    let answer = send(wire, &run);
+                    say(wire, end);
+                    answer
+                });
+                assert_eq!(routed, right, "{sql}, {begin}");
+            }
         }
     }
 }
