@@ -149,14 +149,16 @@ impl Session {
     /// A statement goes to this server.
     fn note_use(&mut self, at: AttachedId) {
         let attached = &mut self.servers[at];
-        attached.inbox.pinned |= self.state.runs_unseen();
+        if self.state.runs_unseen() {
+            attached.inbox.pins = attached.inbox.pins.with(Pin::Opaque);
+        }
         attached.inbox.unfollowed |= self.state.marks.unfollowed == Unfollowed::Now;
         if attached.shard == self.topology.home {
             let (me, process) = (self.entry.who.number, attached.inbox.process);
             let remembers = &mut attached.lease.notes.numbers;
             if self.state.numbers.go_to(me, process, remembers) {
                 self.state.pins = self.state.pins.with(Pin::SequenceState);
-                attached.inbox.pinned = true;
+                attached.inbox.pins = attached.inbox.pins.with(Pin::SequenceState);
             }
         }
         if self.state.notifies {

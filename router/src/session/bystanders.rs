@@ -28,7 +28,7 @@ impl Session {
         }
         let leaves = |s: &&Attached| {
             let inbox = &s.inbox;
-            let ends = inbox.in_block && !(inbox.pinned || inbox.in_segment);
+            let ends = inbox.in_block && !(inbox.is_pinned() || inbox.in_segment);
             ends && inbox.stands_by && s.shard != shard
         };
         while let Some(at) = self.servers.find(leaves) {

@@ -9,7 +9,7 @@ use crate::core::lists::{Lists, Outcome};
 use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
 use crate::statements::settings::{Change, SessionSettings};
-use crate::statements::step::Kind;
+use crate::statements::step::{Kind, Pins};
 use mothership_catalog::Oids;
 use mothership_plan::Merge;
 use mothership_pool::health::CommitClock;
@@ -72,8 +72,8 @@ pub struct Inbox {
     pub wrote: bool,
     /// What that was, since the last transaction ended.
     pub touched: WrittenParts,
-    /// The session must stay on this server.
-    pub pinned: bool,
+    /// Why the session must stay on this server.
+    pub pins: Pins,
     /// A statement has run here that may have changed settings in a way that is not followed.
     pub unfollowed: bool,
     /// The connection can serve nobody else: what was left on it, no statement takes away.
@@ -154,6 +154,11 @@ impl Notices {
 }
 
 impl Inbox {
+    /// Whether the session must stay on this server.
+    pub fn is_pinned(&self) -> bool {
+        !self.pins.is_empty()
+    }
+
     /// A message of the server in the client's object ids; `None` if it is so already.
     pub fn translated(&self, frame: Frame<'_>) -> Option<Vec<u8>> {
         self.oids.as_ref()?.at_home(frame)

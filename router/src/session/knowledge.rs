@@ -164,7 +164,7 @@ impl Session {
         for at in self.servers.ids() {
             let Attached { shard, inbox, .. } = &self.servers[at];
             let is_postgres = self.topology.is_postgres(*shard);
-            if !is_postgres || !(inbox.pinned || inbox.unfollowed) {
+            if !is_postgres || !(inbox.is_pinned() || inbox.unfollowed) {
                 continue;
             }
             if inbox.unfollowed || !has_run {
@@ -202,7 +202,7 @@ impl Session {
         let current = Arc::clone(self.state.settings.current());
         let is_source = |s: &&mut Attached| match has_run {
             true => s.inbox.unfollowed,
-            false => s.inbox.pinned,
+            false => s.inbox.is_pinned(),
         };
         for attached in self.servers.iter_mut().filter(is_source) {
             match in_block {
@@ -218,7 +218,7 @@ impl Session {
     /// Code has run on another server that may have changed them, and they could not be asked for, or several servers said
     /// different things.
     pub(super) fn check_followed(&self, shard: ShardId) -> Result<(), Halt> {
-        let ran = |s: &&Attached| s.inbox.pinned || s.inbox.unfollowed;
+        let ran = |s: &&Attached| s.inbox.is_pinned() || s.inbox.unfollowed;
         if self.state.marks.unfollowed != Unfollowed::Before
             || self.known.model.is_none()
             || self.servers.iter().filter(ran).all(|s| s.shard == shard)

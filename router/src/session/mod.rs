@@ -480,10 +480,9 @@ impl Session {
         }
         if self.state.block == Block::None {
             self.servers.active = None;
-            if self.state.pins.is_empty() {
-                // The end of a transaction may have ended them.
-                self.servers.iter_mut().for_each(|s| s.inbox.pinned = false);
-            }
+            // The end of a transaction may have ended some.
+            self.state.forget_held_cursors();
+            self.servers.keep_pins(self.state.pins);
             self.detach_unpinned();
             if self.servers.is_empty() {
                 // Where no server is kept there is nothing that such code may have left.
@@ -551,7 +550,7 @@ impl Session {
     /// Gives back what the session does not have to keep.
     fn detach_unpinned(&mut self) {
         let session_mode = self.is_session_mode();
-        let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.pinned;
+        let leaves = |attached: &mut Attached| !session_mode && !attached.inbox.is_pinned();
         let ended = self.state.tally.ended();
         for attached in self.servers.take_those(leaves) {
             attach::give_back(attached, ended, &self.core);

@@ -1,9 +1,9 @@
-//! The open portals and cursors of a session: one name space, whichever server has them.
+//! The open portals and cursors of a session: one name space, whatever server each of them is on.
 //!
-//! Pure. PostgreSQL keeps what Bind and DECLARE have made under names of one kind: each protocol finds what the other
-//! has opened. A transaction may have servers on several shards, of which each knows its own names only, so all of them
-//! are here: where each lives, and with what it ends. Names that only a server knows are those that functions have
-//! opened.
+//! Pure. In PostgreSQL portals (of Bind) and cursors (of DECLARE) share their names: SQL finds a portal, and Execute
+//! finds a cursor. A transaction may have servers on several shards, and each server knows only its own names. So all
+//! names are noted here: where each of them is, and when it ends. Only cursors that functions have opened are known to
+//! their server alone.
 
 use super::touched::Parts;
 use crate::rare::Rare;
@@ -21,12 +21,14 @@ pub struct Portals {
     unnamed: Option<Box<Portal>>,
     named: Rare<BTreeMap<Box<[u8]>, Open>>,
     changes: Changes,
+    /// A server may have a cursor WITH HOLD that is not among the names.
+    held_unclear: bool,
 }
 
-/// Whether the names are what they are.
+/// Whether the names that are noted here are certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Changes {
-    /// They are.
+    /// They are certain.
     Told,
     /// A statement that is under way may change them.
     UnderWay,
@@ -36,7 +38,7 @@ enum Changes {
 pub enum Open {
     /// Bind has made it.
     Portal(Portal),
-    /// DECLARE has, on a shard.
+    /// DECLARE has made it, on a shard.
     Cursor {
         /// Which.
         shard: ShardId,
@@ -48,11 +50,12 @@ pub enum Open {
 /// What a cursor ends with. Portals end with their transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// The transaction, or a savepoint in it that was set before the cursor was made, after so many events.
+    /// It ends with its transaction, or with ROLLBACK TO a savepoint that was set before it was made. The number: how
+    /// many events the transaction had when it was made.
     Transaction(usize),
-    /// WITH HOLD: so it is up to COMMIT.
+    /// WITH HOLD, of an open transaction: until COMMIT it ends as above. The number is the same.
     Held(usize),
-    /// WITH HOLD, of a transaction that is over: the session.
+    /// WITH HOLD, of a transaction that is over: it ends with the session.
     Session,
 }
 
@@ -63,9 +66,9 @@ pub struct Portal {
     pub statement: Rc<Prepared>,
     /// Who runs it.
     pub place: Place,
-    /// What it touches on the server of its shard; without, it may be anything.
+    /// The parts of the data that it touches on the server of its shard; `None`: it may touch anything.
     pub parts: Option<Parts>,
-    /// The EXECUTE that the client has bound, where this is what it runs.
+    /// The EXECUTE that the client has bound, if `statement` is the prepared statement that it runs.
     pub executes: Option<Rc<Prepared>>,
     /// How many events the transaction had done when it was bound.
     pub events: usize,
@@ -73,34 +76,35 @@ pub struct Portal {
     pub progress: Progress,
 }
 
-/// How far a portal is that no server has: of its own a server knows better.
+/// How far a portal is. It is noted for portals that no server has (a server knows it of its own), and for COMMIT and
+/// the like, which may move from a server to the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// It can be executed.
     Ready,
-    /// It was, and it is nothing that has rows to come back for.
+    /// It was executed, and it has no rows that a second Execute could fetch.
     Done,
 }
 
 /// Who runs a portal.
 #[derive(Clone)]
 pub enum Place {
-    /// No server has it: the router runs it itself.
+    /// No server has it: the router runs it itself, or sends it to a server when it is executed.
     Here,
     /// The server of a shard.
     Shard(ShardId),
     /// Several.
     Many(Rc<super::extended::ManyPortal>),
-    /// Several, when it is executed: a write that gathers.
+    /// The servers of several shards, but only when it is executed: a write that gathers.
     Gathered(Rc<super::gather::GatherPortal>),
     /// The router: EXPLAIN (ROUTE).
     Explained(Rc<super::explain::Explained>),
-    /// Several, when it is executed: EXPLAIN over several shards.
+    /// The servers of several shards, but only when it is executed: EXPLAIN over several shards.
     Explaining(Rc<super::explain::ExplainPortal>),
 }
 
 impl Open {
-    /// The shard whose server has it under its name, and no other has.
+    /// The shard whose server has it under its name, if only that server has it.
     pub fn shard(&self) -> Option<ShardId> {
         match self {
             Open::Cursor { shard, .. } => Some(*shard),
@@ -111,7 +115,8 @@ impl Open {
         }
     }
 
-    /// Whether its rows are kept from a transaction that is over: who fetches them changes nothing.
+    /// Whether it is a cursor WITH HOLD of a transaction that is over. PostgreSQL has kept its rows, so FETCH changes
+    /// no data.
     pub fn is_kept(&self) -> bool {
         match self {
             Open::Cursor { life, .. } => *life == Life::Session,
@@ -121,7 +126,7 @@ impl Open {
 }
 
 impl Life {
-    /// After so many events it was made; `None` for what no savepoint ends.
+    /// How many events the transaction had when it was made; `None` if no savepoint can end it.
     fn events(&mut self) -> Option<&mut usize> {
         match self {
             Life::Transaction(events) | Life::Held(events) => Some(events),
@@ -136,12 +141,13 @@ impl Default for Portals {
             unnamed: None,
             named: Rare::default(),
             changes: Changes::Told,
+            held_unclear: false,
         }
     }
 }
 
 impl Portals {
-    /// What a name means; portals without a name are [`Portals::portal`]'s.
+    /// What a name means. [`Portals::portal`] also finds the portal without a name.
     pub fn get(&self, name: &[u8]) -> Option<&Open> {
         self.named.get()?.get(known(name))
     }
@@ -183,7 +189,17 @@ impl Portals {
     /// DECLARE was done.
     pub fn declare(&mut self, name: &[u8], shard: ShardId, life: Life) {
         let cursor = Open::Cursor { shard, life };
-        self.named.made().insert(known(name).into(), cursor);
+        let other = self.named.made().insert(known(name).into(), cursor);
+        // Names that are not UTF-8 may be one here and two on the server.
+        self.held_unclear |= other.is_some();
+    }
+
+    /// Whether the name is that of a cursor WITH HOLD.
+    pub fn is_held(&self, name: &[u8]) -> bool {
+        let open = self.get(name);
+        open.is_some_and(|open| {
+            matches!(open, Open::Cursor { life, .. } if !matches!(life, Life::Transaction(_)))
+        })
     }
 
     /// The portal was executed, and has no rows to come back for.
@@ -201,9 +217,30 @@ impl Portals {
         }
     }
 
-    /// All names are.
+    /// All names are free again.
     pub fn close_all(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether there is, or may be, a cursor WITH HOLD.
+    pub fn has_held(&self) -> bool {
+        let lasts = |life| !matches!(life, Life::Transaction(_));
+        self.held_unclear || self.cursors().any(|(_, life)| lasts(life))
+    }
+
+    /// Whether the open transaction has made a cursor WITH HOLD on this shard.
+    pub fn declares_held_on(&self, on: ShardId) -> bool {
+        self.cursors()
+            .any(|(shard, life)| shard == on && matches!(life, Life::Held(_)))
+    }
+
+    /// The cursors that SQL has declared: where they are, and what they end with.
+    fn cursors(&self) -> impl Iterator<Item = (ShardId, Life)> {
+        let all = self.named.get().into_iter().flat_map(BTreeMap::values);
+        all.filter_map(|open| match open {
+            Open::Cursor { shard, life } => Some((*shard, *life)),
+            Open::Portal(_) => None,
+        })
     }
 
     /// The transaction has committed: cursors WITH HOLD stay.
@@ -232,8 +269,9 @@ impl Portals {
         });
     }
 
-    /// ROLLBACK TO was done, after which the transaction has so many events: what was opened behind the savepoint is
-    /// gone. The unnamed portal of one server may have been bound meanwhile, and its server says itself if it is gone.
+    /// ROLLBACK TO was done, and `events` is how many events the transaction has now. What was opened after the
+    /// savepoint is gone. An unnamed portal on one server stays: it may have been bound after ROLLBACK TO was sent, and
+    /// if it is gone, the server says so.
     pub fn roll_back_to(&mut self, events: usize) {
         let on_server = |portal: &mut Portal| matches!(portal.place, Place::Shard(_));
         self.unnamed
@@ -246,8 +284,8 @@ impl Portals {
         }
     }
 
-    /// RELEASE was done of a savepoint that `events` had gone before: what was opened behind it is of what is around it
-    /// now.
+    /// RELEASE was done, and `events` is how many events there were before the savepoint. What was opened after it now
+    /// belongs to the savepoint or the transaction around it.
     pub fn release(&mut self, events: usize) {
         if let Some(portal) = &mut self.unnamed {
             portal.events = portal.events.min(events);
@@ -269,13 +307,13 @@ impl Portals {
         }
     }
 
-    /// Whether Bind has made one under a name.
+    /// Whether Bind has made a portal with a name.
     pub fn has_named(&self) -> bool {
         let mut named = self.named.get().into_iter().flat_map(BTreeMap::values);
         named.any(|open| matches!(open, Open::Portal(_)))
     }
 
-    /// So many names are taken.
+    /// How many names are taken.
     pub fn count(&self) -> usize {
         self.named.get().map_or(0, BTreeMap::len)
     }
@@ -290,25 +328,27 @@ impl Portals {
         self.unnamed.as_deref().into_iter().chain(named)
     }
 
-    /// A statement is sent, the answer to which is awaited by nobody: names are certain when it has come.
+    /// A statement was sent, and nobody waits for its answer. If it may change names, they are certain only when the
+    /// answer has come.
     pub fn sent(&mut self, kind: &Kind) {
         if moves_names(kind) {
             self.changes = Changes::UnderWay;
         }
     }
 
-    /// Whether an answer must be awaited before names are certain. It is taken to be awaited then.
+    /// Whether an answer must be awaited before names are certain. The caller has to await it: from here on, names
+    /// count as certain.
     pub fn take_changes(&mut self) -> bool {
         std::mem::replace(&mut self.changes, Changes::Told) == Changes::UnderWay
     }
 }
 
-/// What PostgreSQL keeps of the name of a portal, which it does not tell.
+/// The bytes that PostgreSQL keeps of the name of a portal. It cuts longer names without a notice.
 fn known(name: &[u8]) -> &[u8] {
     &name[..name.len().min(NAME_LIMIT)]
 }
 
-/// Whether a statement opens or closes names, or ends or begins that with which they end.
+/// Whether a statement opens or closes names, or begins or ends a transaction or savepoint with which names end.
 fn moves_names(kind: &Kind) -> bool {
     matches!(
         kind,
@@ -344,7 +384,7 @@ pub fn no_such_portal(name: &[u8]) -> Report {
     Report::error(sqlstate::INVALID_CURSOR_NAME, message)
 }
 
-/// It has run, and it is nothing that has rows to come back for.
+/// It has run, and it has no rows that a second Execute could fetch.
 pub fn cannot_be_run(name: &[u8]) -> Report {
     let message = format!("portal \"{}\" cannot be run", String::from_utf8_lossy(name));
     Report::error(sqlstate::NOT_IN_PREREQUISITE_STATE, message)

@@ -66,7 +66,7 @@ impl Session {
         if !was_there && !in_segment && self.state.block == Block::None && !self.is_session_mode() {
             // The statement itself may need no server of PostgreSQL.
             let there = self.servers.find(|server| server.shard == home);
-            let free = there.filter(|there| !self.servers[*there].inbox.pinned);
+            let free = there.filter(|there| !self.servers[*there].inbox.is_pinned());
             if let Some(attached) = free.and_then(|there| self.servers.remove(there)) {
                 self.servers.active = None;
                 give_back(attached, None, &self.core);

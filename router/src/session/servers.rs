@@ -2,6 +2,7 @@
 
 use super::Attached;
 use super::state::{Phase, State};
+use crate::statements::step::Pins;
 use crate::topology::Topology;
 use mothership_shardmap::ShardId;
 use smallvec::SmallVec;
@@ -162,6 +163,13 @@ impl Servers {
     /// Puts those last of which this holds.
     pub(super) fn put_last(&mut self, is_last: impl Fn(&Attached) -> bool) {
         self.all.sort_by_key(is_last);
+    }
+
+    /// A server is kept only for what is still among the session's reasons to keep one.
+    pub(super) fn keep_pins(&mut self, pins: Pins) {
+        for attached in self.iter_mut() {
+            attached.inbox.pins = attached.inbox.pins.both(pins);
+        }
     }
 
     /// A server keeps its replies until it is asked for them, and the client may ask only at its end: without this neither

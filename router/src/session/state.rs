@@ -469,9 +469,7 @@ impl State {
         self.follow_unseen();
         let mut unpins = step.unpins;
         self.note_definitions(step);
-        if !step.pins.is_empty() {
-            inbox.pinned = true;
-        }
+        inbox.pins = inbox.pins.and(step.pins);
         let done = self.as_done(&step.kind);
         self.follow(&done, command);
         inbox.follow(&self.on_servers(&done), command);
@@ -519,9 +517,7 @@ impl State {
             Kind::Discard(DiscardWhat::All) => self.unpin(unpins),
             _ => self.unpin_at_commit(unpins),
         }
-        if self.pins.is_empty() {
-            inbox.pinned = false;
-        }
+        inbox.pins = inbox.pins.both(self.pins);
     }
 
     /// The statement at hand may change settings in a way that is not followed.
@@ -604,7 +600,14 @@ impl State {
         let left = pins.both(Pins::outliving());
         if !left.is_empty() {
             self.pins = self.pins.and(left);
-            inbox.pinned = true;
+            inbox.pins = inbox.pins.and(left);
+        }
+    }
+
+    /// The last cursor WITH HOLD was closed, or its transaction was undone.
+    pub fn forget_held_cursors(&mut self) {
+        if self.pins.has(Pin::HoldCursor) && !self.portals.has_held() {
+            self.unpin(Pins::NONE.with(Pin::HoldCursor));
         }
     }
 

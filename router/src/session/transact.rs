@@ -120,19 +120,14 @@ impl Servers {
     /// These reasons to stay on its servers are gone.
     fn unpin_all(&mut self, state: &mut State, unpins: Pins) {
         state.unpin(unpins);
-        let stays = !state.pins.is_empty();
-        for attached in self.iter_mut() {
-            attached.inbox.pinned &= stays;
-        }
+        self.keep_pins(state.pins);
     }
 
     /// The servers of the transaction that is to be committed, with what is known of their part in it.
     fn participants(&self, state: &State, topology: &Topology) -> Vec<Participant> {
         // What PostgreSQL does not prepare. Code that cannot be seen may have made such things too: then PREPARE
         // TRANSACTION itself fails, and all is rolled back.
-        let unpreparable = [Pin::TempObject, Pin::Listen, Pin::HoldCursor]
-            .iter()
-            .any(|pin| state.pins.has(*pin));
+        let has_such = |pins: Pins| pins.has(Pin::TempObject) || pins.has(Pin::Listen);
         // NOTIFY and pg_notify() run on the home shard.
         let notifies = |shard: ShardId| state.notifies && shard == topology.home;
         let stores_nothing = state.stores_nothing();
@@ -145,7 +140,9 @@ impl Servers {
                 true => Work::Write,
                 false => Work::Read,
             },
-            preparable: !(attached.inbox.pinned && unpreparable || notifies(attached.shard))
+            preparable: !has_such(attached.inbox.pins.both(state.pins))
+                && !state.portals.declares_held_on(attached.shard)
+                && !notifies(attached.shard)
                 && topology.is_postgres(attached.shard),
             backend: attached.lease.notes.backend,
         });
@@ -424,7 +421,7 @@ impl Session {
         let session_mode = self.is_session_mode();
         let outsider = |s: &mut super::Attached| {
             let inbox = &s.inbox;
-            !(session_mode || inbox.pinned || inbox.in_block || inbox.in_segment)
+            !(session_mode || inbox.is_pinned() || inbox.in_block || inbox.in_segment)
         };
         for attached in self.servers.take_those(outsider) {
             give_back(attached, None, &self.core);
@@ -442,7 +439,8 @@ impl Session {
             if !attached.lease.ledger().is_empty() && !attached.lease.ledger().is_skipping() {
                 // What it keeps for the session must not be lost with it. Or it is asked for nothing yet but BEGIN.
                 let inbox = &attached.inbox;
-                let heard = inbox.pinned || inbox.ahead as usize == attached.lease.ledger().len();
+                let heard =
+                    inbox.is_pinned() || inbox.ahead as usize == attached.lease.ledger().len();
                 if !heard || !self.hear_out(at).await {
                     // It may go on for hours with what is undone anyway.
                     self.cancel_on(self.servers.get(at).into_iter());
@@ -780,7 +778,7 @@ impl Session {
         let doubtful = |s: &super::Attached| s.lease.is_doubtful();
         if self.servers.iter().any(doubtful) {
             let mut dropped = self.servers.iter().filter(|s| doubtful(s));
-            self.state.orphaned |= dropped.any(|s| s.inbox.pinned);
+            self.state.orphaned |= dropped.any(|s| s.inbox.is_pinned());
             self.servers.take_those(|s| doubtful(s)).for_each(drop);
             self.show_working();
         }

@@ -36,6 +36,10 @@ impl Session {
             Some(_) => None,
             None => self.state.portals.get(name).and_then(Open::shard),
         };
+        if self.state.portals.is_held(name) {
+            // Behind an error its server would skip the Close, and still have the cursor.
+            self.settle_active().await?;
+        }
         self.state.portals.close(name);
         match (place, shard) {
             (_, Some(shard)) => return self.close_on_server(shard, name).await,

@@ -140,6 +140,84 @@ fn a_cursor_that_holds_outlives_its_transaction() {
     });
 }
 
+/// A server is kept for what the session has on it, and for nothing else that keeps another one.
+#[test]
+fn a_cursor_that_holds_keeps_its_server_until_it_is_closed() {
+    let declare = "DECLARE h CURSOR WITH HOLD FOR SELECT id FROM people ORDER BY id";
+    let write = "UPDATE people SET age = age + 1";
+    for pin in ["LISTEN beside", "SELECT pg_advisory_lock(77)"] {
+        let stories: [&[&str]; 6] = [
+            &[declare, write, "CLOSE h", write],
+            &["BEGIN", declare, "ROLLBACK", write],
+            &[
+                "BEGIN",
+                declare,
+                "COMMIT",
+                write,
+                "FETCH 2 FROM h",
+                "CLOSE h",
+                write,
+            ],
+            &[
+                "BEGIN",
+                declare,
+                "SAVEPOINT s",
+                "CLOSE h",
+                "ROLLBACK TO s",
+                "COMMIT",
+                write,
+            ],
+            &[
+                declare,
+                "BEGIN",
+                write,
+                "SELECT count(*) FROM orders",
+                "COMMIT",
+                "CLOSE ALL",
+                write,
+            ],
+            &[declare, "DISCARD ALL", write],
+        ];
+        let stories = stories.map(|story| story.join("|"));
+        let stories: Vec<&str> = stories.iter().map(String::as_str).collect();
+        compare(&stories, |wire, story| {
+            let mut said = say(wire, pin);
+            for sql in story.split('|') {
+                said.extend(say(wire, sql));
+            }
+            said.extend(say(wire, "SELECT sum(age) FROM people"));
+            say(wire, "DISCARD ALL");
+            said
+        });
+    }
+}
+
+/// A server skips what stands behind an error, a Close as well: the cursor is still its client's.
+#[test]
+fn a_cursor_whose_close_was_skipped_stays_with_its_client() {
+    let stage = Stage::on_one_core();
+    stage.fill(1..=9);
+    let mut client = stage.wire();
+    say(
+        &mut client,
+        "DECLARE h CURSOR WITH HOLD FOR SELECT id FROM items ORDER BY id",
+    );
+    client.send_all(&[
+        message::parse("", "SELECT 1 / 0", &[]),
+        message::bind_text(&[]),
+        message::execute("", 0),
+        message::close_portal("h"),
+        message::sync(),
+    ]);
+    client.until_ready();
+    for _ in 0..3 {
+        let other = say(&mut stage.wire(), "FETCH ALL FROM h");
+        assert!(other[0].starts_with("Error 34000"), "{other:?}");
+    }
+    let own = say(&mut client, "FETCH 1 FROM h");
+    assert_eq!(own[1], "DataRow 1", "{own:?}");
+}
+
 #[test]
 fn a_cursor_sees_what_was_there_when_it_was_declared() {
     let stage = Stage::new();
