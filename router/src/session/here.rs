@@ -52,6 +52,7 @@ impl Session {
             (Kind::PrepareTransaction, Block::Open) => {
                 self.servers.len() == 1 && self.topology.postgres > 1
             }
+            (Kind::PrepareTransaction, Block::Begun) => no_server && self.topology.postgres > 1,
             // It is a ROLLBACK then, and its server may know of no failure.
             (Kind::PrepareTransaction, Block::Failed) => true,
             (Kind::PrepareTransaction, Block::Refused | Block::Lost) => no_server,
@@ -81,6 +82,11 @@ impl Session {
                 b"CLOSE CURSOR"
             }
             _ if !self.servers.is_empty() => return self.run_on_all(kind, sql).await,
+            Kind::PrepareTransaction if self.state.block == Block::Begun => {
+                let at = self.attach(self.topology.home).await?;
+                self.bring_into_block(at).await?;
+                return self.run_on_all(kind, sql).await;
+            }
             Kind::Begin(modes) => {
                 if self.state.block == Block::None {
                     self.state.settings.begin();

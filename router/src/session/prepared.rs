@@ -5,6 +5,7 @@
 //! of the client, of which the second may say the opposite of what the first has done on
 //! some shards.
 
+use super::planning::role;
 use super::state::Block;
 use super::{Halt, Session};
 use crate::control::ControlError;
@@ -12,9 +13,10 @@ use crate::statements::names::Prepared;
 use crate::statements::step::Kind;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;
+use mothership_sql::effect::{Statement, analyse};
 
-/// Asked of the database of each shard.
-const IS_HERE: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts \
+/// Asked of the database of each shard: whose transaction has the name.
+const OWNER: &str = "SELECT pg_catalog.max(owner::pg_catalog.text) FROM pg_catalog.pg_prepared_xacts \
     WHERE gid OPERATOR(pg_catalog.=) $1 AND database OPERATOR(pg_catalog.=) pg_catalog.current_database()";
 
 impl Session {
@@ -50,21 +52,17 @@ impl Session {
         if self.known.model.is_none() || self.state.block != Block::None {
             return Ok(());
         }
-        let name = name.clone();
-        let shards = self.topology.postgres_shards();
-        let asked = shards.clone().map(|shard| self.has_prepared(shard, &name));
-        let asked = futures_util::future::join_all(asked).await;
-        let mut silent = None;
-        let mut found = Vec::new();
-        for (shard, answer) in shards.zip(asked) {
-            match answer {
-                Ok(true) => found.push(shard),
-                Ok(false) => {}
-                Err(error) => silent = Some(error),
+        let (mut found, silent) = self.prepared_by_name(&name.clone()).await;
+        if found.len() > 1 {
+            // Two clients have prepared it at the same moment. Whoever finishes one means the own one.
+            let taken = role(self.state.in_force());
+            let user = taken.unwrap_or_else(|| self.entry.who.names.server_user.to_string());
+            if found.iter().any(|(_, owner)| *owner == user) {
+                found.retain(|(_, owner)| *owner == user);
             }
         }
         match (&found[..], silent) {
-            ([one], _) => self.transaction.prepared_on = Some(*one),
+            ([(one, _)], _) => self.transaction.prepared_on = Some(*one),
             ([], None) => {}
             ([], Some(error)) => {
                 tracing::warn!(error = %crate::log::Chain(&error), "cannot look for what is prepared");
@@ -83,7 +81,38 @@ impl Session {
         Ok(())
     }
 
-    async fn has_prepared(&self, shard: ShardId, name: &str) -> Result<bool, ControlError> {
+    /// Whether another shard has the name that PREPARE TRANSACTION gives. PostgreSQL looks on its own server only. A shard that
+    /// does not answer is taken to have none.
+    pub(super) async fn is_name_taken(&mut self, sql: &[u8]) -> bool {
+        let Statement::PrepareTransaction(name) = analyse(sql, self.standard_strings()).statement
+        else {
+            return false;
+        };
+        let Some(name) = name.as_str().filter(|_| self.topology.postgres > 1) else {
+            return false;
+        };
+        let own = self.servers.first().map(|first| first.shard);
+        let (found, _) = self.prepared_by_name(name).await;
+        found.iter().any(|(shard, _)| Some(*shard) != own)
+    }
+
+    /// The shards that have a prepared transaction of this name, with its owner, and why one could not be asked.
+    async fn prepared_by_name(&self, name: &str) -> (Vec<(ShardId, String)>, Option<ControlError>) {
+        let shards = self.topology.postgres_shards();
+        let asked = shards.clone().map(|shard| self.owner_of(shard, name));
+        let asked = futures_util::future::join_all(asked).await;
+        let mut silent = None;
+        let mut found = Vec::new();
+        for (shard, answer) in shards.zip(asked) {
+            match answer {
+                Ok(owner) => found.extend(owner.map(|owner| (shard, owner))),
+                Err(error) => silent = Some(error),
+            }
+        }
+        (found, silent)
+    }
+
+    async fn owner_of(&self, shard: ShardId, name: &str) -> Result<Option<String>, ControlError> {
         let database = self
             .topology
             .database_on(&self.entry.who.names.database, shard);
@@ -93,9 +122,9 @@ impl Session {
             let control = &self.core.control;
             let client = control.lend(&self.topology, shard, &database).await?;
             let of: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&name];
-            let row = client.ask(client.query_one(IS_HERE, &of)).await;
-            let count = row.and_then(|row| row.try_get::<_, i64>(0));
-            count.map_err(|cause| ControlError::Query {
+            let row = client.ask(client.query_one(OWNER, &of)).await;
+            let owner = row.and_then(|row| row.try_get::<_, Option<String>>(0));
+            owner.map_err(|cause| ControlError::Query {
                 address: address(),
                 cause,
             })
@@ -104,8 +133,7 @@ impl Session {
             address: address(),
             limit,
         };
-        let count = tokio::time::timeout(limit, asked).await.map_err(late)??;
-        Ok(count > 0)
+        tokio::time::timeout(limit, asked).await.map_err(late)?
     }
 }
 
@@ -117,6 +145,16 @@ pub(super) fn over_shards() -> Report {
     )
     .detail("the transaction was rolled back on all of them")
     .hint("COMMIT holds on all shards or on none. Or keep the transaction to one shard.")
+}
+
+/// What PostgreSQL says of a name that another prepared transaction has.
+pub(super) fn taken(sql: &[u8], strings: bool) -> Report {
+    let name = match analyse(sql, strings).statement {
+        Statement::PrepareTransaction(name) => name.to_string(),
+        _ => String::new(),
+    };
+    let message = format!("transaction identifier \"{name}\" is already in use");
+    Report::error(sqlstate::DUPLICATE_OBJECT, message)
 }
 
 /// What PostgreSQL says when no transaction can be prepared any more.

@@ -306,6 +306,10 @@ impl Session {
                 self.rollback_block(false).await;
                 Err(super::prepared::no_room().into())
             }
+            Kind::PrepareTransaction if self.is_name_taken(sql).await => {
+                self.rollback_block(false).await;
+                Err(super::prepared::taken(sql, self.standard_strings()).into())
+            }
             Kind::PrepareTransaction => {
                 let done = self.broadcast(kind, sql).await;
                 if let Err(Halt::Fail(_) | Halt::Failed) = &done {

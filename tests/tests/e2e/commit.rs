@@ -1,6 +1,7 @@
 //! Commits over three real databases: stopped or killed before and after every
 //! step, recovered by somebody else, continued.
 
+use crate::shards::stage::{one, say};
 use direct::{Committer, Direct, LIMIT, SOON, run, schema_name};
 use mothership::commit::doubt::Doubts;
 use mothership::commit::errand::databases as databases_with_ours;
@@ -676,4 +677,62 @@ async fn a_new_router_asks_the_decider_of_a_database_that_nobody_has_declared_no
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(direct.marked(1).await, 0);
+}
+
+/// In one PostgreSQL a name is there once. A stranger's transaction of the same name on another shard made both impossible
+/// to finish.
+#[test]
+fn the_name_of_a_prepared_transaction_is_taken_on_all_shards() {
+    let fleet = Fleet::new(2, 0);
+    let mut config = format!(
+        "[listen]\nport = @port@\n[control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+         [[user]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+         [[table]]\nname = \"t\"\nkey = \"id\"\n"
+    );
+    for (number, shard) in fleet.shards.iter().enumerate() {
+        let port = shard.primary.port();
+        config += &format!(
+            "[[shard]]\nname = \"s{number}\"\n[[shard.server]]\naddress = \"127.0.0.1:{port}\"\n"
+        );
+    }
+    let router = Router::start(&config);
+    let endpoint = Shard::endpoint(&fleet.shards[0].primary).at_port(router.port());
+    let [mut first, mut second] = [(); 2].map(|()| Wire::login(&endpoint));
+    for sql in [
+        "CREATE TABLE t (id int8 PRIMARY KEY, v int8)",
+        "INSERT INTO t SELECT g, 0 FROM generate_series(1, 30) g",
+    ] {
+        let said = say(&mut first, sql);
+        assert!(said[0].starts_with("CommandComplete"), "{said:?}");
+    }
+    let keys = [0, 1].map(|shard| {
+        let primary = &fleet.shards[shard].primary;
+        let key = primary.sql("postgres", "SELECT min(id) FROM t");
+        key.unwrap_or_else(|error| panic!("{error}"))
+    });
+    let prepare = |wire: &mut Wire, key: &str| {
+        say(wire, "BEGIN");
+        say(wire, &format!("UPDATE t SET v = 1 WHERE id = {key}"));
+        say(wire, "PREPARE TRANSACTION 'job'")
+    };
+    let [mine, other] = &keys;
+    let prepared = "CommandComplete PREPARE TRANSACTION";
+    assert_eq!(prepare(&mut first, mine)[0], prepared);
+    let refused = prepare(&mut second, other);
+    assert!(refused[0].starts_with("Error 42710"), "{refused:?}");
+    assert_eq!(refused[1], "ReadyForQuery I");
+    // A block in which nothing was done is one, too.
+    assert_eq!(say(&mut second, "BEGIN")[0], "CommandComplete BEGIN");
+    let refused = say(&mut second, "PREPARE TRANSACTION 'job'");
+    assert!(refused[0].starts_with("Error 42710"), "{refused:?}");
+    say(&mut second, "BEGIN");
+    assert_eq!(say(&mut second, "PREPARE TRANSACTION 'empty'")[0], prepared);
+    let undone = say(&mut second, "ROLLBACK PREPARED 'empty'");
+    assert_eq!(undone[0], "CommandComplete ROLLBACK PREPARED");
+    let committed = say(&mut first, "COMMIT PREPARED 'job'");
+    assert_eq!(committed[0], "CommandComplete COMMIT PREPARED");
+    assert_eq!(prepare(&mut second, other)[0], prepared);
+    let undone = say(&mut second, "ROLLBACK PREPARED 'job'");
+    assert_eq!(undone[0], "CommandComplete ROLLBACK PREPARED");
+    assert_eq!(one(&mut first, "SELECT sum(v) FROM t"), "1");
 }
