@@ -25,5 +25,6 @@ pub mod process;
 pub mod quote;
 pub mod redact;
 pub mod shape;
+pub mod spelled;
 pub mod split;
 pub mod time;

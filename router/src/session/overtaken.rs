@@ -17,20 +17,21 @@ use crate::core::clock::Doing;
 use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Step};
-use mothership_catalog::types::words;
+use mothership_catalog::types::may_name;
+use mothership_catalog::{Catalog, Name, Relation};
 use mothership_proto::backend;
 use mothership_proto::frame::{self, Frame, Next};
 use mothership_proto::frontend::{self, tag};
 use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_proto::segment::{self, Segment};
 use mothership_shardmap::ShardId;
-use std::collections::BTreeSet;
+use mothership_sql::spelled::spells_columns;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A request runs so often at most.
-const MAX_RUNS: u8 = 4;
+const MAX_RUNS: u8 = 8;
 
 /// Whoever commits a change of definitions has told one shard, and all of them so much later at most.
 const LATE: Duration = Duration::from_secs(2);
@@ -61,11 +62,25 @@ fn messages_of(mut rest: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     })
 }
 
-/// Whether the first error among these messages is of this kind; `None` if there is no error.
-fn fails_by_definitions(messages: &[u8], writes: bool) -> Option<bool> {
+/// Why a request has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// What is known of tables may no longer be so.
+    ByDefinitions,
+    /// It is a read that has run into a deadlock. If it locks no rows, it was with a change of definitions, which waited for
+    /// it on another shard; one PostgreSQL takes both locks at one place.
+    ByDeadlock,
+    Otherwise,
+}
+
+/// What the first error among these messages says; `None` if there is no error.
+fn failure(messages: &[u8], writes: bool) -> Option<Failure> {
     let error = messages_of(messages).find(|message| message.tag() == backend::tag::ERROR)?;
-    let code = Fields::read(error.body()).code;
-    Some(code.is_some_and(|code| is_of_definitions(code, writes)))
+    Some(match Fields::read(error.body()).code {
+        Some(b"40P01") if !writes => Failure::ByDeadlock,
+        Some(code) if is_of_definitions(code, writes) => Failure::ByDefinitions,
+        _ => Failure::Otherwise,
+    })
 }
 
 /// What of these messages is not about the request, and would not be told again: settings and notifications.
@@ -86,27 +101,68 @@ fn overtaken() -> Report {
     .hint("The transaction might succeed if retried.")
 }
 
-/// Whether a statement goes the same way by both models: its plan is the same, and so are the relations that it names.
+/// Whether a statement goes the same way by both models: its plan is the same, and so are the relations that it names, as far
+/// as it uses them.
 fn goes_alike(
     sql: &str,
     context: &mothership_plan::PlanContext,
     [before, now]: [&DatabaseModel; 2],
 ) -> bool {
-    let lower = sql.to_ascii_lowercase();
-    let named: BTreeSet<&str> = words(&lower).chain(words(sql)).collect();
-    let relations = |model: &DatabaseModel| {
-        let all = model.catalog().relations.iter();
-        let named = all.filter(|(name, _)| named.contains(name.name.as_str()));
-        format!("{:?}", named.collect::<Vec<_>>())
-    };
     before.plan(sql, context).to_string() == now.plan(sql, context).to_string()
-        && relations(before) == relations(now)
+        && finds_alike(sql, context, [before.catalog(), now.catalog()])
+}
+
+/// Whether a statement finds the same relations in both catalogs. Columns that it does not use may differ.
+fn finds_alike(
+    sql: &str,
+    context: &mothership_plan::PlanContext,
+    [before, now]: [&Catalog; 2],
+) -> bool {
+    let lower = sql.to_lowercase();
+    let is_named = |name: &str| may_name(&lower, &name.to_lowercase());
+    let [was, is] = [before, now].map(|catalog| {
+        let all = catalog.relations.iter();
+        all.filter(|(name, _)| is_named(&name.name))
+            .collect::<Vec<_>>()
+    });
+    if was == is {
+        return true;
+    }
+    let both = || was.iter().chain(&is);
+    let is_relation = |name: &str| both().any(|(relation, _)| relation.name == name);
+    let is_column = |name: &str| both().any(|(_, relation)| relation.column(name).is_some());
+    let strings = context.standard_conforming_strings;
+    let as_used = |all: &[(&Name, &Relation)]| {
+        let of = |(_, relation): &(&Name, &Relation)| as_used(relation, is_named);
+        all.iter().map(of).collect::<Vec<_>>()
+    };
+    spells_columns(sql.as_bytes(), strings, is_relation, is_column) && as_used(&was) == as_used(&is)
+}
+
+/// A relation with only those columns that are named.
+fn as_used(relation: &Relation, is_named: impl Fn(&str) -> bool) -> Relation {
+    let columns = relation.columns.iter();
+    let used = columns.filter(|column| is_named(&column.name));
+    Relation {
+        columns: used.cloned().collect(),
+        // It is a digest of the other columns, too.
+        stamp: String::new(),
+        ..relation.clone()
+    }
 }
 
 /// What comes next from the client, if it can be run again.
 struct Retryable {
     length: usize,
+    effects: Effects,
+}
+
+/// What running a request may do, if that is all undone when it fails.
+#[derive(Clone, Copy)]
+struct Effects {
     writes: bool,
+    /// It locks rows, and may wait for others that do.
+    locks: bool,
 }
 
 impl Session {
@@ -183,7 +239,7 @@ impl Session {
         }
         // What is asked by a client that has only just come is planned by what others know.
         let known = self.is_up_to_date() || self.knows_model();
-        let Some(Retryable { length, writes }) = self.retryable().filter(|_| known) else {
+        let Some(Retryable { length, effects }) = self.retryable().filter(|_| known) else {
             return Ok(false);
         };
         let mut bytes = self.core.take_scratch();
@@ -204,7 +260,7 @@ impl Session {
             let again = ran.is_ok()
                 && run < MAX_RUNS
                 && self.is_between_requests()
-                && self.was_overtaken(&bytes, epoch, writes).await;
+                && self.was_overtaken(&bytes, epoch, effects).await;
             if !again {
                 self.client.release();
                 self.core.give_scratch(bytes);
@@ -223,15 +279,17 @@ impl Session {
     }
 
     /// Whether definitions have changed since `epoch`, when the request began, and it has failed by that, or would go
-    /// another way now.
-    async fn was_overtaken(&mut self, request: &[u8], epoch: u64, writes: bool) -> bool {
+    /// another way now. Or a change of them and the request have waited for each other.
+    async fn was_overtaken(&mut self, request: &[u8], epoch: u64, effects: Effects) -> bool {
         let Some(held) = self.client.held_bytes() else {
             return false;
         };
-        match fails_by_definitions(held, writes) {
-            Some(by_definitions) => by_definitions && self.change_is_over(epoch).await,
+        match failure(held, effects.writes) {
+            Some(Failure::ByDefinitions) => self.change_is_over(epoch).await,
+            Some(Failure::ByDeadlock) => !effects.locks,
+            Some(Failure::Otherwise) => false,
             // It is committed.
-            None if writes => false,
+            None if effects.writes => false,
             None => {
                 let Some((_, statement)) = self.request_at(request) else {
                     return false;
@@ -263,8 +321,11 @@ impl Session {
             && !step.changes_schema
             && !step.copy_in
             && self.can_be_undone(&statement.sql, &statement.steps);
-        let writes = self.known.may_write(&statement.steps);
-        can_run_again.then_some(Retryable { length, writes })
+        let effects = Effects {
+            writes: self.known.may_write(&statement.steps),
+            locks: step.locks,
+        };
+        can_run_again.then_some(Retryable { length, effects })
     }
 
     /// The request at the beginning of these messages, if it has arrived in full and runs one text: its length and the
@@ -338,18 +399,54 @@ mod tests {
             for code in codes {
                 Report::error(*code, "it fails").put(&mut messages);
             }
-            fails_by_definitions(&messages, writes)
+            failure(&messages, writes)
         };
         assert_eq!(told(&[], false), None);
+        let by_definitions = Some(Failure::ByDefinitions);
         for code in ["08P01", "42703", "40001"] {
-            assert_eq!(told(&[code, "57014"], false), Some(true), "{code}");
+            assert_eq!(told(&[code, "57014"], false), by_definitions, "{code}");
         }
-        assert_eq!(told(&["57014", "42703"], false), Some(false));
-        assert_eq!(told(&["40001"], true), Some(true));
-        assert_eq!(told(&["42703"], true), Some(true));
-        for code in ["08P01", "XX000", "08007", "23505"] {
-            assert_eq!(told(&[code], true), Some(false), "{code}");
+        assert_eq!(told(&["57014", "42703"], false), Some(Failure::Otherwise));
+        assert_eq!(told(&["40P01"], false), Some(Failure::ByDeadlock));
+        assert_eq!(told(&["40001"], true), by_definitions);
+        assert_eq!(told(&["42703"], true), by_definitions);
+        for code in ["08P01", "XX000", "08007", "23505", "40P01"] {
+            assert_eq!(told(&[code], true), Some(Failure::Otherwise), "{code}");
         }
+    }
+
+    #[test]
+    fn a_column_that_a_statement_does_not_use_may_change() {
+        let catalog = |columns: &str| {
+            let table = format!("table public.t\ncolumn id int4 not null\n{columns}");
+            mothership_catalog::text::parse(&table).expect("a catalog")
+        };
+        let before = catalog("column v int4\n");
+        let more = catalog("column v int4\ncolumn z int4\n");
+        let other = catalog("column v int8\n");
+        let context = mothership_plan::PlanContext::default();
+        let alike = |sql: &str, now: &Catalog| finds_alike(sql, &context, [&before, now]);
+        for (sql, with_more, with_other) in [
+            ("SELECT count(*) FROM t", true, true),
+            ("UPDATE t SET v = 1 WHERE id = 5 RETURNING id", true, false),
+            ("SELECT id FROM t WHERE z = 1", false, true),
+            ("SELECT * FROM t", false, false),
+            ("INSERT INTO t (id) VALUES (1)", false, false),
+            ("SELECT 1", true, true),
+        ] {
+            assert_eq!(alike(sql, &more), with_more, "{sql}");
+            assert_eq!(alike(sql, &other), with_other, "{sql}");
+        }
+        // A name of several words.
+        let [before, now] = ["int4", "text"].map(|of| {
+            let mut catalog = catalog(&format!("column v {of}\n"));
+            for relation in catalog.relations.values_mut() {
+                relation.columns[1].name = "unit price".to_owned();
+            }
+            catalog
+        });
+        let sql = "SELECT id, \"unit price\" FROM t";
+        assert!(!finds_alike(sql, &context, [&before, &now]));
     }
 
     #[test]

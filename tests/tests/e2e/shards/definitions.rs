@@ -744,3 +744,88 @@ fn what_waits_for_new_defaults_and_triggers_stores_nothing_that_one_postgresql_w
     }
     stage.assert_nothing_prepared();
 }
+
+/// A change of columns that a transaction does not use does not end it.
+#[test]
+fn a_block_waits_for_a_change_of_columns_that_it_does_not_use() {
+    let (stage, direct) = both();
+    let alone = || Wire::login(&direct.endpoint(0));
+    let (add, drop) = (
+        "ALTER TABLE items ADD COLUMN z int DEFAULT 5",
+        "ALTER TABLE items DROP COLUMN z",
+    );
+    let answers = |wire: &dyn Fn() -> Wire, begin: &str, sql: &str| {
+        let (mut first, mut second) = (wire(), wire());
+        let mut said = Vec::new();
+        for change in [add, drop] {
+            say(&mut first, "BEGIN");
+            say(&mut first, change);
+            say(&mut second, begin);
+            second.send(&message::query(sql));
+            // It waits by now, or will.
+            let early = second.try_frame(Duration::from_millis(50));
+            say(&mut first, "COMMIT");
+            let mut frames: Vec<Frame> = early.into_iter().collect();
+            frames.extend(second.until_ready());
+            let mut lines = super::stage::lines(&frames);
+            lines.sort();
+            said.extend(lines);
+            said.extend(say(&mut second, "COMMIT"));
+        }
+        said
+    };
+    for begin in ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ"] {
+        for sql in [
+            "SELECT count(*) FROM items",
+            "SELECT sum(v) FROM items",
+            "UPDATE items SET note = 'q' WHERE id IN (1, 2, 3) RETURNING id",
+            "SELECT a.id FROM items a JOIN items b ON a.v = b.v WHERE a.id < 3",
+        ] {
+            let routed = answers(&|| stage.wire(), begin, sql);
+            assert_eq!(routed, answers(&alone, begin, sql), "{begin}; {sql}");
+        }
+    }
+}
+
+/// One client reads what another one changes, over and over: one PostgreSQL fails none of these reads.
+#[test]
+fn reads_beside_changes_of_definitions_do_not_fail() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let endpoint = stage.endpoint();
+    let login = || {
+        let mut wire = Wire::login(&endpoint);
+        wire.set_limit(super::stage::LIMIT);
+        wire
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut wire = login();
+                    for _ in 0..60 {
+                        for sql in [
+                            "SELECT count(*) FROM items a JOIN items b ON a.v = b.v",
+                            "SELECT id, v FROM items ORDER BY id",
+                        ] {
+                            let said = say(&mut wire, sql);
+                            assert!(
+                                !said.iter().any(|line| line.starts_with("Error")),
+                                "{said:?}"
+                            );
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut wire = login();
+        while !readers.iter().all(|reader| reader.is_finished()) {
+            for change in [
+                "ALTER TABLE items ADD COLUMN z int DEFAULT 5",
+                "ALTER TABLE items DROP COLUMN z",
+            ] {
+                assert_eq!(say(&mut wire, change)[0], "CommandComplete ALTER TABLE");
+            }
+        }
+    });
+}
