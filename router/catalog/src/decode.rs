@@ -163,7 +163,15 @@ fn operator(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
     let compares = matches!(symbol.as_str(), "=" | "<>" | "<" | "<=" | ">" | ">=");
     catalog.compares_otherwise |= compares && row.flag(2);
     let functions = catalog.operators.entry(symbol).or_default();
-    functions.extend(row.text(1));
+    let Some(function) = row.text(1) else {
+        return Some(());
+    };
+    let function = functions.entry(function).or_default();
+    match (row.text(3), row.text(4)) {
+        (Some(of), _) => drop(function.types.insert(of)),
+        (None, Some(schema)) => drop(function.hidden_in.insert(schema)),
+        (None, None) => function.of_builtin = true,
+    }
     Some(())
 }
 

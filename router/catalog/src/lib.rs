@@ -37,7 +37,7 @@ pub use relation::{
     LeafBound, Partitioning, Persistence, Policy, Relation, RelationKind, Strategy, Trigger,
 };
 pub use rights::{Rights, TablePrivileges};
-pub use types::{CastFunction, Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
+pub use types::{BoundFunction, Collation, Function, FunctionKind, TypeInfo, TypeKind, Volatility};
 
 /// A schema-qualified name, already folded as PostgreSQL folds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,12 +112,12 @@ pub struct Catalog {
     pub types: BTreeMap<Name, TypeInfo>,
     /// Functions, procedures and aggregates of users; several by overloading.
     pub functions: BTreeMap<Name, Vec<Function>>,
-    /// Operators of users, by symbol, in any schema but `pg_catalog`, with the names of their functions.
-    pub operators: BTreeMap<String, BTreeSet<String>>,
+    /// Operators of users, by symbol, in any schema but `pg_catalog`, with their functions by name.
+    pub operators: BTreeMap<String, BTreeMap<String, BoundFunction>>,
     /// A user's operator compares values of one of PostgreSQL's own types, so it is not known what `=` means.
     pub compares_otherwise: bool,
     /// The names of users' functions that are casts. A statement need not name them to call them.
-    pub cast_functions: BTreeMap<String, CastFunction>,
+    pub cast_functions: BTreeMap<String, BoundFunction>,
     /// Installed extensions by name, with their version.
     pub extensions: BTreeMap<String, String>,
     /// Tables that the other shards do not have: they were made before tables were sharded automatically, or have no

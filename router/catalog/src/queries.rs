@@ -174,13 +174,32 @@ pub const FUNCTIONS: &str = concat!(
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'"
 );
 
-/// Operators of users, by symbol, with the name of their function, and whether an operand is of PostgreSQL's own types.
+/// Operators of users, by symbol, with the name of their function, whether an operand is of PostgreSQL's own types, a type
+/// of users that is an operand if only values of such types can be operands, and the schema if an operator of PostgreSQL's
+/// own has the same symbol and operands. A value of PostgreSQL's own types can be the operand of a domain, of a type with an
+/// implicit cast, and of a composite type (as a RECORD), unless it is compared: records have operators of their own for
+/// that.
 pub const OPERATORS: &str = "SELECT DISTINCT o.oprname, p.proname, \
-    o.oprleft OPERATOR(pg_catalog.<) 16384::pg_catalog.oid OR o.oprright OPERATOR(pg_catalog.<) 16384::pg_catalog.oid \
+    o.oprleft OPERATOR(pg_catalog.<) 16384::pg_catalog.oid OR o.oprright OPERATOR(pg_catalog.<) 16384::pg_catalog.oid, \
+    CASE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_type w \
+        JOIN pg_catalog.pg_type x ON x.oid OPERATOR(pg_catalog.=) ANY (ARRAY[w.oid, w.typelem]::pg_catalog.oid[]) \
+        WHERE w.oid OPERATOR(pg_catalog.=) ANY (ARRAY[o.oprleft, o.oprright]::pg_catalog.oid[]) \
+        AND (x.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid OR x.typtype OPERATOR(pg_catalog.=) 'd'::pg_catalog.\"char\" \
+            OR x.typtype OPERATOR(pg_catalog.=) 'c'::pg_catalog.\"char\" \
+                AND o.oprname::pg_catalog.text OPERATOR(pg_catalog.<>) ALL ('{=,<>,<,<=,>,>=}'::pg_catalog.text[]) \
+            OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.casttarget OPERATOR(pg_catalog.=) x.oid \
+                AND k.castsource OPERATOR(pg_catalog.<) 16384::pg_catalog.oid \
+                AND k.castcontext OPERATOR(pg_catalog.=) 'i'::pg_catalog.\"char\"))) THEN t.typname END, \
+    CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_operator h WHERE h.oprname OPERATOR(pg_catalog.=) o.oprname \
+        AND h.oprleft OPERATOR(pg_catalog.=) o.oprleft AND h.oprright OPERATOR(pg_catalog.=) o.oprright \
+        AND h.oprnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace \
+        AND h.oid OPERATOR(pg_catalog.<>) o.oid) THEN n.nspname END \
     FROM pg_catalog.pg_operator o \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace \
     LEFT JOIN pg_catalog.pg_operator u ON u.oid OPERATOR(pg_catalog.=) ANY (ARRAY[o.oid, o.oprnegate, o.oprcom]::pg_catalog.oid[]) \
     LEFT JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) u.oprcode::pg_catalog.oid \
+    LEFT JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) ANY (ARRAY[o.oprleft, o.oprright]::pg_catalog.oid[]) \
+        AND t.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
     WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' \
     OR o.oprnegate OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid OR o.oprcom OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid";
 

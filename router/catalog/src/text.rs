@@ -26,7 +26,8 @@
 //! function public.f immutable sql SELECT 1
 //! function public.g volatile path=app,public sql SELECT f()
 //! extension citext
-//! operator &&& overlapping   (its function, if that is known)
+//! operator &&& overlapping   (its function, if that is known, and the types of users that its operands have)
+//! operator = same hidden in aside   (PostgreSQL's own operator of the same types hides the one in this schema)
 //! cast to_money money         (a function by which a cast is made, and the types of users that it makes or takes)
 //! index public.t_a on public.t
 //! statistics public.t_st on public.t
@@ -103,19 +104,22 @@ impl Reader {
                 self.catalog.statistics.insert(name(own)?, name(table)?);
             }
             "operator" => {
-                let (symbol, function) = split_word(rest);
+                let (symbol, rest) = split_word(rest);
                 let functions = self.catalog.operators.entry(symbol.to_owned());
-                let function = Some(function).filter(|name| !name.is_empty());
-                functions.or_default().extend(function.map(str::to_owned));
+                let functions = functions.or_default();
+                let (function, types) = split_word(rest);
+                if !function.is_empty() {
+                    let function = functions.entry(function.to_owned()).or_default();
+                    match types.strip_prefix("hidden in ") {
+                        Some(schema) => drop(function.hidden_in.insert(schema.to_owned())),
+                        None => function.takes(types),
+                    }
+                }
             }
             "cast" => {
                 let (function, types) = split_word(rest);
                 let function = self.catalog.cast_functions.entry(function.to_owned());
-                let function = function.or_default();
-                function.of_builtin |= types.is_empty();
-                function
-                    .types
-                    .extend(types.split_whitespace().map(str::to_owned));
+                function.or_default().takes(types);
             }
             "type" => return self.user_type(rest),
             "function" | "procedure" | "aggregate" => return self.function(word, rest),

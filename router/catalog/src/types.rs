@@ -116,13 +116,26 @@ pub struct Function {
     pub search_path: Option<String>,
 }
 
-/// What is cast by a function of users.
+/// For what a function of users is called without its name: casts or operators.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CastFunction {
-    /// Names of the types of users that it makes or takes.
+pub struct BoundFunction {
+    /// Names of the types of users that it makes or takes. Of an operator: where only values of such types can be its
+    /// operands.
     pub types: BTreeSet<String>,
-    /// It makes one of PostgreSQL's own types of another one.
+    /// Schemas of operators that carry it out and that PostgreSQL's own operators hide: they have the same symbol and the
+    /// same types. Such an operator is meant only where its schema is named.
+    pub hidden_in: BTreeSet<String>,
+    /// It makes one of PostgreSQL's own types of another one, or values of these can be operands of its operator.
     pub of_builtin: bool,
+}
+
+impl BoundFunction {
+    /// It has these types of users, whose names stand between spaces; if there are none, those of PostgreSQL.
+    pub(crate) fn takes(&mut self, types: &str) {
+        self.of_builtin |= types.is_empty();
+        self.types
+            .extend(types.split_whitespace().map(str::to_owned));
+    }
 }
 
 impl Function {

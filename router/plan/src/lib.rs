@@ -492,8 +492,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a text may run code that reaches tables by the operators, casts and types in it.
-    pub fn calls_unnamed(&self, sql: &str, standard_conforming_strings: bool) -> bool {
-        self.names.calls_unnamed(sql, standard_conforming_strings)
+    pub fn calls_unnamed(&self, sql: &str, context: &PlanContext) -> bool {
+        self.names.calls_unnamed(sql, Some(context))
     }
 
     /// Runs `decide` with a stack that is large enough for the tree of this text.
@@ -583,11 +583,7 @@ impl<'a> Planner<'a> {
                 | Statement::Declare { .. }
                 | Statement::Prepare { .. }
         ) || ddl::computes(sql, &analysis.statement);
-        if computes
-            && self
-                .names
-                .calls_unnamed(sql, context.standard_conforming_strings)
-        {
+        if computes && self.names.calls_unnamed(sql, Some(context)) {
             return refuse::refuse(Reason::FunctionUnproven);
         }
         match &analysis.statement {

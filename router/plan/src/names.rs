@@ -360,10 +360,10 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Whether an expression of a statement may run code that reaches tables, and that no name in it leads to.
-    pub fn calls_unnamed(&self, sql: &str, standard_conforming_strings: bool) -> bool {
-        self.unnamed
-            .may_be_used_by(sql, standard_conforming_strings)
+    /// Whether an expression of a statement may run code that reaches tables, and that no name in it leads to. Without a
+    /// context it is code as PostgreSQL prints it.
+    pub fn calls_unnamed(&self, sql: &str, context: Option<&PlanContext>) -> bool {
+        self.unnamed.may_be_used_by(sql, context)
     }
 
     /// How far the functions may reach that any word of a statement may name: one that makes an operator, a cast or an

@@ -329,7 +329,7 @@ impl<'a> Names<'a> {
         let lower = rules.to_ascii_lowercase();
         let mut others = far.keys().filter(|name| **name != relation.name);
         let leads_off = self.mentions_known(rules)
-            || self.calls_unnamed(rules, true)
+            || self.calls_unnamed(rules, None)
             || others.any(|name| is_named(&lower, &name.name));
         match leads_off {
             true => Reach::Anything,

@@ -3,21 +3,23 @@
 //! The router refuses to create an operator, cast or domain on a function that reads tables, and to give such a function
 //! the name of one that is used so ([`replaces_bound`]). But somebody may do so past the router. Then the router refuses
 //! every statement that contains the operator's symbol or the domain's name, or that makes a row with such a domain.
-//! Casts can be implicit: where there is such a cast, the router refuses every statement that may have a value of its
-//! types, and every statement of all if both types are PostgreSQL's own. Usually the catalog has no such operator, cast or
-//! domain, and the check costs nothing.
+//! Clauses and words stand for some operators: for one of these the router refuses every statement, unless only values of
+//! users' types can be its operands: then it refuses those that may have such a value. If PostgreSQL has the same operator of
+//! the same types, that one is meant until the schema of the other is named. Casts can be implicit: where there is such a cast, the
+//! router refuses every statement that may have a value of its types, and every statement of all if both types are
+//! PostgreSQL's own. Usually the catalog has no such operator, cast or domain, and the check costs nothing.
 
 use std::collections::BTreeSet;
 
 use mothership_catalog::types::{may_name, words};
-use mothership_catalog::{DefaultKind, Name, Relation, RelationKind, TypeKind};
+use mothership_catalog::{BoundFunction, DefaultKind, Name, Relation, RelationKind, TypeKind};
 use mothership_sql::cursor::Cursor;
 use mothership_sql::effect::Verb;
 use mothership_sql::keywords;
 use mothership_sql::lexer::{Kind, Lexer};
 
 use super::names::{Names, Reach, named};
-use super::{PlanContext, utility};
+use super::{PlanContext, Temporary, utility};
 
 /// What may run such code.
 #[derive(Debug, Default)]
@@ -36,6 +38,11 @@ pub struct ImplicitCalls {
     casts: bool,
     /// Names in lower case behind which there may be a value that other casts make or take.
     cast_values: BTreeSet<String>,
+    /// The same of operators with a symbol for which the grammar has words, and the schemas of those that PostgreSQL's own
+    /// hide.
+    operator_values: BTreeSet<String>,
+    /// Some operator is hidden by PostgreSQL's own.
+    hidden: bool,
     /// Symbols of operators that may take such a value: all of users, if there are such casts.
     cast_operators: BTreeSet<String>,
 }
@@ -112,8 +119,9 @@ pub fn replaces_bound(names: &Names<'_>, sql: &str, verb: Verb, context: &PlanCo
 
 /// The functions of operators and casts.
 fn bound<'n>(names: &'n Names<'_>) -> BTreeSet<&'n str> {
-    let operators = names.catalog.operators.values().flatten();
+    let operators = names.catalog.operators.values();
     operators
+        .flat_map(|functions| functions.keys())
         .chain(names.catalog.cast_functions.keys())
         .map(String::as_str)
         .collect()
@@ -134,7 +142,10 @@ fn values_of<'t>(names: &Names<'_>, types: impl Iterator<Item = &'t String>) -> 
     let operators = &names.catalog.operators;
     let has_value = |code: &str| {
         let lower = code.to_lowercase();
-        values.iter().any(|name| may_name(&lower, name))
+        // PostgreSQL prints these without the operator that they call.
+        let hides = |word: &str| matches!(word, "case" | "distinct" | "nullif");
+        words(&lower).any(hides)
+            || values.iter().any(|name| may_name(&lower, name))
             || operators.keys().any(|symbol| lower.contains(&**symbol))
     };
     let is_plain = |relation: &Relation| {
@@ -151,14 +162,17 @@ fn values_of<'t>(names: &Names<'_>, types: impl Iterator<Item = &'t String>) -> 
                 DefaultKind::None | DefaultKind::Sequence(_) => None,
             });
         let mut columns = relation.columns.iter();
-        let is_simple = relation.triggers.is_empty()
+        let is_simple = !relation.has_children
+            && relation.exclusions.is_empty()
+            && relation.triggers.is_empty()
             && !relation.has_rules
             && relation.row_security.is_none()
             && columns.all(|column| column.type_oid < FIRST_OF_USERS);
         match relation.kind {
             RelationKind::Sequence => true,
             RelationKind::Table => {
-                is_simple && !checks.chain(computed).chain(defaults).any(has_value)
+                let codes = checks.chain(computed).chain(defaults);
+                is_simple && !codes.chain([&*relation.key_code]).any(has_value)
             }
             RelationKind::View | RelationKind::MaterializedView | RelationKind::ForeignTable => {
                 false
@@ -179,8 +193,17 @@ impl ImplicitCalls {
     pub fn of(names: &Names<'_>) -> ImplicitCalls {
         let reaches = |function: &String| names.reach_of_any(function) > Reach::Nothing;
         let operators = names.catalog.operators.iter();
-        let operators = operators.filter(|(_, functions)| functions.iter().any(reaches));
-        let operators: BTreeSet<String> = operators.map(|(symbol, _)| symbol.clone()).collect();
+        let operators: Vec<(&String, &BoundFunction)> = operators
+            .flat_map(|(symbol, functions)| functions.iter().map(move |of| (symbol, of)))
+            .filter(|(_, (function, _))| reaches(function))
+            .map(|(symbol, (_, bound))| (symbol, bound))
+            .collect();
+        let of_words = operators
+            .iter()
+            .filter(|(symbol, _)| OF_WORDS.contains(&symbol.as_str()));
+        let of_words: Vec<&BoundFunction> = of_words.map(|(_, bound)| *bound).collect();
+        let hidden = || operators.iter().flat_map(|(_, bound)| &bound.hidden_in);
+        let is_met = |bound: &BoundFunction| bound.of_builtin || !bound.types.is_empty();
         let types = names.catalog.types.iter();
         // A domain may be over another one, and what a composite type is made of is not known.
         let domains = types.filter(|(name, info)| match &info.kind {
@@ -216,8 +239,20 @@ impl ImplicitCalls {
             .into_iter()
             .partition(|name| names.apart().may_mean(name));
         ImplicitCalls {
-            by_words: operators.iter().any(|one| OF_WORDS.contains(&one.as_str())),
-            operators,
+            by_words: of_words.iter().any(|bound| bound.of_builtin),
+            operators: operators
+                .iter()
+                .filter(|(symbol, bound)| is_met(bound) && !OF_WORDS.contains(&symbol.as_str()))
+                .map(|(symbol, _)| (*symbol).clone())
+                .collect(),
+            operator_values: values_of(
+                names,
+                of_words
+                    .iter()
+                    .flat_map(|bound| &bound.types)
+                    .chain(hidden()),
+            ),
+            hidden: hidden().next().is_some(),
             domains: domains.into_iter().map(|name| name.name).collect(),
             domains_apart,
             rows,
@@ -237,13 +272,20 @@ impl ImplicitCalls {
             &self.domains,
             &self.rows,
             &self.cast_values,
+            &self.operator_values,
         ];
         named.into_iter().all(BTreeSet::is_empty) && self.domains_apart.is_empty()
     }
 
-    /// Whether a statement may use one of these operators, domains or casts.
-    pub fn may_be_used_by(&self, sql: &str, standard_conforming_strings: bool) -> bool {
-        if self.casts || self.by_words {
+    /// Whether a statement may use one of these operators, domains or casts. Without a context it is code as PostgreSQL
+    /// prints it, with an empty search path.
+    pub fn may_be_used_by(&self, sql: &str, context: Option<&PlanContext>) -> bool {
+        // PostgreSQL looks for its own operators first, unless the path itself says when.
+        let is_shown = |context: &PlanContext| {
+            let mut path = context.search_path.iter();
+            context.temporary == Temporary::Unclear || path.any(|schema| schema == "pg_catalog")
+        };
+        if self.casts || self.by_words || self.hidden && context.is_some_and(is_shown) {
             return true;
         }
         if self.calls_nothing() {
@@ -263,6 +305,24 @@ impl ImplicitCalls {
         if has_parameter() || self.cast_values.iter().any(has_value) {
             return true;
         }
+        // A cast may take a parameter of any type. An operand of these types comes from something that is named, from a
+        // parameter that is declared so, or from a temporary table.
+        let may_bring = |context: &PlanContext| {
+            let mut types = context.parameter_types.iter();
+            let is_temporary = match &context.temporary {
+                Temporary::None => false,
+                Temporary::Perhaps(names) => {
+                    let mut names = names.iter();
+                    names.any(|name| may_name(&lower, &name.to_lowercase()))
+                }
+                Temporary::Unclear => true,
+            };
+            is_temporary || types.any(|oid| *oid >= FIRST_OF_USERS)
+        };
+        let is_brought = || !self.operator_values.is_empty() && context.is_some_and(may_bring);
+        if is_brought() || self.operator_values.iter().any(has_value) {
+            return true;
+        }
         // A row is made of a constant, or of JSON.
         let makes_rows = || {
             lower.contains(['\'', '$'])
@@ -272,7 +332,8 @@ impl ImplicitCalls {
         if self.rows.iter().any(has_value) && makes_rows() {
             return true;
         }
-        let mut tokens = Lexer::new(sql.as_bytes(), standard_conforming_strings);
+        let strings = context.is_none_or(|context| context.standard_conforming_strings);
+        let mut tokens = Lexer::new(sql.as_bytes(), strings);
         tokens.any(|token| {
             let text = sql.get(token.start..token.end).unwrap_or_default();
             match token.kind {

@@ -394,7 +394,7 @@ fn is_temporary(path: &Path) -> bool {
 /// The operators that one of these functions carries out.
 fn operators_of(catalog: &Catalog, functions: &HashSet<String>) -> HashSet<String> {
     let operators = catalog.operators.iter();
-    let found = operators.filter(|(_, own)| own.iter().any(|name| functions.contains(name)));
+    let found = operators.filter(|(_, own)| own.keys().any(|name| functions.contains(name)));
     found.map(|(symbol, _)| symbol.clone()).collect()
 }
 

@@ -375,9 +375,7 @@ impl Session {
         plan = self.known.allowed(plan, sql)?;
         if let (Origin::Prepare(_), Ok(whole)) =
             (&statement.origin, std::str::from_utf8(&statement.sql))
-            && model
-                .planner()
-                .calls_unnamed(whole, self.standard_strings())
+            && model.planner().calls_unnamed(whole, &self.context())
         {
             // The types of its parameters stand before what the plan is made of.
             return Err(refused(&Refusal::new(Reason::FunctionUnproven)).into());

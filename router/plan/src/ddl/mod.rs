@@ -327,7 +327,7 @@ fn computes_alone(
     place: &Place,
     context: &PlanContext,
 ) -> Result<(), Refusal> {
-    let unnamed = names.calls_unnamed(sql, context.standard_conforming_strings);
+    let unnamed = names.calls_unnamed(sql, Some(context));
     match unnamed || leads_off(names.code_reach(sql), place) {
         true => refuse(Reason::FunctionUnproven),
         false => Ok(()),

@@ -466,3 +466,77 @@ fn a_function_behind_a_cast_is_not_replaced_by_one_that_may_read_tables() {
         assert!(told[0].starts_with("RowDescription"), "{sql}: {told:?}");
     }
 }
+
+/// What nobody's statement can mean makes nobody's statement fail: a stranger's operator in a schema of his own made each
+/// `SELECT 1` refused.
+#[test]
+fn operators_of_others_concern_only_statements_that_may_use_them() {
+    let stage = Stage::new();
+    stage.fill(1..=6);
+    // Past the router, which refuses to make them.
+    stage.shards.sql_all(
+        "CREATE SCHEMA aside; CREATE TYPE aside.pair AS (a int, b int); \
+         CREATE FUNCTION aside.same(int8, int8) RETURNS bool LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT 1''; RETURN true; END'; \
+         CREATE FUNCTION aside.alike(aside.pair, aside.pair) RETURNS bool LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT 1''; RETURN true; END'; \
+         CREATE OPERATOR aside.= (LEFTARG = int8, RIGHTARG = int8, FUNCTION = aside.same); \
+         CREATE OPERATOR aside.= (LEFTARG = aside.pair, RIGHTARG = aside.pair, FUNCTION = aside.alike); \
+         CREATE OPERATOR public.< (LEFTARG = aside.pair, RIGHTARG = aside.pair, FUNCTION = aside.alike); \
+         CREATE TABLE tallies (id int4, a int8, b int8, CHECK (a OPERATOR(aside.=) b))",
+    );
+    let router = stage.another_router();
+    let mut wire = stage.wire_of(&router);
+    for (sql, answer) in [
+        ("SELECT 1", "1"),
+        ("SELECT v FROM items WHERE id = 3", "6"),
+        ("SELECT count(*) FROM items WHERE id < 3 AND v = 2", "1"),
+        ("SELECT count(DISTINCT v) FROM items", "6"),
+    ] {
+        assert_eq!(one(&mut wire, sql), answer, "{sql}");
+    }
+    let update = say(&mut wire, "UPDATE items SET v = v + 1 WHERE id IN (1, 2)");
+    assert_eq!(update[0], "CommandComplete UPDATE 2");
+    let parsed = send(
+        &mut wire,
+        &extended("SELECT v FROM items WHERE id = $1", &[], &["4"]),
+    );
+    assert!(parsed.contains(&"DataRow 8".to_owned()), "{parsed:?}");
+    for sql in [
+        "SELECT 1::int8 OPERATOR(aside.=) 2::int8",
+        "SELECT count(*) FROM items WHERE id OPERATOR(aside.=) 3",
+        "SELECT (1, 2)::aside.pair = (1, 3)::aside.pair",
+        "INSERT INTO tallies VALUES (1, 2, 2)",
+        "CREATE TEMP TABLE pairs (p aside.pair); SELECT count(*) FROM pairs a, pairs b WHERE a.p < b.p",
+        "SET search_path = aside, pg_catalog, public; SELECT count(*) FROM items WHERE id = 3",
+    ] {
+        let said = say(&mut wire, sql);
+        assert!(
+            said.iter().any(|line| line.starts_with("Error 0A000")),
+            "{sql}: {said:?}"
+        );
+    }
+    say(&mut wire, "SET search_path = aside, pg_catalog, public");
+    let said = say(&mut wire, "SELECT count(*) FROM items WHERE id = 3");
+    assert!(said[0].starts_with("Error 0A000"), "{said:?}");
+}
+
+/// An operator on a domain, or on one type of PostgreSQL's own, has operands that no name gives away.
+#[test]
+fn operators_that_take_values_of_postgresql_concern_every_statement() {
+    for made in [
+        "CREATE DOMAIN label AS text; CREATE FUNCTION adds(label, label) RETURNS text LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT 1''; RETURN 1; END'; \
+         CREATE OPERATOR + (LEFTARG = label, RIGHTARG = label, FUNCTION = adds)",
+        "CREATE TYPE pair AS (a int, b int); CREATE FUNCTION takes(text, pair) RETURNS text LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT 1''; RETURN 1; END'; \
+         CREATE OPERATOR - (LEFTARG = text, RIGHTARG = pair, FUNCTION = takes)",
+        "CREATE TYPE pair AS (a int, b int); CREATE FUNCTION adds(pair, pair) RETURNS text LANGUAGE plpgsql AS 'BEGIN EXECUTE ''SELECT 1''; RETURN 1; END'; \
+         CREATE OPERATOR + (LEFTARG = pair, RIGHTARG = pair, FUNCTION = adds)",
+    ] {
+        let stage = Stage::new();
+        stage.shards.sql_all(made);
+        let router = stage.another_router();
+        let said = say(
+            &mut stage.wire_of(&router),
+            "SELECT note FROM items WHERE id = 3",
+        );
+        assert!(said[0].starts_with("Error 0A000"), "{made}: {said:?}");
+    }
+}
