@@ -310,7 +310,8 @@ pub const COLUMNS: &str = concat!(
     t.typcategory OPERATOR(pg_catalog.=) 'A'::pg_catalog.\"char\" \
         OR t.typname OPERATOR(pg_catalog.~) '^(reg|aclitem)' \
         OR t.typsend::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ( \
-            ARRAY[0::pg_catalog.oid, 'pg_catalog.xml_send'::pg_catalog.regproc::pg_catalog.oid]) \
+            ARRAY[0::pg_catalog.oid, 'pg_catalog.xml_send'::pg_catalog.regproc::pg_catalog.oid, \
+                'pg_catalog.tsquerysend'::pg_catalog.regproc::pg_catalog.oid]) \
         OR t.typreceive::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid, s.nspname, s.relname, \
     CASE WHEN a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog.\"char\" AND NOT ",
     unread!("a.attrelid"),

@@ -148,8 +148,9 @@ pub struct Handed {
     pub full: String,
     /// The column's collation as SQL, where it is not that of its type.
     pub collate: Option<String>,
-    /// As texts: arrays, which an array of them would flatten; what has another binary form on each server, or none; and
-    /// XML, whose declaration only the text keeps.
+    /// As texts: arrays, which an array of them would flatten; what has another binary form on each server, or none;
+    /// `tsquery`, as PostgreSQL does not read the binary form of an empty one; and XML, whose declaration only the text
+    /// keeps.
     pub as_text: bool,
     /// It has XML within, in an array or a composite value, and no form keeps the declaration of that.
     pub loses_xml: bool,
@@ -170,7 +171,7 @@ impl Handed {
             base: type_name.to_owned(),
             full: type_name.to_owned(),
             collate: None,
-            as_text: type_name.ends_with("[]") || type_name == "xml",
+            as_text: type_name.ends_with("[]") || matches!(type_name, "xml" | "tsquery"),
             loses_xml: type_name == "xml[]",
         }
     }

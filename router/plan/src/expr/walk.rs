@@ -264,6 +264,7 @@ impl<'n> Analysis<'n> {
             | Value::Null
             | Value::Placeholder(_)
             | Value::HexStringLiteral(_)
+            | Value::SingleQuotedByteStringLiteral(_)
             | Value::NationalStringLiteral(_) => Ok(()),
             _ => not_understood(),
         }

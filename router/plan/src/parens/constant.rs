@@ -25,13 +25,15 @@ impl Writer {
             Value::HexStringLiteral(text) => {
                 self.lettered("X", text);
             }
+            Value::SingleQuotedByteStringLiteral(text) => {
+                self.lettered("B", text);
+            }
             Value::Boolean(value) => self.put(if *value { "TRUE" } else { "FALSE" }),
             Value::Null => self.put("NULL"),
             Value::Placeholder(text) => self.put(text),
             Value::TripleSingleQuotedString(_)
             | Value::TripleDoubleQuotedString(_)
             | Value::UnicodeStringLiteral(_)
-            | Value::SingleQuotedByteStringLiteral(_)
             | Value::DoubleQuotedByteStringLiteral(_)
             | Value::TripleSingleQuotedByteStringLiteral(_)
             | Value::TripleDoubleQuotedByteStringLiteral(_)

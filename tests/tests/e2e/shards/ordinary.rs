@@ -383,3 +383,36 @@ fn everything_is_analysed_where_shards_share_a_cluster() {
     }
     assert_eq!(wire.rows("SELECT id FROM t"), [["1"]]);
 }
+
+#[test]
+fn values_whose_binary_form_no_server_reads_are_gathered() {
+    let (stage, one) = both();
+    compare(
+        &stage,
+        &one,
+        &[
+            "CREATE TABLE t (id int8 PRIMARY KEY, q tsquery, bits bit(4), many tsquery[])",
+            "INSERT INTO t (id, q, bits) VALUES (1, 'x', B'0000'), (2, 'a & b', B'0101'), (3, 'c', X'f')",
+            "UPDATE t SET q = '!x' WHERE id = 3 AND bits = B'1111'",
+            "SELECT q FROM t ORDER BY q",
+            "SELECT count(DISTINCT q), max(bits) FROM t",
+            "SELECT a.id, b.q, b.bits FROM t a JOIN t b ON a.id = b.id + 1 ORDER BY 1",
+            "UPDATE t SET q = (SELECT o.q FROM t o WHERE o.id = 2) WHERE id = 1",
+            "SELECT id, q, bits | B'0001' FROM t WHERE bits <> b'0000' ORDER BY id",
+        ],
+    );
+    for wire in [&mut stage.wire(), &mut Wire::login(&one.endpoint(0))] {
+        say(wire, "UPDATE t SET q = '' WHERE id = 1");
+    }
+    compare(
+        &stage,
+        &one,
+        &[
+            // The server that has the gathered rows reads an empty query as a text, and notices that.
+            "SET client_min_messages = warning",
+            "SELECT id, q FROM t ORDER BY q, id",
+            "SELECT a.id, b.q FROM t a JOIN t b ON a.id = b.id + 1 ORDER BY 1",
+            "SELECT count(DISTINCT q) FROM t",
+        ],
+    );
+}
