@@ -227,7 +227,7 @@ impl Session {
             }
             if let Some(step) = ours {
                 if !all_at_home {
-                    return Err(alone_report(&step.kind).into());
+                    return Err(alone_report(step).into());
                 }
                 let executed = self.executed_within(sql, statement).await?;
                 self.request.written = Some(executed.written);
@@ -410,17 +410,24 @@ fn must_be_alone(kind: &Kind) -> bool {
     )
 }
 
-fn alone_report(kind: &Kind) -> Report {
-    if let Kind::Refuse(report) = kind {
-        return report.clone();
+fn alone_report(step: &Step) -> Report {
+    let alone = |message: &'static str| {
+        Report::error(sqlstate::FEATURE_NOT_SUPPORTED, message)
+            .hint("Send the statements one by one.")
+    };
+    match &step.kind {
+        Kind::Refuse(report) => report.clone(),
+        Kind::ExplainRoute(_) => {
+            alone("EXPLAIN (ROUTE) must be the only statement of a simple query")
+        }
+        _ if step.copy_in => alone(
+            "COPY FROM STDIN must be the only statement of a simple query that goes to several shards",
+        ),
+        _ => prepared_alone(),
     }
-    if let Kind::ExplainRoute(_) = kind {
-        return Report::error(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "EXPLAIN (ROUTE) must be the only statement of a simple query",
-        )
-        .hint("Send the statements one by one.");
-    }
+}
+
+fn prepared_alone() -> Report {
     Report::error(
         sqlstate::FEATURE_NOT_SUPPORTED,
         "PREPARE and EXECUTE must be the only statement of a simple query",

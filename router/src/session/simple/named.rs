@@ -1,7 +1,7 @@
 //! PREPARE and EXECUTE as simple queries: a statement with the client's name for it comes in, the same with ours goes to
 //! the servers that have to have it.
 
-use super::{alone_report, changes_plans, must_be_alone};
+use super::{alone_report, changes_plans, must_be_alone, prepared_alone};
 use crate::core::lists::Outcome;
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::execute::arguments;
@@ -30,7 +30,7 @@ impl Session {
     ) -> Result<(), Halt> {
         self.check_steps(std::slice::from_ref(step))?;
         let Some(span) = step.name_span else {
-            return Err(alone_report(&step.kind).into());
+            return Err(alone_report(step).into());
         };
         let prepared = self.prepared_by(sql, span, name)?;
         let at = self.attach(self.topology.home).await?;
@@ -93,7 +93,7 @@ impl Session {
         };
         let prepared = self.as_it_runs(prepared)?;
         let Some(span) = step.name_span else {
-            return Err(alone_report(&step.kind).into());
+            return Err(alone_report(step).into());
         };
         self.step_of(sql, &prepared)?;
         self.check_steps(&prepared.steps)?;
@@ -147,7 +147,7 @@ impl Session {
         let mut bodies: Vec<(usize, Span, Rc<Prepared>)> = Vec::new();
         let mut changed = false;
         for (at, step) in statement.steps.iter().enumerate() {
-            let alone = || Halt::from(alone_report(&step.kind));
+            let alone = || Halt::from(alone_report(step));
             if let Kind::Execute(name) = &step.kind {
                 let span = step.name_span.ok_or_else(alone)?;
                 let body = self.state.names.get(name).ok_or_else(alone)?;
@@ -164,7 +164,7 @@ impl Session {
             }
             changed |= changes_plans(step) || !step.pins.is_empty() || ends_settings(&step.kind);
         }
-        let alone = || Halt::from(alone_report(&Kind::Execute(Vec::new())));
+        let alone = || Halt::from(prepared_alone());
         for (.., body) in &bodies {
             if self.shard_unplanned(body, 0)? != self.topology.home {
                 return Err(alone());

@@ -95,7 +95,7 @@ impl Session {
                     Kind::Prepare(_) | Kind::Execute(_) | Kind::ExplainRoute(_) | Kind::Refuse(_)
                 )
             {
-                return Err(alone_report(&step.kind).into());
+                return Err(alone_report(step).into());
             }
             self.transaction.begin_implicit(&mut self.state);
             self.state.sets = matches!(
