@@ -2,15 +2,19 @@
 //! on it that act as shards.
 
 use crate::folder::{Folder, at_exit};
-use crate::{Endpoint, binaries, spec};
+use crate::{Endpoint, Router, Wire, binaries, poll_until, spec};
 use mothership_cluster::{Auth, Cluster};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 /// The superuser of every server that tests start.
 pub const USER: &str = "mother";
 /// Its password, asked for by TCP.
 pub const PASSWORD: &str = "ship's key";
+
+/// How long a router may take to install its schema, and servers to see that it has left.
+const INSTALL_LIMIT: Duration = Duration::from_secs(20);
 
 /// A file with [`PASSWORD`] for initdb, readable to the account that runs it.
 pub fn password_file(folder: &Folder) -> std::path::PathBuf {
@@ -57,28 +61,27 @@ pub struct Shards {
 impl Shards {
     /// Makes `count` databases.
     pub fn new(count: usize) -> Shards {
+        Shards::like("template0", count)
+    }
+
+    /// The same with the schema of the router in them: to install it takes a router longer than all else at its start.
+    pub fn with_schema(count: usize) -> Shards {
+        /// One for each shard of the router that installs it.
+        const MADE: [&str; 2] = ["with_schema", "with_schema_too"];
+        static INSTALLED: OnceLock<()> = OnceLock::new();
+        INSTALLED.get_or_init(|| install(MADE));
+        Shards::like(MADE[1], count)
+    }
+
+    /// Copies of this database.
+    fn like(template: &str, count: usize) -> Shards {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let names = (0..count).map(|shard| format!("t{number}_s{shard}"));
         let shards = Shards {
             names: names.collect(),
         };
-        // A copy of the files takes half of the time that a copy of the pages takes. Before version 15 there was no other.
-        static STRATEGY: OnceLock<&str> = OnceLock::new();
-        let strategy = STRATEGY.get_or_init(|| {
-            let version = cluster().sql("postgres", "SHOW server_version_num");
-            match version.unwrap().parse::<u32>().unwrap() >= 150_000 {
-                true => "STRATEGY file_copy",
-                false => "",
-            }
-        });
-        // Two CREATE DATABASE from one template at a time can be in each other's way (55006).
-        static MAKING: Mutex<()> = Mutex::new(());
-        let _making = MAKING.lock().unwrap_or_else(|e| e.into_inner());
-        for name in &shards.names {
-            let sql = format!("CREATE DATABASE {name} TEMPLATE template0 {strategy}");
-            cluster().sql("postgres", &sql).unwrap();
-        }
+        create(&shards.names, template);
         shards
     }
 
@@ -121,5 +124,69 @@ impl Drop for Shards {
             let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
             let _ = cluster().sql("postgres", &sql);
         }
+    }
+}
+
+/// Makes these databases as copies of another one.
+fn create(names: &[impl AsRef<str>], template: &str) {
+    // A copy of the files takes half of the time that a copy of the pages takes. Before version 15 there was no other.
+    static STRATEGY: OnceLock<&str> = OnceLock::new();
+    let strategy = STRATEGY.get_or_init(|| {
+        let version = cluster().sql("postgres", "SHOW server_version_num");
+        match version.unwrap().parse::<u32>().unwrap() >= 150_000 {
+            true => "STRATEGY file_copy",
+            false => "",
+        }
+    });
+    // Two CREATE DATABASE from one template at a time can be in each other's way (55006).
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(|e| e.into_inner());
+    for name in names {
+        let name = name.as_ref();
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
+        cluster().sql("postgres", &sql).unwrap();
+    }
+}
+
+/// Lets a router install its schema in these databases, which nobody can use afterwards but as templates.
+fn install(databases: [&str; 2]) {
+    create(&databases, "template0");
+    let mut config = format!(
+        "[listen]\naddress = [\"127.0.0.1\"]\nport = @port@\n\
+         [control]\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n\
+         [[table]]\nname = \"nowhere\"\nkey = \"id\"\n"
+    );
+    let mut on = Vec::new();
+    for (shard, database) in databases.iter().enumerate() {
+        let port = cluster().port();
+        config += &format!(
+            "[[shard]]\nname = \"s{shard}\"\n[[shard.server]]\naddress = \"127.0.0.1:{port}\"\n"
+        );
+        on.push(format!("s{shard} = \"{database}\""));
+    }
+    config += &format!(
+        "[[database]]\nname = \"app\"\non = {{ {} }}\n",
+        on.join(", ")
+    );
+    let router = Router::start(&config);
+    // It does so for whoever comes first.
+    Wire::login(&router.endpoint(USER, PASSWORD, "app")).query("SELECT 1");
+    let there = "SELECT to_regclass('mothership.installed') IS NOT NULL";
+    let is_there = |database: &&str| cluster().sql(database, there).is_ok_and(|is| is == "t");
+    let installed = poll_until(INSTALL_LIMIT, || databases.iter().all(&is_there));
+    assert!(installed, "the router has not installed its schema");
+    drop(router);
+    for database in databases {
+        let sql = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false");
+        cluster().sql("postgres", &sql).unwrap();
+        // CREATE DATABASE waits only so long for those that are still leaving.
+        let left =
+            format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{database}'");
+        let all_left = || {
+            cluster()
+                .sql("postgres", &left)
+                .is_ok_and(|left| left == "t")
+        };
+        assert!(poll_until(INSTALL_LIMIT, all_left), "{database} is in use");
     }
 }

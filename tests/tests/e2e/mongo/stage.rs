@@ -196,7 +196,7 @@ impl Documents {
         }
         config += &tables.replace("@shards@", &names.join(", "));
         config += &format!("[console]\nadmin_users = [\"{USER}\"]\n{at_end}");
-        let shards = Shards::new(3);
+        let shards = Shards::with_schema(3);
         shards.sql_all(DECLARED);
         shards.sql(0, TWIN);
         Documents {

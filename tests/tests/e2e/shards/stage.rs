@@ -69,7 +69,7 @@ impl Stage {
     /// The tables are there before the router is: CREATE TABLE through the router takes ten times as long, and has tests of its
     /// own.
     fn defined(listen: &str, more: &str) -> Stage {
-        let shards = Shards::new(3);
+        let shards = Shards::with_schema(3);
         let [.., notes] = DEFINITIONS;
         shards.sql_all(&DEFINITIONS[..DEFINITIONS.len() - 1].join(";"));
         shards.sql(0, notes);
@@ -78,7 +78,7 @@ impl Stage {
 
     /// Without tables; `more` declares what the test wants.
     pub fn bare(more: &str) -> Stage {
-        Stage::over(Shards::new(3), "", "", more)
+        Stage::over(Shards::with_schema(3), "", "", more)
     }
 
     /// A router before these databases. `listen` are lines of its first section. `more` declares what the test wants; the
