@@ -1,9 +1,9 @@
-//! Whether the function of a trigger gives back the row that it is fired for, with no other columns set than those that
-//! it names.
+//! Whether the function of a trigger gives back the row that it is fired for, with its shard key as it was.
 //!
 //! A function that is fired before each row may return any record with as many columns, and whoever writes one need name
 //! neither the table nor its columns. So every RETURN must be of NEW, OLD or NULL, and neither of the two may be set as a
-//! whole. What is left are assignments to `NEW.column`, which show the column's name. Code in PL/pgSQL is read by tokens.
+//! whole. What is left are assignments to `NEW.column`, which show the column's name: none may be of the shard key. Code in
+//! PL/pgSQL is read by tokens.
 
 use mothership_shardmap::KeyType;
 use mothership_sql::lexer::{Kind, Lexer};
@@ -24,22 +24,21 @@ const BEGINS: [&str; 6] = ["begin", "declare", "else", "exception", "loop", "the
 /// Behind these a variable is set, or gets another name.
 const SETS: [&str; 4] = ["for", "foreach", "into", "strict"];
 
-/// Whether a trigger's function leaves columns alone that it does not name, where `key` are the types of those that must
-/// stay as they are.
-pub fn keeps_row(function: &Function, key: &[KeyType]) -> bool {
+/// Whether a trigger's function leaves the columns of a shard key as they are. They have these names and types.
+pub fn keeps_key(function: &Function, names: &[&str], types: &[KeyType]) -> bool {
     if function.language == "plpgsql" {
-        return body_keeps_row(&function.body);
+        return body_keeps_key(&function.body, names);
     }
     let mut known = OF_EXTENSIONS.iter();
-    known.any(|(extension, types)| {
-        function.extension.as_deref() == Some(extension) && !types.iter().any(|t| key.contains(t))
+    known.any(|(extension, sets)| {
+        function.extension.as_deref() == Some(extension) && !sets.iter().any(|t| types.contains(t))
     })
 }
 
 /// A token: what it is, and a name as PostgreSQL reads it.
 type Read = (Kind, String);
 
-fn body_keeps_row(body: &str) -> bool {
+fn body_keeps_key(body: &str, names: &[&str]) -> bool {
     // Where this string ends, standard_conforming_strings says when the code runs.
     if body.contains("\\'") {
         return false;
@@ -59,6 +58,12 @@ fn body_keeps_row(body: &str) -> bool {
     if tokens.iter().any(unread) {
         return false;
     }
+    let sets = |name: &&str| sets_column(&tokens, name);
+    !names.iter().any(sets) && keeps_row(&tokens)
+}
+
+/// Whether the row that comes back is one of the two, with no column set but by its name.
+fn keeps_row(tokens: &[Read]) -> bool {
     (0..tokens.len()).all(|at| {
         let (before, from) = tokens.split_at(at);
         match from {
@@ -66,6 +71,47 @@ fn body_keeps_row(body: &str) -> bool {
             [token, rest @ ..] if is_row(token) => is_read(before.last(), rest.first()),
             _ => true,
         }
+    })
+}
+
+/// Whether a column of one of the two rows may be set: it is not, if each mention of it stands where a value is read.
+fn sets_column(tokens: &[Read], column: &str) -> bool {
+    let is_word =
+        |(kind, word): &Read, words: &[&str]| *kind == Kind::Word && words.contains(&word.as_str());
+    // GET DIAGNOSTICS sets what stands before each `=`.
+    let diagnoses = tokens.iter().any(|token| is_word(token, &["diagnostics"]));
+    (0..tokens.len()).any(|at| {
+        let (before, from) = tokens.split_at(at);
+        let [row, (Kind::Dot, _), (kind, name), rest @ ..] = from else {
+            return false;
+        };
+        let is_name = matches!(kind, Kind::Word | Kind::QuotedIdent);
+        if !is_row(row) || !is_name || name != column {
+            return false;
+        }
+        // A part of it.
+        let is_parted = matches!(rest.first(), Some((Kind::Dot | Kind::LBracket, _)));
+        let is_assigned = match rest.first() {
+            Some((Kind::ColonEquals, _)) => true,
+            Some((Kind::Operator, operator)) if operator == "=" => match before.last() {
+                None | Some((Kind::Semicolon, _)) => true,
+                Some((Kind::Operator, operator)) => operator.ends_with(">>"),
+                Some(token) => is_word(token, &BEGINS),
+            },
+            _ => false,
+        };
+        let is_looped = before.last().is_some_and(|token| is_word(token, &SETS));
+        let is_qualified = matches!(before.last(), Some((Kind::Dot, _)));
+        // A list behind INTO or FOR. What stands behind IN is read.
+        let mut list = before.iter().rev().take_while(|token| {
+            let listed = matches!(
+                token.0,
+                Kind::Word | Kind::QuotedIdent | Kind::Dot | Kind::Comma
+            );
+            listed && !is_word(token, &["in"])
+        });
+        let is_taken = list.any(|token| is_word(token, &["for", "foreach", "into"]));
+        diagnoses || is_parted || is_assigned || is_looped || is_qualified || is_taken
     })
 }
 
@@ -109,7 +155,7 @@ fn is_read(before: Option<&Read>, after: Option<&Read>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::body_keeps_row;
+    use super::body_keeps_key;
 
     #[test]
     fn a_row_comes_back_with_columns_set_by_name() {
@@ -124,8 +170,13 @@ mod tests {
             "DECLARE n int; BEGIN SELECT count(*), 1 INTO n, NEW.v FROM x; RETURN NEW; END",
             "BEGIN NEW.t := 'return row(1); new := x'; /* return x; */ RETURN NEW; END",
             "BEGIN FOR i IN 1..3 LOOP NEW.v := i; END LOOP; RETURN NEW; END",
+            "BEGIN IF NEW.id = 401 AND NEW.id > OLD.id THEN NEW.v := 'z'; END IF; RETURN NEW; END",
+            "BEGIN IF OLD.id <> NEW.\"id\" THEN RAISE EXCEPTION '% moves', NEW.id; END IF; RETURN NEW; END",
+            "BEGIN NEW.v := NEW.w || NEW.id::text; RETURN NEW; END",
+            "BEGIN FOR i IN NEW.id..3 LOOP NEW.v := i; END LOOP; RETURN NEW; END",
+            "DECLARE id int := NEW.id; BEGIN SELECT max(NEW.id) INTO id FROM x; RETURN NEW; END",
         ] {
-            assert!(body_keeps_row(body), "{body}");
+            assert!(body_keeps_key(body, &["id"]), "{body}");
         }
     }
 
@@ -156,8 +207,20 @@ mod tests {
             "begin U&\"n\\0065w\" := row(81); return new; end",
             "begin return new",
             "begin new.v := '\\'; -- '; new := row(1); return new; end",
+            "begin new.id := 5; return new; end",
+            "begin if true then new.id = 5; end if; return new; end",
+            "begin <<a>> new.\"id\" = 5; return new; end",
+            "begin select 1, 5 into new.v, new.id from x; return new; end",
+            "begin fetch c into strict new.id; return new; end",
+            "begin for new.id in 1..3 loop end loop; return new; end",
+            "begin for new.v, new.id in select 1, 5 loop end loop; return new; end",
+            "begin foreach new.v, new.id in array x loop end loop; return new; end",
+            "begin get diagnostics new.v = row_count, new.id = row_count; return new; end",
+            "begin f.new.id := 5; return new; end",
+            "begin old.id := 5; return old; end",
+            "begin new.id[1] := 5; return new; end",
         ] {
-            assert!(!body_keeps_row(body), "{body}");
+            assert!(!body_keeps_key(body, &["id"]), "{body}");
         }
     }
 }

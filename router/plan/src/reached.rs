@@ -10,7 +10,7 @@ use mothership_catalog::{
     Action, Catalog, DefaultKind, Events, ForeignKey, Function, Name, Relation, Trigger, TypeKind,
 };
 
-use super::fired::keeps_row;
+use super::fired::keeps_key;
 use super::functions::{is_of_one_server, is_opaque};
 use super::names::{Names, Place, Reach};
 use super::refuse::{Reason, Refusal};
@@ -383,13 +383,9 @@ impl<'a> Names<'a> {
                 let functions = self.catalog.functions.get(&trigger.function);
                 let mut functions = functions.into_iter().flatten();
                 let columns = &keyed.sharded.columns;
-                let may_set_key = |function: &Function| {
-                    let names_key = columns
-                        .iter()
-                        .any(|(n, _)| is_column_named(&function.body, n));
-                    names_key || !keeps_row(function, &keyed.types())
-                };
-                reach == Reach::Nothing && !(trigger.may_change_row && functions.any(may_set_key))
+                let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+                let sets_key = |function: &Function| !keeps_key(function, &names, &keyed.types());
+                reach == Reach::Nothing && !(trigger.may_change_row && functions.any(sets_key))
             }
         }
     }
@@ -468,11 +464,6 @@ fn says_something(body: &str) -> bool {
         }
     }
     false
-}
-
-/// Whether code may name a column.
-fn is_column_named(code: &str, name: &str) -> bool {
-    is_named(&code.to_ascii_lowercase(), name)
 }
 
 /// Whether a text in lower case may name it.

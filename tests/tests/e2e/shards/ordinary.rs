@@ -416,3 +416,36 @@ fn values_whose_binary_form_no_server_reads_are_gathered() {
         ],
     );
 }
+
+/// Triggers that read the key of their row, as strangers wrote them; none sets it.
+#[test]
+fn triggers_may_read_the_key_of_their_row() {
+    let (stage, one) = both();
+    let body = "BEGIN IF NEW.id = 3 OR NEW.id % 2 = 0 THEN NEW.b := NEW.b || NEW.id::text; END IF; \
+        IF TG_OP = 'UPDATE' THEN IF OLD.id <> NEW.id THEN RAISE EXCEPTION 'row % moves', OLD.id; END IF; END IF; \
+        RETURN NEW; END";
+    let sets = "BEGIN NEW.id = NEW.id + 1; RETURN NEW; END";
+    compare(
+        &stage,
+        &one,
+        &[
+            "CREATE TABLE t (id int8 PRIMARY KEY, a int, b text)",
+            &format!("CREATE FUNCTION marks() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"),
+            "CREATE TRIGGER marks BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION marks()",
+            "INSERT INTO t (id, a, b) VALUES (1, 1, 'x'), (2, 1, 'x'), (3, 1, 'x'), (4, 1, 'x')",
+            "UPDATE t SET a = 2",
+            "SELECT * FROM t ORDER BY id",
+        ],
+    );
+    let mut wire = stage.wire();
+    say(
+        &mut wire,
+        &format!("CREATE FUNCTION sets() RETURNS trigger LANGUAGE plpgsql AS $$ {sets} $$"),
+    );
+    say(
+        &mut wire,
+        "CREATE TRIGGER sets BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION sets()",
+    );
+    let said = say(&mut wire, "INSERT INTO t (id) VALUES (9)");
+    assert!(said[0].starts_with("Error 0A000"), "{said:?}");
+}
