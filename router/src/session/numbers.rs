@@ -469,6 +469,27 @@ struct Call {
     is_column: bool,
 }
 
+/// Whether the list of columns ends before this word.
+fn ends_list(word: &str) -> bool {
+    const ENDS: [&str; 14] = [
+        "except",
+        "fetch",
+        "for",
+        "from",
+        "group",
+        "having",
+        "intersect",
+        "into",
+        "limit",
+        "offset",
+        "order",
+        "union",
+        "where",
+        "window",
+    ];
+    ENDS.contains(&word)
+}
+
 /// The calls in a SELECT; `None` where another constant would not be what it says, or what it is called.
 fn calls(sql: &[u8], strings: bool) -> Option<Vec<Call>> {
     let tokens: Vec<_> = Lexer::new(sql, strings).collect();
@@ -481,6 +502,8 @@ fn calls(sql: &[u8], strings: bool) -> Option<Vec<Call>> {
     (word(0).as_deref() == Some("select")).then_some(())?;
     let mut found = Vec::new();
     let (mut depth, mut at) = (0usize, 0);
+    // Behind the list of columns a comma may divide tables, or what rows are sorted by.
+    let mut in_list = true;
     while at < tokens.len() {
         let name = word(at);
         let function = match name.as_deref() {
@@ -488,6 +511,7 @@ fn calls(sql: &[u8], strings: bool) -> Option<Vec<Call>> {
             Some("currval") if is(at + 1, Token::LParen) => "currval",
             Some("lastval" | "currval") => return None,
             _ => {
+                in_list &= depth > 0 || !name.as_deref().is_some_and(ends_list);
                 match tokens[at].kind {
                     Token::LParen => depth += 1,
                     Token::RParen => depth = depth.checked_sub(1)?,
@@ -521,7 +545,7 @@ fn calls(sql: &[u8], strings: bool) -> Option<Vec<Call>> {
         let ends =
             behind >= tokens.len() || is(behind, Token::Semicolon) || is(behind, Token::Comma);
         let labelled = word(behind).as_deref() == Some("as");
-        if depth > 0 || !listed || !(ends || labelled) {
+        if depth > 0 || !in_list || !listed || !(ends || labelled) {
             return None;
         }
         found.push(Call {

@@ -137,6 +137,8 @@ fn calls_are_found_where_a_constant_says_the_same() {
         "SELECT lastval() + 1",
         "SELECT (lastval())",
         "SELECT lastval() FROM t",
+        "SELECT x FROM a, lastval()",
+        "SELECT 1 AS x ORDER BY 1, lastval()",
         "SELECT lastval() id",
         "SELECT currval($1)",
         "SELECT currval(name) FROM t",
