@@ -3,7 +3,7 @@
 use crate::run::Answer;
 
 /// The code and a part of the message of each refusal, and what it is counted as.
-const LIMITS: [(&str, &str, &str); 8] = [
+const LIMITS: [(&str, &str, &str); 9] = [
     (
         "0A000",
         "a write to documents on several replica sets is not supported",
@@ -12,6 +12,12 @@ const LIMITS: [(&str, &str, &str); 8] = [
     (
         "0A000",
         "transaction writes on more than one replica set of MongoDB",
+        "a transaction that writes on several replica sets",
+    ),
+    // The same at COMMIT, where a statement that gathers came to both.
+    (
+        "0A000",
+        "transaction cannot be committed on two shards that cannot be prepared",
         "a transaction that writes on several replica sets",
     ),
     (
