@@ -1,8 +1,9 @@
 //! What planning a text costs, beside one sqlparser parse of the same text.
 //!
-//! Four ways lead to a route. A text of a `new` shape is planned for itself; the `second` of a shape also for all
-//! others; of a `known` one the literals are found and the kept plan is routed by them; a `bind` routes the plan of a
-//! prepared statement by its values. `make bench` divides them by `parse` (see `src/planning.rs`).
+//! Four ways lead to a route. `new`: no text of this shape was seen, and the text is planned for itself alone.
+//! `second`: one was seen, and the text is planned for itself and for all texts of its shape. `known`: the shape has a
+//! plan, which is routed with the literals of the text. `bind`: the plan of a prepared statement is routed with its
+//! values. `make bench` divides the first three by `parse`, and `bind` by `parse_prepared` (see `src/planning.rs`).
 //!
 //! `cargo bench -p mothership-benches --bench planning`
 
@@ -44,7 +45,7 @@ table public.customers
 /// A statement as pgbench and drivers send it, with literals and with parameters.
 struct Sent {
     name: &'static str,
-    /// Whether it only reads: then its route is found without the general path.
+    /// Whether it only reads: then `known` and `bind` find its route by [`reading`], without the general path.
     reads: bool,
     text: &'static str,
     /// Another text of its shape.
@@ -126,7 +127,7 @@ fn map() -> ShardMap {
     builder.build().expect("the map is whole")
 }
 
-/// What plans are made from, and by what.
+/// The planner, the map and the context by which texts are planned and routed.
 struct World<'a> {
     planner: Planner<'a>,
     map: &'a ShardMap,
@@ -134,7 +135,7 @@ struct World<'a> {
 }
 
 impl World<'_> {
-    /// What has one number holds for this world.
+    /// The number of the model for which shapes keep their plans; there is only one model here.
     const VERSION: u64 = 1;
 
     /// Routes a text of a shape that was seen, as a session does with a simple query.
@@ -142,7 +143,7 @@ impl World<'_> {
         let shaped = shapes.known(sql.as_bytes(), true);
         let shaped = match reads {
             true => shaped,
-            // The general path looks again.
+            // The general path looks the shape up once more.
             false => shapes.find(sql.as_bytes(), true, ROOM),
         };
         let shaped = shaped.expect("the shape was seen");
@@ -202,7 +203,7 @@ fn planning(criterion: &mut Criterion) {
         let shapes = Shapes::default();
         let one = Room { shapes: 1, ..ROOM };
         group.bench_function("new", |bencher| {
-            // Only one shape has room: each time it is another than the one before.
+            // There is room for one shape only, and OTHER takes it: so the shape of `sql` is new each time.
             let forget = || drop(shapes.find(OTHER.as_bytes(), true, one));
             bencher.iter_batched(
                 forget,
@@ -221,7 +222,8 @@ fn planning(criterion: &mut Criterion) {
                 BatchSize::PerIteration,
             );
         });
-        // The second text of a shape becomes what others are compared with, too.
+        // The second text of a shape makes the plan of the shape, and becomes a sample that later texts are compared
+        // with.
         for _ in 0..2 {
             world.without_plan(&shapes, sent.another, ROOM);
         }

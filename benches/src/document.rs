@@ -18,23 +18,28 @@ pub fn page(
     let mut text = format!(
         "# Performance
 
-Written by `make bench`; not edited by hand. The router over three shards, each a PostgreSQL of its own, beside PgBouncer
-before one PostgreSQL with the same rows, both with {CONNECTIONS} server connections in all, by TCP on one machine, which also runs
-the clients. Targets take turns in random order; a ratio is formed within a round, and of the ratios of all rounds stand
-here the median and the 95 % interval of the median. A bar holds when the interval reaches it and the median misses it by
-no more than 2 %. Times are microseconds of CPU for each transaction, latencies milliseconds.
+Written by `make bench`; not edited by hand. The router stands in front of three shards, each a PostgreSQL of its own,
+and is compared with PgBouncer in front of one PostgreSQL with the same rows. PgBouncer has {CONNECTIONS} server
+connections; the router has as many over all shards, rounded up to the same number for each. Everything is connected by
+TCP on one machine, which also runs the clients. Targets take turns in random order. Each ratio is formed within a
+round; the table has the median of the ratios of all rounds and the 95 % interval of that median. A bar holds if the
+interval reaches it and the median misses it by no more than 2 %. Times are microseconds of CPU for each transaction,
+latencies are milliseconds. [benchmarks.md](benchmarks.md) explains the targets.
 
-System calls are those of the proxy for each transaction while strace counts them; their bar is about the figure itself,
-and so is the interval. A traced proxy is slower than another, and so finds more work at each wake-up: without strace there
-are more wake-ups, and calls, for each query. Rows out is one client that reads a table of {} rows, 100 characters each,
-which the router has on three shards; COPY in fills such a table, and stands beside one PostgreSQL without any proxy.
+System calls are those that the proxy makes for each transaction, counted by strace. Their bar and their interval are
+about the figure itself, not about a ratio. strace slows the proxy down, so that it finds more work at each wake-up:
+without strace there are more wake-ups and more calls for each query. `rows out` is one client that reads a table of {}
+rows of 100 characters, which the router has on three shards. `COPY in` fills such a table, and is compared with one
+PostgreSQL without a proxy.
 
-Documents are rows of a table on a replica set with one member. Beside the router, as `driver`, stands a program with one
-thread that does the same by MongoDB's driver for Rust and decodes every field into a struct; mongod's CPU is neither's, nor
-is that of the clients that speak SQL. By its key a document is read through the router by a program of the same kind with a
-driver of PostgreSQL (tokio-postgres), which fills the same struct; grouping is asked for by pgbench. There are {} documents of eight fields. One statement reads a document, a range of {}
-(prepared: rows in binary, simple: in text) or counts a range of {} by a field; one inserts {}, by the program in a
-transaction as by the router, so that both promise the same. Grouping and inserting have no bar, nor has the latency of a range.
+Documents are rows of a table on a replica set with one member. The router is compared with `driver`: a program with one
+thread that does the same with MongoDB's driver for Rust and decodes every field into a struct. Neither figure contains
+the CPU of mongod or of the clients that speak SQL. Through the router, a document is read by its key by a program of
+the same kind with a driver of PostgreSQL (tokio-postgres), which fills the same struct; grouping is asked for by
+pgbench. There are {} documents of eight fields. A statement reads one document, reads a range of {} (prepared: rows in
+binary, simple: in text), groups and counts a range of {} by a field, or inserts {}. The program inserts in a
+transaction, as the router does, so that both promise the same.
+Grouping and inserting have no bar, nor has the latency of a range.
 
 {}. {} rounds of {} s, seed {}.
 

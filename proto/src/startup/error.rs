@@ -1,4 +1,4 @@
-//! First packets that are refused, in PostgreSQL's words.
+//! First packets that are refused: in PostgreSQL's words, where PostgreSQL has such an error.
 
 use bytes::BufMut;
 
@@ -19,10 +19,10 @@ pub enum StartupError {
     /// SSLRequest and GSSENCRequest have no body.
     #[error("invalid length of encryption request packet")]
     EncryptionRequestLength,
-    /// A cancel key of no or more than 256 bytes. Cancels are not answered: just close.
+    /// No process number, or a cancel key that is empty or longer than 256 bytes. Cancels are not answered: just close.
     #[error("invalid length of cancel request packet")]
     CancelLength,
-    /// A protocol of another age.
+    /// The major version of the protocol is not 3.
     #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2")]
     Version {
         /// Number before the point.
@@ -30,13 +30,13 @@ pub enum StartupError {
         /// Number after the point.
         minor: u16,
     },
-    /// A name without value, or bytes after the end.
+    /// A name without a value, no terminator at the end, or bytes after the terminator.
     #[error("invalid startup packet layout: expected terminator as last byte")]
     Terminator,
     /// More parameters than are allowed.
     #[error("startup packet has more than {most} parameters")]
     Parameters {
-        /// How many are.
+        /// How many are allowed.
         most: usize,
     },
     /// Not UTF-8.
@@ -60,7 +60,7 @@ pub enum StartupError {
 }
 
 impl StartupError {
-    /// What PostgreSQL gives for it.
+    /// The SQLSTATE: PostgreSQL's own, if PostgreSQL has this error.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Length { .. }
@@ -98,8 +98,8 @@ impl StartupError {
         }
     }
 
-    /// Appends the answer: a FATAL ErrorResponse, in the form that a client of protocol 2 reads
-    /// where one asked, and nothing for a cancel or a wrong length.
+    /// Appends the answer: a FATAL ErrorResponse. A client that asked for a protocol below 3 gets it in the form of
+    /// protocol 2. A cancel request and a wrong length get no answer.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::CancelLength | Self::Length { .. } => {}

@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 
 /// A password, key or verifier. `Debug` and `Display` print `***`.
 ///
-/// Comparing two secrets takes the same time wherever they first differ.
+/// Comparing two secrets of the same length takes the same time wherever they first differ.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes over `text`; the caller keeps no copy.
+    /// Takes `text` without copying it. The caller must not keep a copy.
     pub fn new(text: String) -> Self {
         Secret(Zeroizing::new(text))
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     outputs: Arc<[Output]>,
-    /// Of a Bind: none is text, one is for all.
+    /// The result formats of a Bind: without any, all columns are text; a single one holds for all columns.
     formats: Vec<i16>,
 }
 
@@ -23,7 +23,7 @@ impl Shape {
         Shape { outputs, formats }
     }
 
-    /// The same rows of other columns.
+    /// The same formats with other columns.
     pub fn with(&self, outputs: Arc<[Output]>) -> Shape {
         Shape {
             outputs,

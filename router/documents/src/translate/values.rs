@@ -12,12 +12,12 @@ use super::{Output, Result, Source, because};
 
 const SCHEMA: &str = "current_schema";
 
-/// A column of its answer.
+/// A column of the answer to such a SELECT.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// It is written there.
+    /// The statement has its value as a constant.
     Constant(Output),
-    /// A function says it.
+    /// A function gives its value.
     Call(Call),
 }
 
@@ -35,7 +35,8 @@ pub struct Call {
 /// The columns that such a statement asks for; None if it is no SELECT without FROM.
 ///
 /// # Errors
-/// It is one, and has something else.
+/// It is a SELECT without FROM, but has other clauses, or a column that is neither a constant nor a call with
+/// constants.
 pub fn values(statement: &Statement) -> Result<Option<Vec<Value>>> {
     let Statement::Query(query) = statement else {
         return Ok(None);
@@ -63,12 +64,14 @@ pub fn values(statement: &Statement) -> Result<Option<Vec<Value>>> {
         Some(_) => false,
     };
     if !(is_plain && is_whole) || parts.projection.is_empty() {
-        return Err(because("a SELECT without FROM that has other clauses"));
+        return Err(because(
+            "a SELECT without FROM that has other clauses or no columns",
+        ));
     }
     let value = |item: &SelectItem| match item {
         SelectItem::UnnamedExpr(expr) => value(expr, None),
         SelectItem::ExprWithAlias { expr, alias } => value(expr, Some(folded(alias)?)),
-        _ => Err(because("a column of the answer in another form")),
+        _ => Err(because("`*` in a SELECT without FROM")),
     };
     parts
         .projection
@@ -82,7 +85,7 @@ fn value(expr: &Expr, alias: Option<String>) -> Result<Value> {
     match expr {
         Expr::Nested(expr) => value(expr, alias),
         Expr::Function(function) => call(function, alias).map(Value::Call),
-        // PostgreSQL's word for the function.
+        // Without parentheses `current_schema` is a keyword that calls the function.
         Expr::Identifier(name) if name.quote_style.is_none() && folded(name)? == SCHEMA => {
             Ok(Value::Call(Call {
                 function: SCHEMA.to_owned(),
@@ -111,7 +114,9 @@ fn call(function: &Function, alias: Option<String>) -> Result<Call> {
         within_group,
     } = function
     else {
-        return Err(because("a function that is called in another form"));
+        return Err(because(
+            "a call of a function that has more than plain arguments",
+        ));
     };
     let parts = words(name)?;
     let function = match parts.as_slice() {
@@ -126,10 +131,16 @@ fn call(function: &Function, alias: Option<String>) -> Result<Call> {
         {
             list.args.iter().map(argument).collect::<Result<_>>()?
         }
-        _ => return Err(because("a function that is called in another form")),
+        _ => {
+            return Err(because(
+                "a call of a function that has more than plain arguments",
+            ));
+        }
     };
     if !within_group.is_empty() {
-        return Err(because("a function that is called in another form"));
+        return Err(because(
+            "a call of a function that has more than plain arguments",
+        ));
     }
     Ok(Call {
         name: alias.unwrap_or_else(|| function.clone()),

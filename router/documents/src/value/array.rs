@@ -1,5 +1,6 @@
-//! Turns PostgreSQL's arrays, in text and in binary format, into BSON's and back. BSON only has arrays of one dimension
-//! whose subscripts begin with 1; all others are refused.
+//! Turns PostgreSQL's arrays, in text and in binary format, into BSON's and back. Only PostgreSQL's arrays of one
+//! dimension whose subscripts begin with 1 can be stored in BSON. All others are refused, and so is a text that gives
+//! its subscripts (`[1:2]={a,b}`).
 
 use bson::raw::RawArray;
 use bson::{Bson, RawBsonRef};
@@ -63,7 +64,7 @@ enum Unread {
     NoArray,
     /// It begins like an array, but has an error.
     Malformed(&'static str),
-    /// It is an array of a kind that BSON does not have.
+    /// It is an array of a kind that is not stored.
     Unknown(&'static str),
 }
 
@@ -76,7 +77,7 @@ impl Rest<'_> {
     /// The texts of the elements; `None` for NULL.
     fn elements(mut self) -> Result<Vec<Option<String>>, Unread> {
         if self.0.starts_with('[') {
-            return Err(Unread::Unknown("arrays with subscripts"));
+            return Err(Unread::Unknown("arrays with explicit subscripts"));
         }
         if !self.eat('{') {
             return Err(Unread::NoArray);
@@ -203,7 +204,7 @@ pub(super) fn from_binary(element: &Kind, mut bytes: &[u8]) -> Result<Bson, Faul
     if dimensions == 1 {
         let length = u32::from_be_bytes(take(&mut bytes)?);
         if i32::from_be_bytes(take(&mut bytes)?) != 1 && length > 0 {
-            return Err(unsupported("arrays with subscripts"));
+            return Err(unsupported("arrays whose subscripts do not begin with 1"));
         }
         for place in 1..=length {
             values.push(element_from_binary(element, &mut bytes, place)?);

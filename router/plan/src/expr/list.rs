@@ -1,5 +1,5 @@
-//! The members of `IN (..)` and `= ANY (..)`, where each is compared with a
-//! column as it would be alone.
+//! The members of `IN (..)` and `= ANY (..)`, if PostgreSQL compares each of them with the column as it would compare
+//! it alone.
 
 use mothership_shardmap::KeyType;
 use sqlparser::ast::{CastKind, DataType, Expr};
@@ -13,8 +13,9 @@ use super::strip;
 
 impl Analysis<'_> {
     /// A list of constants and parameters that PostgreSQL compares with a column one by one as it
-    /// would each alone. A list of mixed types is compared in their common type, which is
-    /// exact for integers and numeric, and not looked into otherwise.
+    /// would each alone. PostgreSQL compares the members of a list of several types in their common type. That is exact
+    /// for integers and numeric, and for text and varchar beside untyped strings; for any other mix this returns
+    /// `None`.
     pub(super) fn items(&self, list: &[Expr]) -> Option<Vec<Item>> {
         let given: Vec<Scalar> = list.iter().map(|e| self.scalar(e)).collect::<Option<_>>()?;
         let scalars: Vec<_> = given.iter().map(Scalar::form).collect();
@@ -50,7 +51,8 @@ impl Analysis<'_> {
             // The parameter would take the common type, which may be wider than the column's.
             false
         } else if scalars.iter().copied().any(untyped) {
-            // A string is read as the common type: the same value only within one family without rounding.
+            // An untyped string is read as the common type of the others. Its value is the same as alone only if all of
+            // them belong to one family of types that does not round.
             let integers = others().all(|s| matches!(type_of(s), 20 | 21 | 23));
             let same = [16, 17, 2950]
                 .iter()
@@ -66,8 +68,7 @@ impl Analysis<'_> {
     /// Items of `= ANY(expression)`.
     pub(super) fn array_items(&self, expr: &Expr) -> Option<Vec<Item>> {
         match strip(expr) {
-            // An array of plain elements has the type of its elements, which must agree with
-            // the column as those of a list do.
+            // The elements of `ARRAY[..]` are judged as the members of a list are.
             Expr::Array(array) => self.items(&array.elem),
             Expr::Cast {
                 kind: CastKind::Cast | CastKind::DoubleColon,

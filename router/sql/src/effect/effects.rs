@@ -3,7 +3,7 @@
 use super::super::functions::Trait;
 use super::super::name::Name;
 
-/// Flags of one statement. All off means: nothing that tokens can show.
+/// Flags of one statement. If none is set, the tokens show no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects<'a> {
     /// Whether it changes data, or must run where data may be changed.
@@ -12,7 +12,7 @@ pub struct Effects<'a> {
     pub locking: bool,
     /// Creates a temporary object, or names the schema pg_temp.
     pub temp_object: bool,
-    /// Calls of set_config.
+    /// Calls of set_config. A statement that may write and names `pg_settings` counts as an unclear one.
     pub set_config: SetConfig<'a>,
     /// Takes an advisory lock of the session.
     pub session_lock: bool,
@@ -25,7 +25,8 @@ pub struct Effects<'a> {
     pub backend_identity: bool,
     /// Asks which statements this backend has prepared.
     pub prepared: bool,
-    /// Names something that tells or takes numbers of processes: pg_backend_pid, pg_stat_activity.
+    /// Names a function or view that shows or takes process numbers (pg_backend_pid, pg_stat_activity), or shows the
+    /// client's text (current_query).
     pub processes: bool,
     /// `nextval`, `setval`: the backend will remember the value for currval.
     pub sequence_write: bool,
@@ -39,18 +40,19 @@ pub struct Effects<'a> {
     pub with_hold: bool,
     /// `LOAD`
     pub load: bool,
-    /// Makes a replication slot.
+    /// Creates a replication slot, or begins a backup.
     pub slot: bool,
-    /// Runs code that tokens do not show: DO, CALL, query_to_xml, dblink. An EXECUTE is
-    /// what its body is, and not counted here.
+    /// Runs code that tokens do not show: DO, CALL, query_to_xml, dblink. EXECUTE does what the prepared statement
+    /// does, and does not set this flag.
     pub opaque: bool,
     /// PostgreSQL refuses it in a transaction block, always or in some of its forms.
     pub outside_block: bool,
-    /// A token of it never ends, starts nothing, or is read differently by version.
+    /// It has a token without an end, a byte that begins no token, a token that versions of PostgreSQL read
+    /// differently, or a name that PostgreSQL refuses.
     pub uncertain: bool,
-    /// What looks like a call of a function, each name once, in order of appearance. May
-    /// hold names that are none (`t (a, b)` after a table without AS), never misses a
-    /// call that is written with parentheses.
+    /// What looks like a call of a function, each name once, in order of appearance. It may have names that are no
+    /// calls (`t (a, b)`, an alias of a table without AS). It has every call with parentheses that the statement may
+    /// run, so not those that a definition only stores.
     pub functions: Vec<FunctionName<'a>>,
 }
 
@@ -66,8 +68,8 @@ impl<'a> Effects<'a> {
         }
     }
 
-    /// Why the session must stay on its server after this statement, first reason first.
-    /// Settings by a clear set_config and reading `currval` are for the session to judge.
+    /// Why the session must stay on its server after this statement, in the order of [`Pin::ALL`]. A clear set_config
+    /// is no reason here; the session follows it.
     pub fn pins(&self) -> impl Iterator<Item = Pin> + '_ {
         [
             (self.temp_object, Pin::TempObject),
@@ -136,11 +138,11 @@ pub enum Pin {
     Seed,
     /// A library was loaded.
     Load,
-    /// A temporary replication slot, which nothing but the end of its backend takes away, or a backup under way.
+    /// A replication slot was created, perhaps a temporary one, which ends with its backend; or a backup is under way.
     Slot,
-    /// A setting that changes no answer was changed in a way that cannot be followed.
+    /// A setting that changes no answer (`jit`) was changed in a way that cannot be followed.
     SpeedSetting,
-    /// The same of any other.
+    /// Any other setting may have been changed in a way that cannot be followed.
     UnclearSetting,
     /// Code ran that tokens do not show.
     Opaque,
@@ -190,12 +192,13 @@ pub enum SetConfig<'a> {
     /// None.
     #[default]
     None,
-    /// The statement is `SELECT` of nothing but such calls, with literals and parameters.
+    /// The statement is `SELECT` of nothing but such calls, with literals and parameters, and is not
+    /// [`SetConfig::Speed`].
     Calls(Vec<SetConfigCall<'a>>),
-    /// Mentions that set nothing but what changes no answer, in a way that cannot be followed: how asyncpg keeps `jit` off
-    /// while it learns a type.
+    /// Calls that set only `jit`, which changes no answer, but not with literals alone as in `Calls`. asyncpg turns
+    /// `jit` off in this way while it looks up a type.
     Speed,
-    /// Any other mention.
+    /// Any other mention of it, a write that names `pg_settings`, or a text that was not understood.
     Unclear,
 }
 
@@ -231,9 +234,8 @@ pub struct FunctionName<'a> {
 }
 
 impl FunctionName<'_> {
-    /// What is special about it if it is the built-in function of this name, which it is
-    /// unless a schema before pg_catalog in search_path has a better match. A few that
-    /// belong to extensions are looked up in any schema.
+    /// What is special about the built-in function of this name. The schema is not looked at: the call may mean a
+    /// function of a user with the same name.
     pub fn special(&self) -> Option<Trait> {
         super::super::functions::special(self.name.as_bytes())
     }

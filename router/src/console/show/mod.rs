@@ -1,6 +1,6 @@
-//! The rows of every SHOW command, from facts that were gathered before.
+//! The rows of every SHOW command but HELP and those for settings of drivers, from facts that were gathered before.
 //!
-//! Pure: [`rows`] sees [`Facts`] and nothing else. No function here may show a
+//! [`gather`] collects the facts; [`rows`] is pure and sees nothing but [`Facts`]. No function here may show a
 //! password, a verifier, a cancel key or a statement's values (S12).
 
 mod map;
@@ -24,17 +24,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Everything that a table may show, as it was at one moment.
+/// Everything that a table may show, gathered in one go; what two cores tell may differ by a moment.
 pub struct Facts {
     /// What all cores know.
     pub view: ConsoleView,
     /// The configuration in force.
     pub topology: Arc<Topology>,
-    /// What is known of each database, by the clients' names.
+    /// What is known of each database, by the name that clients use for it.
     pub known: Vec<(String, Arc<crate::model::DatabaseModel>)>,
     /// What recovery found when it looked last.
     pub swept: Sweep,
-    /// Committed parts that their shards have not finished, each since when.
+    /// Branches that their shards have not finished and that are committed, or may be: each with the time when it was
+    /// noted.
     pub doubts: Vec<(Site, TransactionId, Instant)>,
     /// What is paused or disabled.
     pub gates: gates::State,
@@ -112,7 +113,7 @@ pub fn rows(what: ShowTopic, facts: &Facts) -> Vec<Row> {
         ShowTopic::Map => map::map(facts),
         ShowTopic::Endpoints => topology::endpoints(facts),
         ShowTopic::Rules => topology::rules(facts),
-        // Nothing of the kind exists in this router; the tables do for programs.
+        // This router has nothing of the kind. The tables exist, without rows, for programs that ask for them.
         ShowTopic::Peers
         | ShowTopic::PeerPools
         | ShowTopic::Fds
@@ -123,7 +124,7 @@ pub fn rows(what: ShowTopic, facts: &Facts) -> Vec<Row> {
     }
 }
 
-/// True if the columns of logins are told: PgBouncer has them since 1.26.
+/// True if the columns about logins are shown: PgBouncer has them since 1.26.
 pub fn with_logins(console: &crate::config::Console) -> bool {
     settings::since_1_26(&console.version)
 }
