@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build release lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle views pipelines merge-proof scatter tpch hostile proofs ready regress shapes sim bench bench-micro flame postgres compose demo demo-clean sqlsmith mutants test-parts
+.PHONY: build release lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle judges views pipelines merge-proof scatter tpch hostile proofs ready regress shapes sim bench bench-micro flame postgres compose demo demo-clean sqlsmith mutants test-parts
 
 # Programs that proofs are better with, and Debian's packages of them.
 FAULTS := iptables=iptables ip=iproute2 faketime=faketime
@@ -98,7 +98,7 @@ test-documents: postgres
 	MONGODB=1 SHARDS=2 CLIENTS="$(CLIENTS)" TABLES="$(CURDIR)/tests/clients/documents/tables.toml" "$$CARGO_TARGET_DIR/proof/with-shards" tests/clients/documents/run
 
 # The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
-PROOFS := canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle views sqlsmith pipelines merge-proof scatter hostile tpch sim shapes grammar fuzz
+PROOFS := canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle judges views sqlsmith pipelines merge-proof scatter hostile tpch sim shapes grammar fuzz
 
 proofs: ## All proofs at full length, one after the other, for a night. Ends with the minutes of each.
 	@tests/parts $(PROOFS)
@@ -144,6 +144,10 @@ freshness: ready ## READS through two routers beside delayed standbys, the prima
 oracle: ready ## COUNT random statements, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1.
 	$(BUILT)
 	@env COUNT=$(COUNT) SEED=$(SEED) LAYOUT=$(LAYOUT) SHARDS=$(SHARDS) ONLY=$(ONLY) INJECT=$(INJECT) ONE_IN=$(ONE_IN) JOBS=$(JOBS) WRITES=$(WRITES) VERBOSE=$(VERBOSE) $(PROOF)
+
+judges: ready ## The oracle itself, judged: falsified answers of every kind, which it has to find.
+	cargo build --release -p mothership-tests --bin oracle
+	@tests/judges "$$CARGO_TARGET_DIR/release"
 
 views: ready ## COUNT random statements over random views of everything, each on one PostgreSQL and through the router over shards: equal or refused. SEED=, LAYOUT=, SHARDS=, ONLY=, JOBS=, WRITES=1, VIEWS= of each world.
 	cargo build --release -p mothership-tests --bin oracle
