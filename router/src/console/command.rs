@@ -211,7 +211,7 @@ pub const SHOWS: &[Show] = &[
         ShowTopic::Clients,
         "CLIENTS",
         columns::SOCKET,
-        "Each client. `id` is what KILL_CLIENT takes; `link` is the `ptr` of its server connection.",
+        "Each client. `id` is what KILL_CLIENT takes; `link` is the `ptr` of its server connection, of several the first.",
     ),
     theirs(
         ShowTopic::Servers,
@@ -328,7 +328,7 @@ pub const SHOWS: &[Show] = &[
         ShowTopic::Pins,
         "PINS",
         columns::PINS,
-        "Clients that keep their server connection, since when and why.",
+        "Clients that keep a server connection, since when and why: a row for each of their servers.",
     ),
     ours(
         ShowTopic::Plans,

@@ -4,7 +4,9 @@ use super::Facts;
 use crate::console::table::{Row, Value, row};
 use crate::console::view::{ClientState, ClientView, ServerState, ServerView};
 use mothership_pool::wire::Address;
+use mothership_sql::effect::Pins;
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// The columns of buffers that SHOW SOCKETS adds. The router does not know them: they are always 0.
 const POSITIONS: usize = 7;
@@ -70,10 +72,15 @@ pub(super) fn sockets(facts: &Facts, only_active: bool) -> Vec<Row> {
     rows
 }
 
-/// A server connection of each client; of several, the one that was opened last.
-fn links(facts: &Facts) -> HashMap<u64, &ServerView> {
-    let servers = facts.view.servers.iter();
-    servers.filter_map(|s| Some((s.borrower?, s))).collect()
+/// The server connections of each client, the one that was opened first before the others.
+fn links(facts: &Facts) -> HashMap<u64, Vec<&ServerView>> {
+    let mut links: HashMap<u64, Vec<&ServerView>> = HashMap::new();
+    for server in &facts.view.servers {
+        if let Some(borrower) = server.borrower {
+            links.entry(borrower).or_default().push(server);
+        }
+    }
+    links
 }
 
 fn clients_by_number(facts: &Facts) -> HashMap<u64, &ClientView> {
@@ -85,7 +92,7 @@ fn client(
     facts: &Facts,
     client: &ClientView,
     state: &str,
-    links: &HashMap<u64, &ServerView>,
+    links: &HashMap<u64, Vec<&ServerView>>,
 ) -> Row {
     let who = &client.who;
     let port = facts.topology.config.listen.port;
@@ -96,7 +103,8 @@ fn client(
         ClientState::Waiting => facts.now.instant.saturating_duration_since(requested),
         ClientState::Active | ClientState::Idle => Default::default(),
     };
-    let link = links.get(&who.number).map(|s| server_pointer(s.number));
+    let link = links.get(&who.number).and_then(|servers| servers.first());
+    let link = link.map(|server| server_pointer(server.number));
     row![
         "C",
         &*who.names.user,
@@ -160,30 +168,45 @@ fn server(
     ]
 }
 
+/// A row for each server that a pinned client has, and one without a server for a client that has none at the moment.
 pub(super) fn pins(facts: &Facts) -> Vec<Row> {
     let links = links(facts);
     let pinned = facts.view.clients.iter().filter_map(|c| Some((c, c.pins?)));
     pinned
-        .map(|(client, (pins, since))| {
-            let who = &client.who;
-            let held = facts.now.instant.saturating_duration_since(since);
-            let reasons: Vec<&str> = pins.reasons().collect();
-            let link = links.get(&who.number);
-            let server = link.and_then(|s| facts.topology.server(s.key.endpoint));
-            let shard = server.map(|(shard, _)| facts.topology.shards[shard].name.clone());
-            let address = server.map(|(_, server)| server.endpoint.address.to_string());
-            row![
-                who.number,
-                &*who.names.user,
-                &*who.names.database,
-                &*client.application_name,
-                facts.now.text(since),
-                held.as_secs(),
-                reasons.join(", "),
-                shard,
-                address,
-                link.map(|s| u32::try_from(s.pid).unwrap_or(0)),
-            ]
+        .flat_map(|(client, pins)| {
+            let servers = links.get(&client.who.number).into_iter().flatten();
+            let mut servers: Vec<Option<&ServerView>> = servers.copied().map(Some).collect();
+            if servers.is_empty() {
+                servers.push(None);
+            }
+            let rows = servers.into_iter();
+            rows.map(move |server| pin(facts, client, pins, server))
         })
         .collect()
+}
+
+fn pin(
+    facts: &Facts,
+    client: &ClientView,
+    (pins, since): (Pins, Instant),
+    link: Option<&ServerView>,
+) -> Row {
+    let who = &client.who;
+    let held = facts.now.instant.saturating_duration_since(since);
+    let reasons: Vec<&str> = pins.reasons().collect();
+    let server = link.and_then(|s| facts.topology.server(s.key.endpoint));
+    let shard = server.map(|(shard, _)| facts.topology.shards[shard].name.clone());
+    let address = server.map(|(_, server)| server.endpoint.address.to_string());
+    row![
+        who.number,
+        &*who.names.user,
+        &*who.names.database,
+        &*client.application_name,
+        facts.now.text(since),
+        held.as_secs(),
+        reasons.join(", "),
+        shard,
+        address,
+        link.map(|s| u32::try_from(s.pid).unwrap_or(0)),
+    ]
 }

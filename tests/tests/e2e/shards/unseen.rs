@@ -64,6 +64,28 @@ fn is_kept(stage: &Stage) -> bool {
     clients.iter().any(kept)
 }
 
+#[test]
+fn a_client_that_keeps_several_servers_is_shown_with_each() {
+    let stage = staged();
+    stage.fill(1..=9);
+    let mut client = stage.wire();
+    for sql in ["LISTEN a", "BEGIN", "UPDATE items SET v = v + 1"] {
+        say(&mut client, sql);
+    }
+    let mut console = Wire::login(&Endpoint {
+        database: "mothership".into(),
+        ..stage.endpoint()
+    });
+    let shown = console.rows("SHOW PINS");
+    let mut shards: Vec<&str> = shown.iter().map(|row| row[7].as_str()).collect();
+    shards.sort();
+    assert_eq!(shards, ["s1", "s2", "s3"], "{shown:?}");
+    say(&mut client, "COMMIT");
+    let shown = console.rows("SHOW PINS");
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!(shown[0][7], "s1");
+}
+
 fn shows(wire: &mut Wire, sql: &str) -> bool {
     one(wire, sql) == "t"
 }
