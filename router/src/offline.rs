@@ -71,6 +71,15 @@ pub enum OfflineError {
         #[source]
         cause: TextError,
     },
+    /// The declared tables do not fit the catalog of a file.
+    #[error("catalog file {path:?}")]
+    Unfit {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: ModelError,
+    },
     /// The catalog cannot be had.
     #[error("database \"{database}\"")]
     DatabaseModel {
@@ -236,9 +245,9 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<DatabaseModel, 
         directories,
         0,
     );
-    model.map_err(|mistakes| OfflineError::DatabaseModel {
-        database: path.display().to_string(),
-        cause: Arc::new(ModelError::Map(mistakes)),
+    model.map_err(|mistakes| OfflineError::Unfit {
+        path: path.to_owned(),
+        cause: ModelError::Map(mistakes),
     })
 }
 

@@ -322,6 +322,14 @@ fn a_catalog_file_needs_no_server() {
         said.contains("Table: public.orders by customer_id: customer_id = 7\n"),
         "{said}"
     );
+    std::fs::write(
+        catalog,
+        "schema public\ntable public.orders\n column id int8\n",
+    )
+    .unwrap();
+    let (good, said) = mothership(&config, &["explain", "--catalog", catalog, "SELECT 1"]);
+    assert!(!good && said.contains("catalog file"), "{said}");
+    assert!(said.contains("has no such column"), "{said}");
 }
 
 #[test]
