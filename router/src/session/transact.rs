@@ -132,16 +132,20 @@ impl Servers {
         let notifies = |shard: ShardId| state.notifies && shard == topology.home;
         let stores_nothing = state.stores_nothing();
         let servers = self.iter().filter(|s| s.inbox.in_block);
+        let wrote = |attached: &super::Attached| {
+            attached.inbox.wrote && !stores_nothing && topology.has_rows(attached.shard)
+        };
+        // COMMIT computes the rows of a cursor WITH HOLD, and fails if that fails.
+        let declares = |attached: &super::Attached| state.portals.declares_held_on(attached.shard);
         let participants = servers.map(|attached| Participant {
             shard: attached.shard,
             name: topology.config_of(attached.shard).name.clone(),
-            work: match attached.inbox.wrote && !stores_nothing && topology.has_rows(attached.shard)
-            {
+            work: match wrote(attached) || declares(attached) {
                 true => Work::Write,
                 false => Work::Read,
             },
             preparable: !has_such(attached.inbox.pins.both(state.pins))
-                && !state.portals.declares_held_on(attached.shard)
+                && !declares(attached)
                 && !notifies(attached.shard)
                 && topology.is_postgres(attached.shard),
             backend: attached.lease.notes.backend,

@@ -47,6 +47,7 @@ use mothership_proto::frontend::{Bind, Target};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;
+use mothership_sql::effect::Pin;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -216,12 +217,15 @@ impl Session {
         work: &GatherWork,
         turns: Turns,
     ) -> Result<Vec<u8>, Halt> {
-        if work.locks() {
+        let own = steps(sql, self.standard_strings());
+        // What COMMIT leaves can still be undone when the statement has run.
+        let holds = own.iter().any(|step| step.pins.has(Pin::HoldCursor));
+        if work.locks() || holds {
             self.transaction.begin_implicit(&mut self.state);
         }
         let wants = match work.plan.role {
             Role::Primary(_) => Wants::Primary,
-            Role::Replica => self.wants(false, &steps(sql, self.standard_strings()), None),
+            Role::Replica => self.wants(false, &own, None),
         };
         let copied = copy::copied(sql, self.standard_strings())?;
         if copied.is_some() && work.writes() {

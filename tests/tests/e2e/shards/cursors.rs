@@ -1,8 +1,9 @@
 //! Cursors over several shards: their rows are gathered at DECLARE, and stay on one server.
 
 use super::gathered::{STATEMENTS, compare};
-use super::stage::{Stage, extended, one, one_each, say, send};
-use mothership_tests::message;
+use super::stage::{DEFINITIONS, Stage, extended, one, one_each, say, send};
+use mothership_tests::{Frame, Shards, Wire, message};
+use std::time::Duration;
 
 /// What is done with a cursor of ten rows or so.
 const MOVES: &[&str] = &[
@@ -275,4 +276,93 @@ fn parameters_of_a_cursor_are_bound() {
         said.extend(say(wire, "COMMIT"));
         said
     });
+}
+
+/// COMMIT computes the rows of a cursor WITH HOLD, and fails where that fails: then nothing of the transaction holds.
+#[test]
+fn a_cursor_that_holds_and_fails_fails_its_transaction() {
+    let (stage, plain) = (Stage::new(), Shards::new(1));
+    let mut direct = Wire::login(&plain.endpoint(0));
+    say(&mut direct, DEFINITIONS[0]);
+    let fill = "INSERT INTO items SELECT g, g, 'n' FROM generate_series(1, 60) g";
+    for wire in [&mut stage.wire(), &mut direct] {
+        say(wire, fill);
+    }
+    for write in [
+        "SELECT 1",
+        "UPDATE items SET v = 99 WHERE id = 3",
+        "UPDATE items SET v = 99 WHERE id IN (3, 4, 42)",
+        "UPDATE items SET v = 99",
+    ] {
+        for declare in [
+            "DECLARE c CURSOR WITH HOLD FOR SELECT id, 1 / (id - 42) FROM items",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT id, 1 / (id - 42) FROM items ORDER BY id LIMIT 50",
+        ] {
+            // The server on which the cursor is, is another one for each client.
+            for _ in 0..3 {
+                let mut router = stage.wire();
+                for sql in [
+                    "BEGIN",
+                    declare,
+                    write,
+                    "COMMIT",
+                    "SELECT count(*) FROM items WHERE v = 99",
+                    "FETCH 1 FROM c",
+                ] {
+                    let [said, right] = [&mut router, &mut direct].map(|wire| say(wire, sql));
+                    // A row may be computed when it is declared: then the transaction has failed by then.
+                    let fails = |said: &[String]| said.iter().any(|line| line.starts_with("Error"));
+                    match sql {
+                        "COMMIT" => {
+                            let undone = said[0] == "CommandComplete ROLLBACK" || fails(&said);
+                            assert!(undone && fails(&right), "{declare}; {write}: {said:?}");
+                        }
+                        "BEGIN" => assert_eq!(said, right),
+                        sql if sql == declare || sql == write => {}
+                        _ => assert_eq!(said, right, "{declare}; {write}; {sql}"),
+                    }
+                }
+            }
+        }
+    }
+    stage.assert_nothing_prepared();
+}
+
+/// A DECLARE that has failed has left nothing, whatever it failed by.
+#[test]
+fn a_cursor_that_holds_and_is_overtaken_is_not_there() {
+    let stage = Stage::on_one_core();
+    stage.fill(1..=9);
+    let mut changes = stage.wire();
+    say(&mut changes, "CREATE VIEW seen AS SELECT id, v FROM items");
+    for view in [
+        "SELECT id, v + 1 AS v FROM items",
+        "SELECT id, v FROM items",
+    ] {
+        say(&mut changes, "BEGIN");
+        say(
+            &mut changes,
+            &format!("CREATE OR REPLACE VIEW seen AS {view}"),
+        );
+        let mut client = stage.wire();
+        client.send(&message::query(
+            "DECLARE zz CURSOR WITH HOLD FOR SELECT id, v FROM seen",
+        ));
+        let early = client.try_frame(Duration::from_millis(50));
+        say(&mut changes, "COMMIT");
+        let mut frames: Vec<Frame> = early.into_iter().collect();
+        frames.extend(client.until_ready());
+        let declared = !frames.iter().any(|frame| frame.kind == b'E');
+        drop(client);
+        if declared {
+            continue;
+        }
+        for _ in 0..6 {
+            let mut other = stage.wire();
+            let said = say(&mut other, "DECLARE zz CURSOR WITH HOLD FOR SELECT 1");
+            assert_eq!(said[0], "CommandComplete DECLARE CURSOR");
+            say(&mut other, "CLOSE zz");
+            assert_eq!(one(&mut other, "SELECT count(*) FROM pg_cursors"), "0");
+        }
+    }
 }
