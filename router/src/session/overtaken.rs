@@ -19,6 +19,7 @@ use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Step};
 use mothership_catalog::types::may_name;
 use mothership_catalog::{Catalog, Name, Relation};
+use mothership_plan::{Plan, Reason, Refusal};
 use mothership_proto::backend;
 use mothership_proto::frame::{self, Frame, Next};
 use mothership_proto::frontend::{self, tag};
@@ -43,12 +44,20 @@ const HARDLY_LATE: Duration = Duration::from_millis(10);
 /// The pause between two looks whether that has happened.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// The same where a catalog is read for it.
+const PAUSE_UNREAD: Duration = Duration::from_millis(10);
+
 /// What a statement fails with if what its plan knows of tables is no longer so: objects, columns and types that are not
 /// there (class 42), what the router refuses by it, and what is said here. Of a read also what servers or the router say
 /// of answers and values of another form; of a write it must be certain that nothing was committed.
 fn is_of_definitions(code: &[u8], writes: bool) -> bool {
     let refused = code.starts_with(b"42") || matches!(code, b"0A000" | b"40001");
     refused || !writes && matches!(code, b"08P01" | b"22P03" | b"XX000")
+}
+
+/// Whether a plan refuses what somebody held while the catalog was read.
+fn is_unread(plan: &Plan) -> bool {
+    matches!(plan, Plan::Refuse(refusal) if refusal.reason == Reason::Unread)
 }
 
 /// The messages of a conversation, whole ones, in one direction.
@@ -76,8 +85,11 @@ enum Failure {
 /// What the first error among these messages says; `None` if there is no error.
 fn failure(messages: &[u8], writes: bool) -> Option<Failure> {
     let error = messages_of(messages).find(|message| message.tag() == backend::tag::ERROR)?;
-    Some(match Fields::read(error.body()).code {
+    let fields = Fields::read(error.body());
+    let is_unread = || fields.message == Some(Refusal::new(Reason::Unread).message().as_bytes());
+    Some(match fields.code {
         Some(b"40P01") if !writes => Failure::ByDeadlock,
+        Some(b"55P03") if is_unread() => Failure::ByDefinitions,
         Some(code) if is_of_definitions(code, writes) => Failure::ByDefinitions,
         _ => Failure::Otherwise,
     })
@@ -222,12 +234,21 @@ impl Session {
             self.read_model().await?;
         }
         let context = self.context();
-        let (Some(now), Ok(sql)) = (self.known.model.as_ref(), std::str::from_utf8(sql)) else {
+        let Ok(sql) = std::str::from_utf8(sql) else {
             return Ok(());
         };
-        match goes_alike(sql, &context, [before, now]) {
-            true => Ok(()),
-            false => Err(overtaken().into()),
+        // The next change may hold the relation already, so that nobody can say what it is.
+        while let Some(now) = self.known.model.clone()
+            && is_unread(&now.plan(sql, &context))
+            && begun.elapsed() < LATE
+        {
+            tokio::time::sleep(PAUSE_UNREAD).await;
+            self.reload_model(move |model: &DatabaseModel| model.version > now.version)
+                .await?;
+        }
+        match &self.known.model {
+            Some(now) if !goes_alike(sql, &context, [before, now]) => Err(overtaken().into()),
+            _ => Ok(()),
         }
     }
 

