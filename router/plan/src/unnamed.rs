@@ -4,10 +4,10 @@
 //! the name of one that is used so ([`replaces_bound`]). But somebody may do so past the router. Then the router refuses
 //! every statement that contains the operator's symbol or the domain's name, or that makes a row with such a domain.
 //! Clauses and words stand for some operators: for one of these the router refuses every statement, unless only values of
-//! users' types can be its operands: then it refuses those that may have such a value. If PostgreSQL has the same operator of
-//! the same types, that one is meant until the schema of the other is named. Casts can be implicit: where there is such a cast, the
-//! router refuses every statement that may have a value of its types, and every statement of all if both types are
-//! PostgreSQL's own. Usually the catalog has no such operator, cast or domain, and the check costs nothing.
+//! users' types can be its operands: then it refuses those that may have such a value. If PostgreSQL has the same operator
+//! of the same types, that one is meant until the schema of the other is named. Casts can be implicit: where there is such
+//! a cast, the router refuses every statement that may have a value of its types, and every statement of all if both types
+//! are PostgreSQL's own. Usually the catalog has no such operator, cast or domain, and the check costs nothing.
 
 use std::collections::BTreeSet;
 
