@@ -7,7 +7,7 @@
 use super::clauses::{Clause, Clauses};
 use super::keywords;
 use super::lexer::{Kind, Lexer, Token};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Words that may stand behind a table and are no alias, though they are not reserved.
 const NO_ALIAS: [&str; 9] = [
@@ -26,12 +26,12 @@ const NO_ALIAS: [&str; 9] = [
 const TAKE_ALL: [&str; 5] = ["copy", "insert", "merge", "natural", "table"];
 
 /// Whether a statement spells out the columns of these tables. Both are asked for names as PostgreSQL folds them; `is_column`
-/// says whether one of the tables has such a column: `t.name` of another name is the function `name` of the whole row.
+/// gets a table and a name: where the table has no such column, `t.name` is the function `name` of the whole row.
 pub fn spells_columns(
     sql: &[u8],
     strings: bool,
     is_table: impl Fn(&str) -> bool,
-    is_column: impl Fn(&str) -> bool,
+    is_column: impl Fn(&str, &str) -> bool,
 ) -> bool {
     let tokens: Vec<Token> = Lexer::new(sql, strings).collect();
     let reader = Reader {
@@ -41,22 +41,25 @@ pub fn spells_columns(
     let Some(rows) = reader.rows(is_table) else {
         return false;
     };
-    let is_of_column = |at: usize| {
-        reader.is(at + 1, Kind::Dot) && reader.name(at + 2).is_some_and(|of| is_column(&of))
+    let is_of_column = |at: usize, tables: &[String]| {
+        let column = reader.name(at + 2).filter(|_| reader.is(at + 1, Kind::Dot));
+        column.is_some_and(|column| tables.iter().all(|table| is_column(table, &column)))
     };
     (0..tokens.len()).all(|at| {
-        let name = reader.name(at);
-        let is_row = name.is_some_and(|name| rows.names.contains(&name));
-        let is_declared = rows.declared.contains(&at);
-        let is_qualified = reader.is_after(at, Kind::Dot);
-        reader.takes_few(at) && (!is_row || is_declared || is_qualified || is_of_column(at))
+        let is_whole_row = match reader.name(at).and_then(|name| rows.names.get(&name)) {
+            Some(_) if rows.declared.contains(&at) || reader.is_after(at, Kind::Dot) => false,
+            Some(tables) => !is_of_column(at, tables),
+            None => false,
+        };
+        reader.takes_few(at) && !is_whole_row
     })
 }
 
 /// Names that stand for rows of the tables: their own and their aliases.
 #[derive(Default)]
 struct Rows {
-    names: BTreeSet<String>,
+    /// With the tables that each of them stands for.
+    names: BTreeMap<String, Vec<String>>,
     /// The tokens that bring them in.
     declared: BTreeSet<usize>,
 }
@@ -148,7 +151,8 @@ impl Reader<'_> {
                         return None;
                     }
                     rows.declared.extend(alias.as_ref().map(|(at, _)| *at));
-                    rows.names.insert(alias.map_or(name, |(_, alias)| alias));
+                    let called = alias.map_or_else(|| name.clone(), |(_, alias)| alias);
+                    rows.names.entry(called).or_default().push(name);
                 }
                 Some(_) if self.is(at + 1, Kind::Dot) || self.is_after(at, Kind::Dot) => {}
                 Some(_) => return None,
@@ -205,7 +209,10 @@ mod tests {
     #[test]
     fn a_statement_that_names_its_columns_spells_them() {
         let is_table = |name: &str| matches!(name, "t" | "other");
-        let is_column = |name: &str| matches!(name, "id" | "v" | "t" | "balance");
+        let is_column = |table: &str, name: &str| match table {
+            "t" => matches!(name, "id" | "v" | "balance"),
+            _ => matches!(name, "id" | "v" | "t"),
+        };
         let spells = |sql: &str| spells_columns(sql.as_bytes(), true, is_table, is_column);
         for sql in [
             "SELECT count(*) FROM t",
@@ -240,6 +247,7 @@ mod tests {
             "SELECT a.y FROM t a (x, y)",
             "SELECT t.row_to_json FROM t",
             "SELECT a.own FROM other a",
+            "SELECT o.balance FROM other o, t",
             "SELECT id FROM t WHERE '(1)' IS DISTINCT FROM t",
             "SELECT extract(epoch FROM t) FROM t",
         ] {

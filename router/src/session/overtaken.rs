@@ -142,7 +142,10 @@ fn finds_alike(
     }
     let both = || was.iter().chain(&is);
     let is_relation = |name: &str| both().any(|(relation, _)| relation.name == name);
-    let is_column = |name: &str| both().any(|(_, relation)| relation.column(name).is_some());
+    let is_column = |table: &str, name: &str| {
+        let mut tables = both().filter(|(relation, _)| relation.name == table);
+        tables.any(|(_, relation)| relation.column(name).is_some())
+    };
     let strings = context.standard_conforming_strings;
     let as_used = |all: &[(&Name, &Relation)]| {
         let of = |(_, relation): &(&Name, &Relation)| as_used(relation, is_named);

@@ -52,7 +52,7 @@ impl Session {
         if self.known.model.is_none() || self.state.block != Block::None {
             return Ok(());
         }
-        let (mut found, silent) = self.prepared_by_name(&name.clone()).await;
+        let (mut found, silent) = self.prepared_by_name(name).await;
         if found.len() > 1 {
             // Two clients have prepared it at the same moment. Whoever finishes one means the own one.
             let taken = role(self.state.in_force());
@@ -81,19 +81,19 @@ impl Session {
         Ok(())
     }
 
-    /// Whether another shard has the name that PREPARE TRANSACTION gives. PostgreSQL looks on its own server only. A shard that
-    /// does not answer is taken to have none.
-    pub(super) async fn is_name_taken(&mut self, sql: &[u8]) -> bool {
+    /// What PostgreSQL says if another shard has the name that PREPARE TRANSACTION gives: a server looks only for its own.
+    /// `None` if none has it. A shard that does not answer is taken to have none.
+    pub(super) async fn name_is_taken(&mut self, sql: &[u8]) -> Option<Report> {
         let Statement::PrepareTransaction(name) = analyse(sql, self.standard_strings()).statement
         else {
-            return false;
+            return None;
         };
-        let Some(name) = name.as_str().filter(|_| self.topology.postgres > 1) else {
-            return false;
-        };
+        let name = name.as_str().filter(|_| self.topology.postgres > 1)?;
         let own = self.servers.first().map(|first| first.shard);
         let (found, _) = self.prepared_by_name(name).await;
-        found.iter().any(|(shard, _)| Some(*shard) != own)
+        found.iter().find(|(shard, _)| Some(*shard) != own)?;
+        let message = format!("transaction identifier \"{name}\" is already in use");
+        Some(Report::error(sqlstate::DUPLICATE_OBJECT, message))
     }
 
     /// The shards that have a prepared transaction of this name, with its owner, and why one could not be asked.
@@ -145,16 +145,6 @@ pub(super) fn over_shards() -> Report {
     )
     .detail("the transaction was rolled back on all of them")
     .hint("COMMIT holds on all shards or on none. Or keep the transaction to one shard.")
-}
-
-/// What PostgreSQL says of a name that another prepared transaction has.
-pub(super) fn taken(sql: &[u8], strings: bool) -> Report {
-    let name = match analyse(sql, strings).statement {
-        Statement::PrepareTransaction(name) => name.to_string(),
-        _ => String::new(),
-    };
-    let message = format!("transaction identifier \"{name}\" is already in use");
-    Report::error(sqlstate::DUPLICATE_OBJECT, message)
 }
 
 /// What PostgreSQL says when no transaction can be prepared any more.

@@ -310,12 +310,11 @@ impl Session {
                 self.rollback_block(false).await;
                 Err(super::prepared::no_room().into())
             }
-            Kind::PrepareTransaction if self.is_name_taken(sql).await => {
-                self.rollback_block(false).await;
-                Err(super::prepared::taken(sql, self.standard_strings()).into())
-            }
             Kind::PrepareTransaction => {
-                let done = self.broadcast(kind, sql).await;
+                let done = match self.name_is_taken(sql).await {
+                    Some(taken) => Err(taken.into()),
+                    None => self.broadcast(kind, sql).await,
+                };
                 if let Err(Halt::Fail(_) | Halt::Failed) = &done {
                     self.rollback_block(false).await;
                 }
