@@ -205,15 +205,15 @@ test-proofs: postgres ## The proofs in short.
 	tests/proofs
 
 # ROUNDS=, SECONDS=, CLIENTS=1,16,64, MODES=simple,extended,prepared, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0; see docs/benchmarks.md.
-bench: postgres build ## The router, PgBouncer, PostgreSQL itself and MongoDB's driver in one run, and which bars hold; QUICK=1 in 5 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0.
+bench: postgres build ## The router, PgBouncer, PostgreSQL itself and MongoDB's driver in one run, and which bars hold; QUICK=1 in 5 minutes. Samples go to $BENCH_OUT, a page with plots beside them. ROUNDS=, SECONDS=, WORKS=, CLIENTS=, MODES=, TARGETS=, CROWD=, ROWS=, DOCUMENTS=, IDLE=0, PLANNING=0. EARLIER=PROGRAM compares with another build of the router.
 	cargo build -q -p mothership-benches --bin bench
 	cargo build -q --release -p mothership-driver
 	planning=$(if $(filter 0,$(PLANNING)),,$$(cargo bench -q -p mothership-benches --bench planning --no-run --message-format json \
 	  | sed -n '/"name":"planning"/s/.*"executable":"\([^"]*\)".*/\1/p')); \
 	out="$${BENCH_OUT:-$$CARGO_TARGET_DIR/bench.jsonl}"; pgbouncer=$$(benches/pgbouncer); exec "$$CARGO_TARGET_DIR/debug/bench" \
 	  --router "$$CARGO_TARGET_DIR/release/mothership" --driver "$$CARGO_TARGET_DIR/release/mothership-driver" --pgbouncer "$$pgbouncer" $${planning:+--planning "$$planning"} --out "$$out" --report "$${out%.jsonl}.html" \
-	  $(if $(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(DOCUMENTS)$(IDLE)$(PLANNING),,--document docs/performance.md) \
-	  $(if $(QUICK),--rounds 2 --crowd 0) \
+	  $(if $(EARLIER)$(QUICK)$(ROUNDS)$(SECONDS)$(WORKS)$(CLIENTS)$(MODES)$(TARGETS)$(ROWS)$(DOCUMENTS)$(IDLE)$(PLANNING),,--document docs/performance.md) \
+	  $(if $(QUICK),--rounds 2 --crowd 0) $(if $(EARLIER),--earlier $(EARLIER)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	  $(if $(MODES),--modes $(MODES)) $(if $(TARGETS),--targets $(TARGETS)) $(if $(WORKS),--works $(WORKS)) \
 	  $(if $(CROWD),--crowd $(CROWD)) $(if $(ROWS),--rows $(ROWS)) $(if $(DOCUMENTS),--documents $(DOCUMENTS)) $(if $(IDLE),--idle $(IDLE))

@@ -4,6 +4,7 @@ use crate::case::{Case, Mode, Work};
 use crate::figures::{CALLS, CPU, MACHINE, Measure, P50, P99, Samples, Spread, TPS};
 use crate::idle::Idle;
 use crate::planning::{Planning, Route};
+use crate::stage::Target;
 use mothership_driver::order::Ask;
 use std::fmt;
 
@@ -336,7 +337,7 @@ impl Levels {
 
 /// What silent clients of a target come to; bars are only for the router.
 pub fn levels(idle: &Idle) -> Vec<Level> {
-    let judged = idle.target != BASE;
+    let judged = ![BASE, Target::Earlier.name()].contains(&idle.target);
     let level = |what: &str, value: f64, most: f64| Level {
         what: format!("{}: {what}", idle.target),
         value,

@@ -17,6 +17,7 @@ usage: bench --router PROGRAM [--pgbouncer PROGRAM]
   --modes A,B       of simple, extended, prepared, for select (all)
   --targets A,B     of direct, pgbouncer, shards, shards-plain, shards-cores, pool, pool-cores, documents, driver
                     (all but those with a runtime for each core)
+  --earlier PROGRAM an earlier build of the router, loaded in turn with this one as the target earlier
   --crowd N         clients of a last run, which looks for hangs and errors; 0: none (1000)
   --idle N          1: what silent clients cost; 0: not (1)
   --scale N         of pgbench's tables: 100,000 rows each (10)
@@ -35,6 +36,8 @@ usage: bench --router PROGRAM [--pgbouncer PROGRAM]
 pub struct Options {
     /// The router's program.
     pub router: PathBuf,
+    /// An earlier build of the router to compare with.
+    pub earlier: Option<PathBuf>,
     /// PgBouncer's program; without it there is nothing to compare with.
     pub pgbouncer: Option<PathBuf>,
     /// How often every target is loaded in every case.
@@ -72,7 +75,7 @@ pub struct Options {
 impl Options {
     /// Reads the command line; the error is for the user.
     pub fn read(mut arguments: lexopt::Parser) -> Result<Options, lexopt::Error> {
-        let (mut router, mut pgbouncer) = (None, None);
+        let (mut router, mut earlier, mut pgbouncer) = (None, None, None);
         let (mut out, mut report, mut document) = (None, None, None);
         let (mut rounds, mut seconds, mut crowd, mut scale) = (8, 1, 1000, 10);
         let (mut idle, mut rows, mut planning) = (1, 500_000, None);
@@ -85,6 +88,7 @@ impl Options {
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("router") => router = Some(PathBuf::from(arguments.value()?)),
+                Long("earlier") => earlier = Some(PathBuf::from(arguments.value()?)),
                 Long("pgbouncer") => pgbouncer = Some(PathBuf::from(arguments.value()?)),
                 Long("out") => out = Some(PathBuf::from(arguments.value()?)),
                 Long("report") => report = Some(PathBuf::from(arguments.value()?)),
@@ -124,8 +128,14 @@ impl Options {
         if pgbouncer.is_none() {
             targets.retain(|target| *target != Target::PgBouncer);
         }
+        if earlier.is_some() && !targets.contains(&Target::Earlier) {
+            targets.push(Target::Earlier);
+        } else if earlier.is_none() && targets.contains(&Target::Earlier) {
+            return Err("--earlier PROGRAM is missing".into());
+        }
         Ok(Options {
             router: router.ok_or("--router PROGRAM is missing")?,
+            earlier,
             pgbouncer,
             rounds,
             duration: Duration::from_secs(u64::from(seconds)),
@@ -177,6 +187,17 @@ mod tests {
         let (a, b) = (Mode::Simple, Mode::Prepared);
         assert_eq!(cases, [(a, 2), (a, 4), (b, 2), (b, 4)]);
         assert_eq!(options.targets, Target::JUDGED);
+    }
+
+    #[test]
+    fn an_earlier_build_is_a_target_where_there_is_one() {
+        let line = "--router r --pgbouncer p --targets shards";
+        assert_eq!(read(line).unwrap().targets, [Target::Shards]);
+        assert!(read(&format!("{line},earlier")).is_err());
+        for named in ["", ",earlier"] {
+            let options = read(&format!("{line}{named} --earlier e")).unwrap();
+            assert_eq!(options.targets, [Target::Shards, Target::Earlier]);
+        }
     }
 
     #[test]

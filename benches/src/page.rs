@@ -30,9 +30,9 @@ margin-right:.35rem;vertical-align:-.1rem}\
 .grid{stroke:#333a41}.missed{color:#ff8a80}.holds{color:#7bd19b}}";
 
 /// The colors of the targets, in the order of the targets. A target has the same color in all plots.
-const COLORS: [&str; 9] = [
+const COLORS: [&str; 11] = [
     "#7d8790", "#c77700", "#1a66c9", "#1498a3", "#7a3fc0", "#38934b", "#b0417c", "#8a6d3b",
-    "#4d5560",
+    "#4d5560", "#c2a000", "#5b7a8c",
 ];
 
 /// The whole page.

@@ -52,6 +52,48 @@ pub fn comparison(samples: &Samples, targets: &[&'static str], cases: &[Case]) -
     text
 }
 
+/// What the router costs beside an earlier build of it, in the cases in which both were loaded; nothing without any.
+pub fn beside(samples: &Samples, [ours, earlier]: [&str; 2], cases: &[Case]) -> String {
+    let head = [
+        "what",
+        "CPU us",
+        earlier,
+        "ratio",
+        "95 %",
+        "rate: ratio",
+        "95 %",
+        "",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for case in cases {
+        let of = |target| samples.of(target, *case, CPU).map(|s| s.median);
+        let Some(cpu) = samples.ratio(ours, earlier, *case, CPU) else {
+            continue;
+        };
+        let rate = samples.ratio(ours, earlier, *case, TPS);
+        let between = |s: Spread| format!("{:.2} to {:.2}", s.interval.0, s.interval.1);
+        let word = match cpu.interval {
+            (least, _) if least > 1.0 => "dearer",
+            (_, most) if most < 1.0 => "cheaper",
+            _ => "",
+        };
+        rows.push(vec![
+            case.to_string(),
+            number(of(ours), 1),
+            number(of(earlier), 1),
+            number(Some(cpu.median), 2),
+            between(cpu),
+            number(rate.map(|s| s.median), 2),
+            rate.map(between).unwrap_or_default(),
+            word.to_owned(),
+        ]);
+    }
+    match rows.len() {
+        1 => String::new(),
+        _ => table(&rows),
+    }
+}
+
 /// What became of the bars: a line for each that was measured, or that could have been.
 pub fn bars(verdicts: &[Verdict]) -> String {
     let mut rows = vec![BAR_COLUMNS.map(str::to_owned).to_vec()];
@@ -215,6 +257,16 @@ mod tests {
             add("ours", round, 22_000.0, Some([24.0, 40.0][round as usize]));
         }
         samples
+    }
+
+    #[test]
+    fn an_earlier_build_is_beside_this_one() {
+        let text = beside(&samples(), ["ours", BASE], &[CASE]);
+        let expected = "  what                                CPU us  pgbouncer  ratio          95 %  rate: ratio          95 %
+  point select, prepared, 16 clients    32.0       20.0   1.60  1.20 to 2.00         1.10  1.10 to 1.10  dearer
+";
+        assert_eq!(text, expected);
+        assert_eq!(beside(&samples(), ["ours", "another"], &[CASE]), "");
     }
 
     #[test]

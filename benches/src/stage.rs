@@ -37,7 +37,9 @@ pub enum Target {
     PgBouncerShards,
     /// The router over three shards.
     Shards,
-    /// The same with a runtime for each core.
+    /// An earlier build of the router over the same shards.
+    Earlier,
+    /// The router over three shards with a runtime for each core.
     ShardsCores,
     /// The same with one, where io_uring is forbidden.
     ShardsPlain,
@@ -53,11 +55,12 @@ pub enum Target {
 
 impl Target {
     /// All of them, in the order of the tables.
-    pub const ALL: [Target; 10] = [
+    pub const ALL: [Target; 11] = [
         Target::Direct,
         Target::PgBouncer,
         Target::PgBouncerShards,
         Target::Shards,
+        Target::Earlier,
         Target::ShardsPlain,
         Target::ShardsCores,
         Target::Pool,
@@ -85,6 +88,7 @@ impl Target {
             Target::PgBouncer => "pgbouncer",
             Target::PgBouncerShards => "pgbouncer-shards",
             Target::Shards => "shards",
+            Target::Earlier => "earlier",
             Target::ShardsCores => "shards-cores",
             Target::ShardsPlain => "shards-plain",
             Target::Pool => "pool",
@@ -108,7 +112,7 @@ impl Target {
     fn routes(self) -> bool {
         matches!(
             self,
-            Target::Shards | Target::ShardsCores | Target::ShardsPlain
+            Target::Shards | Target::Earlier | Target::ShardsCores | Target::ShardsPlain
         )
     }
 
@@ -130,7 +134,9 @@ impl Target {
         match (case.work, self) {
             (Work::Documents(_), target) => target.is_of_documents(),
             (_, Target::Documents | Target::Driver) => false,
-            (_, Target::Shards) | (Work::Select | Work::Copy, Target::Direct) => true,
+            (_, Target::Shards | Target::Earlier) | (Work::Select | Work::Copy, Target::Direct) => {
+                true
+            }
             (work, Target::PgBouncer) => work != Work::Copy,
             (Work::Select | Work::Paced(_), Target::Pool) => true,
             (Work::Select | Work::Paced(_), Target::PgBouncerShards) => case.clients >= SHARDS,
@@ -399,7 +405,11 @@ impl Stage {
         if let (Target::Documents, Some(mongo)) = (target, &self.mongo) {
             text += &event::declarations(&mongo.address());
         }
-        Proxy::router(&options.router, folder, target.name(), port, &text)
+        let program = match target {
+            Target::Earlier => options.earlier.as_ref().ok_or("--earlier is missing")?,
+            _ => &options.router,
+        };
+        Proxy::router(program, folder, target.name(), port, &text)
     }
 
     /// The same rows everywhere: on the shards through the router, which divides them.

@@ -109,6 +109,12 @@ fn run(options: &mut Options) -> Result<usize, String> {
         bars::BASE,
         bars::base(Work::Documents(Ask::Find))
     );
+    let both = [Target::Shards, Target::Earlier].map(Target::name);
+    let beside = report::beside(&samples, both, &options.cases);
+    if !beside.is_empty() {
+        println!("\nbeside the earlier build, within rounds");
+        print!("{beside}");
+    }
     let verdicts = bars::verdicts(&samples);
     let measured: Vec<_> = verdicts
         .iter()
@@ -304,7 +310,7 @@ impl Bench<'_> {
         out: &mut Option<File>,
     ) -> Result<Vec<Idle>, String> {
         let mut all = Vec::new();
-        let asked = [Target::PgBouncer, Target::Shards];
+        let asked = [Target::PgBouncer, Target::Shards, Target::Earlier];
         for target in asked.into_iter().filter(|t| options.targets.contains(t)) {
             eprintln!("silent clients, {}", target.name());
             let idle = idle::measure(self.stage, target, (options, binaries), &self.pgbench)?;
