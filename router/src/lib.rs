@@ -18,6 +18,8 @@ pub mod other_process;
 
 pub mod throttle;
 
+mod tick;
+
 pub mod retry;
 
 pub mod pressure;

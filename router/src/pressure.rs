@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How long until memory is measured again, at first and where little of it is used.
 pub const LOOK: Duration = Duration::from_millis(50);
 /// The same where clients could not fill it in that time.
-const LONGEST_LOOK: Duration = Duration::from_millis(250);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Four times the bytes that clients can send in a second: before the next measurement they fill a quarter of what is free.
 const FAST: u64 = 8 << 30;
 /// Of a limit by the control group, what the kernel and the page cache may have.

@@ -26,6 +26,7 @@ use crate::takeover::old_process::Event;
 use crate::takeover::ports::{ListenError, Ports};
 use crate::takeover::{notify, successor};
 use crate::throttle::CancelTicket;
+use crate::tick;
 use crate::topology::shard_id;
 use crate::topology::{ShardServers, Topology, TopologyError, keepalive};
 use futures_util::future::join_all;
@@ -480,7 +481,7 @@ async fn recover_by(shared: &Arc<Shared>, topology: &Topology) {
     let told = shared.swept.clone();
     let go_on = async {
         loop {
-            tokio::time::sleep(transactions.recovery_interval).await;
+            tokio::time::sleep_until(tick::spaced(transactions.recovery_interval)).await;
             look(&control, shared, &found).await;
         }
     };
@@ -764,7 +765,7 @@ fn cancel_session(core: &Rc<Core>, slot: usize, secret: &[u8], ticket: CancelTic
 async fn look_at_clocks(core: Rc<Core>) {
     loop {
         let pause = core.look_at_clocks();
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep_until(tick::next(pause)).await;
     }
 }
 
@@ -776,7 +777,7 @@ async fn watch_memory(core: Rc<Core>) {
     let mut limit = pressure::limit(topology.config.limits.memory);
     let mut pause = pressure::LOOK;
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep_until(tick::next(pause)).await;
         if !shared.is_current(&topology) {
             topology = shared.topology();
             limit = pressure::limit(topology.config.limits.memory);
@@ -824,11 +825,8 @@ async fn relieve(shared: &Shared) -> bool {
 }
 
 async fn maintain(core: Rc<Core>) {
-    let mut ticks = tokio::time::interval(MAINTENANCE);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut trims = 0;
     loop {
-        ticks.tick().await;
         core.maintain();
         if core.index == 0 {
             // Most of what made it tight is freed when it is so no longer.
@@ -843,6 +841,7 @@ async fn maintain(core: Rc<Core>) {
         if core.index == 0 {
             crate::log::tell_left_out();
         }
+        tokio::time::sleep_until(tick::next(MAINTENANCE)).await;
     }
 }
 

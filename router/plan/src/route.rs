@@ -34,7 +34,7 @@ pub struct Route {
     /// For a divided VALUES list on several shards: which rows go to which shard.
     pub rows: BTreeMap<ShardId, Vec<usize>>,
     /// For a plan that gathers, where its parts run.
-    pub gathered: Option<Gathered>,
+    pub gathered: Option<Box<Gathered>>,
     /// For an UPDATE that sets the key: the shard of the new one. A row that any other shard changes would have to move.
     pub only_on: Option<ShardId>,
 }
@@ -324,12 +324,12 @@ fn route_gather(
         _ => shards.union(&target),
     };
     Ok(Route {
-        gathered: Some(Gathered {
+        gathered: Some(Box::new(Gathered {
             fragments,
             rows,
             locked,
             target,
-        }),
+        })),
         ..route_to(shards, role)
     })
 }

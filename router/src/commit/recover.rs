@@ -17,6 +17,7 @@ use super::judge::{
 use super::schema::guard;
 use super::text::{self, transaction};
 use crate::config::{Control, Name, Transactions};
+use crate::tick;
 use futures_util::future::join_all;
 use mothership_proto::report::sqlstate;
 use mothership_sql::quote;
@@ -162,7 +163,7 @@ impl<S: Servers> Recovery<S> {
             }
             told.send_replace(sweep);
             tokio::select! {
-                () = tokio::time::sleep(self.settings.interval) => {}
+                () = tokio::time::sleep_until(tick::spaced(self.settings.interval)) => {}
                 // What this router could not finish is tried again as soon as it may be.
                 () = self.doubts.noted() => {
                     let short = self.settings.patience.short.min(self.settings.interval);

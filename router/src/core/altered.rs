@@ -7,6 +7,7 @@
 
 use super::Core;
 use crate::log::Chain;
+use crate::tick;
 use crate::topology::Topology;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -135,7 +136,7 @@ pub async fn watch_defaults(core: Rc<Core>) {
                 }
             }
         }
-        tokio::time::sleep(topology.config.balance.probe_interval).await;
+        tokio::time::sleep_until(tick::spaced(topology.config.balance.probe_interval)).await;
     }
 }
 
@@ -160,7 +161,7 @@ async fn ask(core: &Core, topology: &Topology) -> Result<Defaults, String> {
         .control
         .lend(topology, topology.home, control.database.as_str());
     let client = lent.await.map_err(|error| Chain(&error).to_string())?;
-    let asked = client.ask(client.query(QUESTION, &[]));
+    let asked = client.ask_prepared(QUESTION, &[]);
     let rows = tokio::time::timeout(control.timeout, asked).await;
     let rows = match rows {
         Ok(rows) => rows.map_err(|error| Chain(&error).to_string())?,

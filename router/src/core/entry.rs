@@ -2,6 +2,7 @@
 
 use super::CancelSecret;
 use super::clock::Pulse;
+use super::shared::Spread;
 use crate::commit::mark::Mark;
 use crate::metrics::tally::Seen;
 use mothership_pool::connection::CancelTarget;
@@ -170,7 +171,9 @@ pub struct Entry {
     /// Whether it can give way to others.
     pub yielding: Yielding,
     /// What it waits for while it holds others: a connection of this pool, since then.
-    pub queued: RefCell<Option<Box<Queued>>>,
+    queued: Cell<Option<Box<Queued>>>,
+    /// There while several servers work for it.
+    pub spread: Cell<Option<Spread>>,
     wait: Cell<Wait>,
     /// The number of its process, as its client was told.
     pub process: Cell<i32>,
@@ -199,7 +202,8 @@ impl Entry {
             working: RefCell::default(),
             mark: Cell::new(None),
             yielding: Yielding::default(),
-            queued: RefCell::default(),
+            queued: Cell::default(),
+            spread: Cell::default(),
             wait: Cell::default(),
             process: Cell::new(0),
             killed: Cell::new(false),
@@ -207,6 +211,19 @@ impl Entry {
             pulse: Pulse::default(),
             waker: RefCell::default(),
         })
+    }
+
+    /// It waits for a connection while it holds others, or waits no longer.
+    pub fn set_queued(&self, queued: Option<Queued>) {
+        self.queued.set(queued.map(Box::new));
+    }
+
+    /// What it waits for while it holds others: a connection of this pool, since then.
+    pub fn queued(&self) -> Option<Queued> {
+        let queued = self.queued.take();
+        let copy = queued.as_deref().cloned();
+        self.queued.set(queued);
+        copy
     }
 
     /// It waits for a connection. Who has been told to stop stays so.

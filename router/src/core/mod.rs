@@ -77,7 +77,7 @@ pub use notifiers::{Notifier, Notifiers};
 pub use number::ClientNumber;
 pub use roles::watch_roles;
 pub use sessions::Sessions;
-pub use shared::{Changing, Shared};
+pub use shared::{Changing, Shared, Spread};
 
 /// A server connection on loan to a session.
 pub type Lease = mothership_pool::pool::Lease<Notes>;

@@ -124,15 +124,6 @@ impl Core {
             .collect()
     }
 
-    /// Whether a session of this core has a connection, or waits for one.
-    pub fn has_lent(&self) -> bool {
-        let pools = self.pools.borrow();
-        let figures = pools.values().map(|pool| pool.figures());
-        figures
-            .into_iter()
-            .any(|pool| pool.active + pool.waiting > 0)
-    }
-
     /// Closes what lies idle for too long and forgets pools that nobody uses.
     pub fn maintain(&self) {
         let is_alone = self.life.get() != Life::HandedOver;

@@ -111,6 +111,8 @@ pub struct Shared {
     prober: Mutex<Option<Prober>>,
     /// Consoles open.
     pub consoles: AtomicU32,
+    /// How many [`Spread`]s live. A session that holds several servers and waits for another one has two.
+    spread: AtomicUsize,
     /// Whoever waits for others and holds what they may want asks here to be looked at.
     pub stuck: tokio::sync::Notify,
     /// On which tables statements over several shards met.
@@ -191,7 +193,30 @@ impl Changing {
     }
 }
 
+/// A session holds connections to several servers, or waits for one more, as long as this lives.
+pub struct Spread(Arc<Shared>);
+
+impl Spread {
+    /// It begins.
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        shared.spread.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Spread {
+    fn drop(&mut self) {
+        self.0.spread.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Shared {
+    /// Whether a session of this router holds connections to several servers, or waits for one more. If none does, no
+    /// deadlock over shards passes through this router.
+    pub fn is_any_spread(&self) -> bool {
+        self.spread.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether changed definitions are just being committed.
     pub fn is_committing_change(&self) -> bool {
         self.committing_changes.load(Ordering::SeqCst) > 0
@@ -270,6 +295,7 @@ impl Shared {
             reloads: watch::Sender::default(),
             orders,
             consoles: AtomicU32::new(0),
+            spread: AtomicUsize::new(0),
             stuck: tokio::sync::Notify::default(),
             contention: Contention::default(),
             notifiers: Arc::default(),

@@ -26,6 +26,7 @@ use crate::commit::mark::Mark;
 use crate::control::{Control, ControlError};
 use crate::core::{self, Attempt, Entry, Shared};
 use crate::log::Chain;
+use crate::tick;
 use crate::topology::Topology;
 use graph::{Age, Node, Wait, deadlocks, detail};
 use mothership_pool::connection::CancelGuard;
@@ -116,7 +117,7 @@ pub async fn watch(shared: &Shared) {
         let is_one = topology.postgres < 2;
         if !asked {
             let pause = if is_one { timeout } else { timeout / LOOKS };
-            next = tokio::time::Instant::now() + pause;
+            next = tick::next(pause);
         }
         if is_one {
             asked = false;
@@ -175,7 +176,10 @@ impl Watch {
                     .await
             }
         };
-        let due = self.queued_at.is_none_or(|at| now >= at + timeout);
+        // Looks are at fixed times: one that is a little early is meant all the same.
+        let due = self
+            .queued_at
+            .is_none_or(|at| now + timeout / LOOKS / 2 >= at + timeout);
         if due && !found {
             self.end_queues(shared, &waiting, &mut known).await;
             self.queued_at = Some(now);
@@ -328,7 +332,7 @@ async fn end_wait(shared: &Shared, victim: Node) -> bool {
         let sessions = core.sessions.borrow();
         let mut sessions = sessions.iter();
         let entry = sessions.find(|entry| entry.who.number == number)?;
-        let waits = entry.is_waiting() && entry.queued.borrow().is_some();
+        let waits = entry.is_waiting() && entry.queued().is_some();
         if waits {
             let detail =
                 "The transaction waits for a connection, and those who have one wait for it.";
@@ -352,11 +356,11 @@ async fn report(control: &Control, shared: &Shared, topology: &Topology, cycle: 
 
 /// Who waits for whom at this moment, and what our own sessions hold.
 async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known, Vec<Waiting>) {
+    if !shared.is_any_spread() {
+        // No core is woken to be asked.
+        return (Known::default(), Vec::new());
+    }
     let held = shared.ask(|core| {
-        if !core.has_lent() {
-            // However many sessions there are, none holds anything.
-            return Vec::new();
-        }
         let sessions = core.sessions.borrow();
         let works = |entry: &&Rc<Entry>| !entry.working.borrow().is_empty();
         let held = sessions.iter().filter(works).map(|entry| Held {
@@ -364,7 +368,7 @@ async fn look(control: &Control, shared: &Shared, topology: &Topology) -> (Known
             attempt: entry.yielding.attempt(),
             mark: entry.mark.get(),
             limits: entry.working.borrow().iter().map(|w| w.limit).collect(),
-            queued: entry.queued.borrow().as_deref().cloned(),
+            queued: entry.queued(),
             processes: entry
                 .working
                 .borrow()

@@ -222,6 +222,7 @@ impl Session {
                 if let Some(attached) = self.servers.remove(at) {
                     give_back(attached, None, &self.core);
                 }
+                self.show_working();
                 wants = Wants::Primary;
                 continue;
             }

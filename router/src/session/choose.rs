@@ -15,7 +15,7 @@ use super::{Halt, Session};
 use crate::commit::steps::Reply;
 use crate::config::{self, Freshness, Level};
 use crate::core::notes::Notes;
-use crate::core::{Lease, Queued};
+use crate::core::{Lease, Queued, Spread};
 use crate::statements::staleness;
 use crate::statements::step::Step;
 use crate::topology::{PoolKey, Topology};
@@ -408,12 +408,13 @@ impl Session {
                     Some(LinedUp::Since(since)) => since,
                     Some(LinedUp::SentAway) | None => Instant::now(),
                 };
+                let spread = (priority == Priority::Join).then(|| Spread::new(&self.core.shared));
                 if priority == Priority::Join {
-                    self.entry.queued.replace(Some(Box::new(Queued {
+                    self.entry.set_queued(Some(Queued {
                         limit: Arc::as_ptr(pool.limit()) as usize,
                         most: pool.limit().max(),
                         since,
-                    })));
+                    }));
                 }
                 // This future is boxed: it is large, because it may open a connection, and it is rarely needed.
                 let lease = Box::pin(pool.lease(Asking {
@@ -422,7 +423,8 @@ impl Session {
                     elsewhere: used == Use::Replica,
                 }));
                 let leased = self.while_client_waits(lease).await;
-                self.entry.queued.replace(None);
+                self.entry.set_queued(None);
+                drop(spread);
                 // A deadlock may have been reported too late to end this wait. It must not end another one.
                 self.entry.seen.deadlock.take();
                 match leased? {

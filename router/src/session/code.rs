@@ -10,6 +10,7 @@ use crate::statements::named_settings::named_by;
 use crate::statements::names::Prepared;
 use crate::statements::shapes::Shaped;
 use crate::statements::step::{CodeEffects, Kind, Step};
+use mothership_catalog::NOWHERE;
 use mothership_sql::cursor::Span;
 use mothership_sql::effect::Pin;
 use std::rc::Rc;
@@ -89,9 +90,13 @@ impl Session {
     }
 
     async fn read_code(&mut self) -> Result<(), Halt> {
-        if self.is_session_mode() || self.knows_code() {
-            return Ok(());
+        match self.is_session_mode() || self.knows_code() {
+            true => Ok(()),
+            false => Box::pin(self.read_code_anew()).await,
         }
+    }
+
+    async fn read_code_anew(&mut self) -> Result<(), Halt> {
         let core = Rc::clone(&self.core);
         let database = Arc::clone(&self.entry.who.names.database);
         let loading = core.loading(&format!("code of {database}"));
@@ -384,6 +389,50 @@ impl Session {
         // What comes behind it in a pipeline is judged before it has run.
         let makes = statement.steps.iter().map(|step| step.makes_code).max();
         self.state.makes_code = self.state.makes_code.max(makes.unwrap_or_default());
+    }
+}
+
+impl Prepared {
+    /// Whether a statement of the text may run code that leaves something in its session, or that shows what others have
+    /// prepared, whatever the search path. For a text of one statement, the answer is kept for all who have prepared it.
+    pub(super) fn may_leave_or_show(
+        &self,
+        step: &Step,
+        sql: &str,
+        model: &DatabaseModel,
+        strings: bool,
+    ) -> bool {
+        self.judge_once(&self.leaves, (model, strings), || {
+            let (lasting, shown) = (model.lasting(), model.shows_prepared());
+            lasting.is_left_by(sql, strings, step.writes, &NOWHERE)
+                || shown.is_done_by(sql, strings, step.writes, &NOWHERE)
+        })
+    }
+
+    /// The same of code that says something about its server.
+    pub(super) fn may_tell_server(
+        &self,
+        step: &Step,
+        sql: &str,
+        model: &DatabaseModel,
+        strings: bool,
+    ) -> bool {
+        self.judge_once(&self.tells_server, (model, strings), || {
+            let server = model.tells_server();
+            server.is_done_by(sql, strings, step.writes, &NOWHERE)
+        })
+    }
+
+    fn judge_once(
+        &self,
+        memo: &Memo,
+        (model, strings): (&DatabaseModel, bool),
+        judge: impl FnOnce() -> bool,
+    ) -> bool {
+        match self.steps.len() {
+            1 => memo.get((model.version, strings), judge),
+            _ => judge(),
+        }
     }
 }
 

@@ -45,8 +45,8 @@ pub enum Dispatch {
         /// The parts that it touches there; `None` if it may touch any.
         parts: Option<Parts>,
     },
-    /// To several shards.
-    Many(Many),
+    /// To several shards. Boxed, because it is large, most statements go to one shard, and a `Dispatch` is moved often.
+    Many(Box<Many>),
     /// To one server, with the rows that are fetched from several shards.
     Gather(Box<GatherWork>),
 }
@@ -435,10 +435,10 @@ impl Session {
             && self.may_be_overtaken(shard, step)
         {
             // It is committed when its plan has been looked at once more.
-            work = Dispatch::Many(Many {
+            work = Dispatch::Many(Box::new(Many {
                 step: step.map_or_else(|| whole(&statement.sql), |step| step.span),
                 ..Many::one(shard, None, true)
-            });
+            }));
         }
         match &mut work {
             Dispatch::Many(many) => many.planned_by = Some(model),
@@ -519,28 +519,32 @@ impl Session {
             return Ok(());
         }
         let strings = self.state.told.standard_strings();
-        let context = self.context();
-        let leaves = |apart: &BTreeSet<String>| {
-            let lasting = model.lasting();
-            lasting.is_left_by(sql, strings, step.writes, apart)
-        };
-        if model.does(sql, &context, leaves) {
-            self.state.run_unseen();
-            self.run_unfollowed(statement);
+        if statement.may_leave_or_show(step, sql, model, strings) {
+            let context = self.context();
+            let leaves = |apart: &BTreeSet<String>| {
+                let lasting = model.lasting();
+                lasting.is_left_by(sql, strings, step.writes, apart)
+            };
+            if model.does(sql, &context, leaves) {
+                self.state.run_unseen();
+                self.run_unfollowed(statement);
+            }
+            let shows = |apart: &BTreeSet<String>| {
+                let shown = model.shows_prepared();
+                shown.is_done_by(sql, strings, step.writes, apart)
+            };
+            if model.does(sql, &context, shows) {
+                return Err(prepared_refused().into());
+            }
         }
-        let shows = |apart: &BTreeSet<String>| {
-            let shown = model.shows_prepared();
-            shown.is_done_by(sql, strings, step.writes, apart)
-        };
-        if model.does(sql, &context, shows) {
-            return Err(prepared_refused().into());
-        }
-        let tells = |apart: &BTreeSet<String>| {
-            let server = model.tells_server();
-            server.is_done_by(sql, strings, step.writes, apart)
-        };
-        if route.role == Role::Replica && model.does(sql, &context, tells) {
-            route.role = Role::Primary("what it calls tells of one server".to_owned());
+        if route.role == Role::Replica && statement.may_tell_server(step, sql, model, strings) {
+            let tells = |apart: &BTreeSet<String>| {
+                let server = model.tells_server();
+                server.is_done_by(sql, strings, step.writes, apart)
+            };
+            if model.does(sql, &self.context(), tells) {
+                route.role = Role::Primary("what it calls tells of one server".to_owned());
+            }
         }
         Ok(())
     }
@@ -564,10 +568,10 @@ impl Session {
                         .locks_home_copy(&self.state, &self.topology, step, plan)
                 }) =>
             {
-                Dispatch::Many(Many {
+                Dispatch::Many(Box::new(Many {
                     copies: true,
                     ..Many::one(shard, None, true)
-                })
+                }))
             }
             work => work,
         })
@@ -673,7 +677,7 @@ impl Session {
             matches!(&**plan, Plan::Scatter(scatter) if scatter.locks == LockScope::Tables);
         let defines = matches!(&**plan, Plan::Ddl(_));
         let copies = writes && merge == Merge::First && !defines && !tables;
-        Ok(Dispatch::Many(Many {
+        Ok(Dispatch::Many(Box::new(Many {
             legs,
             merge,
             writes,
@@ -706,7 +710,7 @@ impl Session {
             times: None,
             planned_by: None,
             only_on: route.only_on,
-        }))
+        })))
     }
 }
 

@@ -22,7 +22,7 @@ impl Session {
             .filter_map(|step| step.empties.as_deref());
         for name in names {
             // PostgreSQL has the last word on whoever may not.
-            if !self.may_empty(name).await {
+            if !Box::pin(self.may_empty(name)).await {
                 continue;
             }
             let name: Arc<str> = name.into();

@@ -36,7 +36,7 @@ impl Session {
         };
         self.check_steps(std::slice::from_ref(step))?;
         let sql = std::str::from_utf8(step.span.of(&statement.sql)).map_err(|_| not_utf8())?;
-        let values = self.make_values(fill, sql.as_bytes()).await?;
+        let values = Box::pin(self.make_values(fill, sql.as_bytes())).await?;
         if statement.steps.len() == 1 {
             // Its row has its number already.
             self.state.numbers.takes_none();
@@ -83,7 +83,7 @@ impl Session {
             bind_count::check(bind, own)?;
         }
         self.state.numbers.takes_none();
-        let values = match self.make_values(fill, &statement.sql).await {
+        let values = match Box::pin(self.make_values(fill, &statement.sql)).await {
             Ok(values) => values,
             Err(halt) => {
                 self.flush_held().await?;
@@ -112,7 +112,7 @@ impl Session {
         self.check_steps(&bound.statement.steps)?;
         let (filled, _) = self.filled_statement(&bound.statement, fill)?;
         self.state.numbers.takes_none();
-        let values = self.make_values(fill, &bound.statement.sql).await?;
+        let values = Box::pin(self.make_values(fill, &bound.statement.sql)).await?;
         Ok(bound.filled(filled, values))
     }
 

@@ -67,7 +67,7 @@ impl Session {
     pub(super) async fn run_here(&mut self, kind: &Kind, sql: &[u8]) -> Result<(), Halt> {
         match self.control_outside(kind, sql).await? {
             true => Ok(()),
-            false => self.carry_out(kind, sql).await,
+            false => Box::pin(self.carry_out(kind, sql)).await,
         }
     }
 
@@ -81,11 +81,11 @@ impl Session {
                 self.close_here(name).await?;
                 b"CLOSE CURSOR"
             }
-            _ if !self.servers.is_empty() => return self.run_on_all(kind, sql).await,
+            _ if !self.servers.is_empty() => return Box::pin(self.run_on_all(kind, sql)).await,
             Kind::PrepareTransaction if self.state.block == Block::Begun => {
                 let at = self.attach(self.topology.home).await?;
                 self.bring_into_block(at).await?;
-                return self.run_on_all(kind, sql).await;
+                return Box::pin(self.run_on_all(kind, sql)).await;
             }
             Kind::Begin(modes) => {
                 if self.state.block == Block::None {

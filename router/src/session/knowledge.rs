@@ -64,12 +64,12 @@ impl Session {
         self.refresh_code().await?;
         self.see_session().await?;
         if self.state.has_own_definitions(&self.topology) {
-            return self.see_own_definitions().await;
+            return Box::pin(self.see_own_definitions()).await;
         }
         // It also takes over a new configuration.
         match self.is_up_to_date() || self.knows_model() {
             true => Ok(()),
-            false => self.read_model().await,
+            false => Box::pin(self.read_model()).await,
         }
     }
 
@@ -308,7 +308,7 @@ impl Session {
     ) -> Result<Option<Rc<Plan>>, Halt> {
         self.plan_large(statement, at).await;
         match self.plan_by_known(statement, at)? {
-            Some((plan, true)) => self.look_again(statement, at, plan).await,
+            Some((plan, true)) => Box::pin(self.look_again(statement, at, plan)).await,
             Some((plan, false)) => Ok(Some(plan)),
             None => Ok(None),
         }
@@ -353,7 +353,7 @@ impl Session {
                 .is_err()
         });
         let seen = model.read.elapsed() < SEEN_JUST_NOW || matches!(*plan, Plan::Ddl(_));
-        if refused || seen && !self.is_behind(&model, &statement.sql).await {
+        if refused || seen && !Box::pin(self.is_behind(&model, &statement.sql)).await {
             return Ok(Some(plan));
         }
         let version = model.version;

@@ -123,7 +123,7 @@ mod welcome;
 use crate::config::{LogStatements, PoolMode};
 use crate::core::clock::Overdue;
 use crate::core::code::Behind;
-use crate::core::{Core, Entry, Lease, Working};
+use crate::core::{Core, Entry, Lease, Spread, Working};
 use crate::log::client_text;
 use crate::statements::reported_parameters::ReportedParameters;
 use crate::statements::settings::{SessionSettings, Settings};
@@ -277,7 +277,7 @@ impl Session {
                 break End::Gone;
             }
             let turn = {
-                let mut turn = Box::pin(self.turn());
+                let mut turn = Box::pin(self.take_turns());
                 // Whatever is half done when its time is over: all servers are closed.
                 poll_fn(|cx| {
                     entry.watch(cx);
@@ -365,6 +365,17 @@ impl Session {
             }
         };
         End::Told(report)
+    }
+
+    /// Takes turns until, after one, no server works for the session. A turn's future takes a few kilobytes; with a server
+    /// attached it is kept instead of allocated anew.
+    async fn take_turns(&mut self) -> Result<(), End> {
+        loop {
+            self.turn().await?;
+            if self.servers.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes what the client has sent, then waits for more from either side.
@@ -573,6 +584,10 @@ impl Session {
         let mut working = self.entry.working.borrow_mut();
         working.clear();
         working.extend(self.servers.iter().map(|s| working_by(&s.lease)));
+        let before = self.entry.spread.take();
+        let several = working.len() > 1;
+        let now = several.then(|| before.unwrap_or_else(|| Spread::new(&self.core.shared)));
+        self.entry.spread.set(now);
     }
 }
 
@@ -630,5 +645,15 @@ mod tests {
         let (session, entry) = (size_of::<Session>(), size_of::<Entry>());
         assert!(session <= 896, "{session}");
         assert!(entry <= 320, "{entry}");
+    }
+
+    #[test]
+    fn what_a_turn_allocates_stays_small() {
+        fn size<F>(_: impl FnOnce(&'static mut Session) -> F) -> usize {
+            size_of::<F>()
+        }
+        // It is allocated and moved for each request that is not on the fast path. What is rare and large belongs in a box.
+        let turns = size(Session::take_turns);
+        assert!(turns <= 4096, "{turns}");
     }
 }

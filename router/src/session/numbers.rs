@@ -310,7 +310,7 @@ impl Session {
         if !self.state.is_block_well() {
             return Ok(());
         }
-        let at = self.attach(self.topology.home).await?;
+        let at = Box::pin(self.attach(self.topology.home)).await?;
         let attached = &self.servers[at];
         let (me, process) = (self.entry.who.number, attached.inbox.process);
         let follows = self.state.pins.has(Pin::SequenceState);
@@ -367,7 +367,7 @@ impl Session {
         for call in calls {
             let sequence = match &call.argument {
                 None => None,
-                Some(argument) => Some(self.named_sequence(argument).await?),
+                Some(argument) => Some(Box::pin(self.named_sequence(argument)).await?),
             };
             let made = self.state.numbers.made();
             let value = match made.map_or(SequenceValue::Elsewhere, |made| {
@@ -446,7 +446,7 @@ impl Session {
 
     /// The sequence that the argument of a `currval` names, as [`Name::quoted`] writes it.
     async fn named_sequence(&mut self, argument: &str) -> Result<String, Halt> {
-        let at = self.attach(self.topology.home).await?;
+        let at = Box::pin(self.attach(self.topology.home)).await?;
         let sql = format!(
             "SELECT pg_catalog.concat(pg_catalog.replace(n.nspname, '\"', '\"\"'), '\".\"', \
              pg_catalog.replace(c.relname, '\"', '\"\"')) FROM pg_catalog.pg_class c \

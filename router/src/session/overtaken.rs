@@ -279,12 +279,12 @@ impl Session {
             self.client.hold();
             self.client.send(&untold);
             self.request.marks.set(RequestMarks::HELD);
-            let ran = self.run_held(&bytes).await;
+            let ran = Box::pin(self.run_held(&bytes)).await;
             self.request.marks.take(RequestMarks::HELD);
             let again = ran.is_ok()
                 && run < MAX_RUNS
                 && self.is_between_requests()
-                && self.was_overtaken(&bytes, epoch, effects).await;
+                && Box::pin(self.was_overtaken(&bytes, epoch, effects)).await;
             if !again {
                 self.client.release();
                 self.core.give_scratch(bytes);

@@ -82,7 +82,7 @@ impl Session {
         };
         self.check_steps(&statement.steps)?;
         let sql = own_text(statement);
-        let Some(done) = self.resolved(statement, &about, number, &sql).await? else {
+        let Some(done) = Box::pin(self.resolved(statement, &about, number, &sql)).await? else {
             return Ok(None);
         };
         let query = self.queried(&done.sql);
@@ -111,7 +111,7 @@ impl Session {
         self.check_steps(&statement.steps)?;
         self.settle_active().await?;
         let sql = own_text(statement);
-        let Some(done) = self.resolved(statement, &about, number, &sql).await? else {
+        let Some(done) = Box::pin(self.resolved(statement, &about, number, &sql)).await? else {
             return Ok(None);
         };
         let parsed = self.statement(&Parse {
@@ -140,7 +140,7 @@ impl Session {
                 let processes = self.processes(number, &question.others).await?;
                 Ok(Some(question.asked(sql, &processes)))
             }
-            (About::Rows(rows), _) => self.signal_rows(statement, rows, sql).await,
+            (About::Rows(rows), _) => Box::pin(self.signal_rows(statement, rows, sql)).await,
             (_, None) => Ok(None),
         }
     }

@@ -44,7 +44,7 @@ impl Session {
     /// Takes one message from the client's input, if a whole one is there.
     pub(super) async fn take_frame(&mut self) -> Result<bool, End> {
         if self.servers.is_being_cancelled(&self.state) {
-            self.wait_for_cancels().await;
+            Box::pin(self.wait_for_cancels()).await;
         }
         let read = match self.large_text() {
             Some(text) => Box::pin(self.read_large(text)).await,
@@ -79,7 +79,7 @@ impl Session {
         self.state.tally.took(message.tag(), length);
         if let Phase::CopyIn { extended } = self.state.phase {
             let tag = message.tag();
-            self.copy_in(tag, extended, length).await?;
+            Box::pin(self.copy_in(tag, extended, length)).await?;
             return Ok(true);
         }
         // The message is moved out of the input, because serving it may wait for the
@@ -154,7 +154,7 @@ impl Session {
             tag::CLOSE => self.on_close(body).await,
             tag::FLUSH => self.on_flush().await,
             tag::SYNC => self.on_sync().await,
-            tag::FUNCTION_CALL => self.on_function_call(body).await,
+            tag::FUNCTION_CALL => Box::pin(self.on_function_call(body)).await,
             // Left over from a COPY that failed: PostgreSQL ignores them, too.
             tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => Ok(()),
             tag::TERMINATE => Err(End::Gone.into()),
@@ -254,7 +254,7 @@ impl Session {
         let before = self.client.input().len();
         let hoards = doing == Doing::Unfinished && before >= HOARD as usize;
         let pressure = &self.core.shared.pressure;
-        // It is held back until memory is measured, at most pressure::LOOK.
+        // It is held back until memory is measured again.
         if self.request.marks.take(RequestMarks::YIELDS) || hoards && pressure.holds_back() {
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -65,7 +65,7 @@ impl Session {
             let left_out = left_out((sql, &context), strings, model, split).map_err(hidden)?;
             let uses = Uses::of(sql, strings).map_err(|Unclear(what)| hidden(what))?;
             return Ok(match (work, !left_out.is_empty() || !uses.is_empty()) {
-                (Dispatch::Many(many), timed) => Dispatch::Many(Many { timed, ..many }),
+                (Dispatch::Many(many), timed) => Dispatch::Many(Box::new(Many { timed, ..*many })),
                 (other, _) => other,
             });
         }
@@ -97,14 +97,14 @@ impl Session {
         let plain = step.is_none_or(|step| step.kind == Kind::Plain && step.pins.is_empty());
         match work {
             Dispatch::Many(many) if many.copy_in => Ok(Dispatch::Many(many)),
-            Dispatch::Many(many) => Ok(Dispatch::Many(Many {
+            Dispatch::Many(many) => Ok(Dispatch::Many(Box::new(Many {
                 timed: true,
-                ..many
-            })),
-            Dispatch::One { shard, writes, .. } if plain => Ok(Dispatch::Many(Many {
+                ..*many
+            }))),
+            Dispatch::One { shard, writes, .. } if plain => Ok(Dispatch::Many(Box::new(Many {
                 timed: true,
                 ..Many::one(shard, None, writes)
-            })),
+            }))),
             Dispatch::One { .. } | Dispatch::Gather(_) => Err(hidden(
                 "a cursor, or a statement that stays with its server".into(),
             )),

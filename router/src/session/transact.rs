@@ -218,7 +218,7 @@ impl Session {
             return result;
         }
         let ended = match result {
-            Ok(()) => self.commit_all().await,
+            Ok(()) => Box::pin(self.commit_all()).await,
             Err(halt) => {
                 self.rollback_all().await;
                 Err(halt)
@@ -261,7 +261,7 @@ impl Session {
                     self.rollback_all().await;
                     Ok(())
                 } else {
-                    self.commit_all().await
+                    Box::pin(self.commit_all()).await
                 };
                 // A COMMIT that fails ends the block as well, and begins no other.
                 match (failed, &ended) {
@@ -491,7 +491,7 @@ impl Session {
         let changing = self.transaction.changing.as_ref();
         let change = changing.map(|changing| changing.commits());
         self.transaction.commits = true;
-        let result = self.commit_each().await;
+        let result = Box::pin(self.commit_each()).await;
         self.transaction.commits = false;
         drop(change);
         result

@@ -79,8 +79,10 @@ pub struct Prepared {
     pub rewritten: OnceCell<Rewritten>,
     /// Whether it may run code that leaves something in its session, as names behind which there is code say.
     pub names_code: Memo,
-    /// The same, as the catalog says.
+    /// Whether the catalog has code behind its names that leaves something, or shows what others have prepared.
     pub leaves: Memo,
+    /// Whether the catalog has code behind its names that says something about its server.
+    pub tells_server: Memo,
     /// Whether code that it runs may set something for the transaction, as the catalog says.
     pub sets_locally: Memo,
     /// The settings of an application's own that it names, once somebody has asked.
@@ -254,6 +256,7 @@ impl Prepared {
             rewritten: OnceCell::new(),
             names_code: Memo::default(),
             leaves: Memo::default(),
+            tells_server: Memo::default(),
             sets_locally: Memo::default(),
             named_settings: OnceCell::new(),
             requests: Requests::default(),

@@ -181,14 +181,13 @@ impl Session {
         let text: Box<[u8]> = step.span.of(&statement.sql).into();
         let begins = inner.start - step.span.start;
         let explained = self.explained_statement(statement, &text[begins..]);
-        let plan = self.look_for_unknown(&explained, 0).await?;
+        let plan = Box::pin(self.look_for_unknown(&explained, 0)).await?;
         let is_fill = matches!(plan.as_deref(), Some(Plan::Fill(_)));
         let filled = match (is_fill, &statement.origin) {
             (true, Origin::Parse(_)) => {
                 return Err(unexplained("its values are made by the router"));
             }
-            (true, _) => self
-                .filled_query(&explained, 0)
+            (true, _) => Box::pin(self.filled_query(&explained, 0))
                 .await?
                 .map(|(filled, _)| filled),
             (false, _) => None,
@@ -197,7 +196,7 @@ impl Session {
             Some(filled) => (filled, None),
             None => (explained, plan),
         };
-        self.ask_rights(&explained, 0).await?;
+        Box::pin(self.ask_rights(&explained, 0)).await?;
         let over = match self.dispatch_planned(&explained, 0, params, plan)? {
             Dispatch::One { .. } if !is_fill => return Ok(None),
             Dispatch::Many(many) if many.locks_alone() => return Ok(None),
@@ -213,7 +212,7 @@ impl Session {
                     "it is no query, INSERT, UPDATE, DELETE or MERGE",
                 ));
             }
-            Dispatch::Many(many) => Over::Many(many),
+            Dispatch::Many(many) => Over::Many(*many),
             Dispatch::Gather(work) => Over::Gather(work),
         };
         let options = Options::of(&text[..begins], self.standard_strings());

@@ -114,7 +114,7 @@ impl Session {
         }
         let mut parts = None;
         let place = if let Some(inner) = self.state.explained_by(&statement)? {
-            self.bind_explain(&bind, &statement, inner).await?
+            Box::pin(self.bind_explain(&bind, &statement, inner)).await?
         } else if unknown_name(&statement).is_some()
             || statement.step().is_some_and(|s| self.runs_here(&s.kind))
         {
@@ -197,7 +197,7 @@ impl Session {
             self.check_steps(&runs.body.steps)?;
         }
         if let Some(explaining) = self.explaining_bind(bind, statement).await? {
-            return self.bind_explaining(bind, statement, explaining).await;
+            return Box::pin(self.bind_explaining(bind, statement, explaining)).await;
         }
         self.look_for_prepared(statement, 0).await?;
         self.look_for_cursor(statement.step().map(|step| &step.kind))
@@ -211,7 +211,7 @@ impl Session {
                 self.flush_held().await?;
                 self.settle_active().await?;
                 self.join_segment(Some(self.topology.home), true).await?;
-                typed = self.typed(statement).await?;
+                typed = Box::pin(self.typed(statement)).await?;
                 statement = &typed;
                 self.dispatch_bind(bind, statement, None)?
             }
@@ -230,15 +230,15 @@ impl Session {
                 *parts = touched.filter(|_| statement.runs.is_none());
                 (shard, writes)
             }
-            Dispatch::Many(many) => return self.bind_many(bind, statement, many).await,
+            Dispatch::Many(many) => return Box::pin(self.bind_many(bind, statement, *many)).await,
             Dispatch::Gather(work) => {
                 self.settle_active().await?;
                 self.join_segment(None, work.writes()).await?;
                 if work.writes() {
-                    let portal = self.bind_gathered_write(bind, statement, *work).await?;
+                    let portal = Box::pin(self.bind_gathered_write(bind, statement, *work)).await?;
                     return Ok(Place::Gathered(Rc::new(portal)));
                 }
-                let shard = self.bind_gather(bind, statement, &work).await?;
+                let shard = Box::pin(self.bind_gather(bind, statement, &work)).await?;
                 return Ok(Place::Shard(shard));
             }
         };
@@ -379,9 +379,7 @@ impl Session {
         self.settle_active().await?;
         let plain = arguments(&own.sql, self.standard_strings(), &runs.body).is_some();
         self.join_segment(Some(self.topology.home), !plain).await?;
-        let bound = self
-            .bound((&own.sql, span), step, (name, &runs.body))
-            .await?;
+        let bound = Box::pin(self.bound((&own.sql, span), step, (name, &runs.body))).await?;
         let values = bound.values();
         let results: Vec<i16> = bind.result_formats().collect();
         let mut message = Vec::new();
@@ -431,7 +429,7 @@ impl Session {
             false => Wants::Primary,
         };
         self.servers.check_second_set_of(&self.topology, &many)?;
-        let many = self.attach_many(statement, many, &wants).await?;
+        let many = Box::pin(self.attach_many(statement, many, &wants)).await?;
         // First everything that may wait for a server, then what is asked of all at once, so that of their errors the one
         // that PostgreSQL would tell can be told.
         for (shard, _) in &many.legs {

@@ -59,7 +59,7 @@ impl Session {
             self.settle_names().await?;
         }
         let Some(portal) = self.state.portals.portal(name).cloned() else {
-            return self.execute_cursor(name, rows).await;
+            return Box::pin(self.execute_cursor(name, rows)).await;
         };
         let Portal {
             statement, place, ..
@@ -84,16 +84,16 @@ impl Session {
                 .iter()
                 .any(|step| self.state.is_awaited(step));
         let shard = match place {
-            Place::Here => return self.execute_local(name, &portal, rows).await,
+            Place::Here => return Box::pin(self.execute_local(name, &portal, rows)).await,
             Place::Many(many) => {
                 self.check_pipelined(statement).await?;
-                return self.execute_many(name, rows, many, &portal).await;
+                return Box::pin(self.execute_many(name, rows, many, &portal)).await;
             }
             Place::Gathered(gathered) => {
-                return self.execute_gathered(name, gathered, &portal, rows).await;
+                return Box::pin(self.execute_gathered(name, gathered, &portal, rows)).await;
             }
             Place::Explaining(explaining) => {
-                return self.execute_explaining(explaining, rows).await;
+                return Box::pin(self.execute_explaining(explaining, rows)).await;
             }
             Place::Explained(explained) => {
                 self.state.check_explain()?;
@@ -106,7 +106,7 @@ impl Session {
         // COMMIT and the like, bound when the transaction had one server, and now it has
         // more: all of them must do it.
         if statement.step().is_some_and(|s| self.runs_here(&s.kind)) {
-            return self.execute_local(name, &portal, rows).await;
+            return Box::pin(self.execute_local(name, &portal, rows)).await;
         }
         self.settle_names_for(statement.step().map(|s| &s.kind))
             .await?;
@@ -247,7 +247,7 @@ impl Session {
             return Err(cannot_be_run(name).into());
         }
         self.state.portals.done(name);
-        let command = self.execute_gathered_write(gathered, rows).await?;
+        let command = Box::pin(self.execute_gathered_write(gathered, rows)).await?;
         self.note_kept(gathered, &command);
         match gathered.holds(rows) {
             true => self.put_held(rows, &gathered.held),
@@ -340,7 +340,7 @@ impl Session {
     ) -> Result<(), Halt> {
         let many = &portal.many;
         if again {
-            self.bind_again(portal, statement).await?;
+            Box::pin(self.bind_again(portal, statement)).await?;
         }
         let mut places = Vec::new();
         for (shard, _) in &many.legs {
@@ -552,7 +552,7 @@ impl Session {
             }
             self.servers.active = None;
             self.state.portals.done(name);
-            return self.run_here(&step.kind, &statement.sql).await;
+            return Box::pin(self.run_here(&step.kind, &statement.sql)).await;
         }
         let shard = self.state.cursor_shard(&step.kind)?;
         let shard = shard.unwrap_or(self.topology.home);

@@ -38,7 +38,7 @@ impl Session {
             && !self.gives(name)
         {
             self.state.check_failed(&statement)?;
-            return self.refuse_prepare(parse.sql).await;
+            return Box::pin(self.refuse_prepare(parse.sql)).await;
         }
         if let Some(Kind::Refuse(report)) = statement.step().map(|s| &s.kind) {
             return Err(Halt::Fail(report.clone()));
@@ -70,9 +70,9 @@ impl Session {
                 )
                 .into());
             }
-            if let Err(halt) = self.check_unbound(&statement).await {
+            if let Err(halt) = Box::pin(self.check_unbound(&statement)).await {
                 self.request.written = process::origin(&statement);
-                return Err(self.judged(halt, &statement.sql, parse.types).await);
+                return Err(Box::pin(self.judged(halt, &statement.sql, parse.types)).await);
             }
             // Which server it goes to is known at Bind, which often follows at once.
             self.request.held = Some((parse.name.into(), Rc::clone(&statement)));

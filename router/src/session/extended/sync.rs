@@ -48,7 +48,7 @@ impl Session {
 
     async fn end_segment(&mut self) -> Result<(), Halt> {
         if self.transaction.implicit {
-            return self.sync_implicit().await;
+            return Box::pin(self.sync_implicit()).await;
         }
         if self.state.skipping && self.state.block == Block::None {
             self.undo_unfailed();

@@ -5,7 +5,7 @@
 use super::take::{Kind, Request};
 use super::{Ended, Fast, Leg};
 use crate::core::clock::Doing;
-use crate::core::{Lease, Life};
+use crate::core::{Lease, Life, Spread};
 use crate::session::Session;
 use crate::session::inbox::Notices;
 use crate::session::many::{Halfway, Merging};
@@ -27,6 +27,7 @@ pub struct Over {
     /// So many of them, the first ones, have answered.
     answered: usize,
     merging: Merging,
+    spread: Spread,
 }
 
 impl Session {
@@ -57,6 +58,7 @@ impl Session {
             legs,
             answered: 0,
             merging,
+            spread: Spread::new(&self.core.shared),
         })));
         self.client.consume(request.length);
         true
@@ -99,6 +101,7 @@ impl Session {
             legs,
             answered,
             merging,
+            ..
         } = &mut **over;
         while let Some(leg) = legs.get_mut(*answered) {
             let oids = known.model.as_ref().and_then(|model| model.oids(leg.shard));
@@ -163,7 +166,9 @@ impl Session {
             legs,
             answered,
             merging,
+            spread,
         } = over;
+        self.entry.spread.set(Some(spread));
         for (number, leg) in legs.into_iter().enumerate() {
             let mut attached = self.attached(leg);
             attached.inbox.notices = Notices::of(number, merging.merge());

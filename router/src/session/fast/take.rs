@@ -9,7 +9,6 @@ use crate::session::time::asks_no_time;
 use crate::statements::names::Prepared;
 use crate::statements::shapes::{Entry, Known};
 use crate::statements::step::Step;
-use mothership_catalog::NOWHERE;
 use mothership_plan::{self, Literals, Merge, Params, PlanContext, ReadRoute};
 use mothership_proto::frame::{self, HEADER, Next};
 use mothership_proto::frontend::{self, tag};
@@ -261,13 +260,7 @@ impl Session {
         self.topology.check_length(sql).ok()?;
         let strings = context.standard_conforming_strings;
         let sql = std::str::from_utf8(sql).ok()?;
-        let leaves = || {
-            // Whatever the search path: the answer is kept for all who have prepared the statement.
-            let (lasting, shown) = (model.lasting(), model.shows_prepared());
-            lasting.is_left_by(sql, strings, step.writes, &NOWHERE)
-                || shown.is_done_by(sql, strings, step.writes, &NOWHERE)
-        };
-        if statement.leaves.get((model.version, strings), leaves) {
+        if statement.may_leave_or_show(step, sql, model, strings) {
             return None;
         }
         let plan = statement.known_plan(model, context)?;

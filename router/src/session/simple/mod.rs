@@ -85,7 +85,7 @@ impl Session {
         self.leave_databases(&statement).await;
         if self.transaction.implicit {
             // The transaction of a pipeline goes on into the text and ends with it.
-            return self.run_script(sql, &statement).await;
+            return Box::pin(self.run_script(sql, &statement)).await;
         }
         match statement.steps.as_slice() {
             [] if self.state.block.status() == TxStatus::Failed => {
@@ -99,7 +99,7 @@ impl Session {
                     .await
             }
             [one] => self.query_one(sql, one, &statement).await,
-            _ => self.query_several(sql, &statement).await,
+            _ => Box::pin(self.query_several(sql, &statement)).await,
         }
     }
 
@@ -123,23 +123,23 @@ impl Session {
         statement: &Rc<Prepared>,
     ) -> Result<(), Halt> {
         if self.runs_here(&step.kind) {
-            self.run_here(&step.kind, sql).await?;
+            Box::pin(self.run_here(&step.kind, sql)).await?;
             self.state.ready_alone(&mut self.client);
             return Ok(());
         }
         match &step.kind {
             Kind::Refuse(report) => return Err(Halt::Fail(report.clone())),
-            Kind::Prepare(name) => return self.prepare(sql, step, name).await,
-            Kind::Execute(name) => return self.execute(sql, step, name, statement).await,
+            Kind::Prepare(name) => return Box::pin(self.prepare(sql, step, name)).await,
+            Kind::Execute(name) => return Box::pin(self.execute(sql, step, name, statement)).await,
             Kind::ExplainRoute(inner) => return self.explain_query(statement, *inner),
             _ => {}
         }
         self.check_steps(&statement.steps)?;
         if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
             self.request.written = Some(Rc::new(Written::part(statement, step.span)));
-            let result = self.explain_query_over(&explaining).await;
+            let result = Box::pin(self.explain_query_over(&explaining)).await;
             let mut answer = Vec::new();
-            self.end_implicit(result.map(|rows| answer = rows)).await?;
+            Box::pin(self.end_implicit(result.map(|rows| answer = rows))).await?;
             self.client.send(&answer);
             self.state.ready_alone(&mut self.client);
             return Ok(());
@@ -160,7 +160,7 @@ impl Session {
         }
         let work = match self.dispatch_planned(statement, 0, &Params::NONE, plan) {
             Ok(work) => work,
-            Err(halt) => return Err(self.judged(halt, sql, &[]).await),
+            Err(halt) => return Err(Box::pin(self.judged(halt, sql, &[])).await),
         };
         self.state
             .check_declared(Some(step), self.shard_declared(&work))?;
@@ -175,11 +175,10 @@ impl Session {
             }
             Dispatch::Many(many) => {
                 let mut command = Vec::new();
-                let result = self
-                    .query_many(sql, &statement.steps, &many)
+                let result = Box::pin(self.query_many(sql, &statement.steps, &many))
                     .await
                     .map(|c| command = c);
-                self.end_implicit(result).await?;
+                Box::pin(self.end_implicit(result)).await?;
                 self.put_command(&command);
                 self.state.note_definitions(step);
                 self.state.ready_alone(&mut self.client);
@@ -187,8 +186,8 @@ impl Session {
             }
             Dispatch::Gather(work) => {
                 let mut command = Vec::new();
-                let result = self.query_gather(sql, &work).await;
-                self.end_implicit(result.map(|c| command = c)).await?;
+                let result = Box::pin(self.query_gather(sql, &work)).await;
+                Box::pin(self.end_implicit(result.map(|c| command = c))).await?;
                 self.put_command(&command);
                 self.state.ready_alone(&mut self.client);
                 Ok(())
@@ -251,14 +250,14 @@ impl Session {
                 .query_on_server(shard, (writes, None), sql, statement)
                 .await;
         }
-        self.run_script(sql, statement).await
+        Box::pin(self.run_script(sql, statement)).await
     }
 
     /// Runs the statements of a text one by one, up to ReadyForQuery.
     async fn run_script(&mut self, sql: &[u8], statement: &Rc<Prepared>) -> Result<(), Halt> {
         self.check_grammar(sql, statement).await?;
         let result = self.script(sql, statement).await;
-        let ended = self.end_implicit(result).await;
+        let ended = Box::pin(self.end_implicit(result)).await;
         if ended.is_err() {
             self.transaction.waiting_command = None;
         }

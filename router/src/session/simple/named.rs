@@ -101,14 +101,13 @@ impl Session {
         let (shard, writes) = match self.dispatch_execute(sql, &prepared)? {
             Some(Dispatch::One { shard, writes, .. }) => (shard, writes),
             Some(Dispatch::Many(many)) => {
-                let result = self
-                    .execute_many_prepared(statement, span, &prepared, many)
-                    .await;
+                let result =
+                    Box::pin(self.execute_many_prepared(statement, span, &prepared, *many)).await;
                 return self.end_execute(result).await;
             }
             _ => {
                 let named = (name, &prepared);
-                let result = self.execute_bound((sql, span), step, named).await;
+                let result = Box::pin(self.execute_bound((sql, span), step, named)).await;
                 return self.end_execute(result).await;
             }
         };
@@ -253,23 +252,22 @@ impl Session {
         self.ask_rights(statement, 0).await?;
         let many = match bound.with(|params| self.dispatch_body(statement, params))? {
             Dispatch::Gather(work) => {
-                return self.execute_gather(statement, &values, &work).await;
+                return Box::pin(self.execute_gather(statement, &values, &work)).await;
             }
             Dispatch::One { shard, writes, .. } => Many::one(shard, None, writes),
-            Dispatch::Many(many) => many,
+            Dispatch::Many(many) => *many,
         };
         if many.writes || self.known.may_write(&statement.steps) {
             self.transaction.begin_implicit(&mut self.state);
         }
         let types = crate::session::extended::many_types(&many, statement);
-        let command = self
-            .run_many(
-                &statement.sql,
-                &statement.steps,
-                &many,
-                Some((&types, &values)),
-            )
-            .await?;
+        let command = Box::pin(self.run_many(
+            &statement.sql,
+            &statement.steps,
+            &many,
+            Some((&types, &values)),
+        ))
+        .await?;
         if let ([(shard, _)], Some(step)) = (&*many.legs, statement.step())
             && let Some(attached) = self.servers.iter_mut().find(|s| s.shard == *shard)
         {

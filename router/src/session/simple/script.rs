@@ -147,7 +147,7 @@ impl Session {
                         end: text.len(),
                     },
                 },
-                ..many
+                ..*many
             },
             Dispatch::Gather(work) => {
                 let command = self.query_gather(text, &work).await?;
