@@ -79,7 +79,7 @@ impl Session {
         self.state.tally.took(message.tag(), length);
         if let Phase::CopyIn { extended } = self.state.phase {
             let tag = message.tag();
-            Box::pin(self.copy_in(tag, extended, length)).await?;
+            self.copy_in(tag, extended, length).await?;
             return Ok(true);
         }
         // The message is moved out of the input, because serving it may wait for the
