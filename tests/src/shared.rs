@@ -3,7 +3,8 @@
 
 use crate::folder::{Folder, at_exit};
 use crate::{Endpoint, Router, Wire, binaries, poll_until, spec};
-use mothership_cluster::{Auth, Cluster};
+use mothership_cluster::{Asking, Auth, Cluster, ClusterError};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
@@ -50,6 +51,32 @@ fn end(pid: u32, folder: Folder) {
         libc::waitpid(pid, std::ptr::null_mut(), 0);
     }
     drop(folder);
+}
+
+/// Sessions of the superuser by database, which wait for the next question.
+static KEPT: Mutex<Option<HashMap<String, Vec<Asking>>>> = Mutex::new(None);
+
+/// What is done with those of a database.
+fn kept<R>(database: &str, act: impl FnOnce(&mut Vec<Asking>) -> R) -> R {
+    let mut kept = KEPT.lock().unwrap_or_else(|e| e.into_inner());
+    act(kept
+        .get_or_insert_default()
+        .entry(database.to_owned())
+        .or_default())
+}
+
+/// Runs SQL on the shared server in a session that has no settings, locks or temporary tables of another left, and
+/// is kept for the next question.
+fn ask(database: &str, sql: &str) -> Result<String, ClusterError> {
+    let waiting = kept(database, |kept| {
+        std::iter::from_fn(|| kept.pop()).find_map(|mut s| s.is_quiet().then_some(s))
+    });
+    let mut session = waiting.map_or_else(|| cluster().session(database), Ok)?;
+    let answer = cluster().sql_in(&mut session, sql);
+    if session.discard_all() {
+        kept(database, |kept| kept.push(session));
+    }
+    answer
 }
 
 /// Empty databases of the shared server, dropped at the end of the test.
@@ -103,9 +130,7 @@ impl Shards {
 
     /// Runs SQL on one of them, past the router: rows one per line, columns separated by `|`.
     pub fn sql(&self, shard: usize, sql: &str) -> String {
-        cluster()
-            .sql(&self.names[shard], sql)
-            .unwrap_or_else(|e| panic!("{e}"))
+        ask(&self.names[shard], sql).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// Runs SQL on all of them and returns what each said.
@@ -122,7 +147,8 @@ impl Drop for Shards {
             // Of a failed test the sessions may still be there; a prepared
             // transaction would keep the database, which is no worry here.
             let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-            let _ = cluster().sql("postgres", &sql);
+            kept(name, Vec::clear);
+            let _ = ask("postgres", &sql);
         }
     }
 }
@@ -144,7 +170,7 @@ fn create(names: &[impl AsRef<str>], template: &str) {
     for name in names {
         let name = name.as_ref();
         let sql = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
-        cluster().sql("postgres", &sql).unwrap();
+        ask("postgres", &sql).unwrap();
     }
 }
 

@@ -29,6 +29,7 @@ mod wait;
 mod error;
 
 pub use account::Account;
+pub use ask::Asking;
 pub use binaries::Binaries;
 pub use error::ClusterError;
 pub use port::free_port;
