@@ -1,7 +1,7 @@
 //! Code that a statement runs without saying so, and that may leave something in its session: behind functions, operators,
 //! casts, types, domains, rules, triggers, defaults, indexes, generated columns, policies.
 //!
-//! A question to the home shard ([`QUESTION`]) gives the names behind which there is such code; most databases have none,
+//! A question to the home shard ([`NAMES`]) gives the names behind which there is such code; most databases have none,
 //! and then nothing is looked for. What is named keeps its connection from then on, as after code that cannot be seen: a
 //! client's own settings, locks and tables reach nobody else. Only code that is proven to leave nothing counts as clean,
 //! so a body that builds statements when it runs does not, nor does one in a language that is not read.
@@ -20,9 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the home shard is asked: bodies that have to be read, and then the names.
+/// What the home shard is asked: bodies that have to be read, whether there is such code, and the names of what it is
+/// behind. In most databases there is none, and to plan the last question would take longer than the others together.
 const BODIES: &str = include_str!("bodies.sql");
-const QUESTION: &str = include_str!("code.sql");
+const IS_THERE: &str = concat!(
+    include_str!("seeds.sql"),
+    "SELECT EXISTS (SELECT FROM seeds)"
+);
+const NAMES: &str = concat!(include_str!("seeds.sql"), include_str!("code.sql"));
 
 /// Extensions whose code leaves nothing in a session. Their functions in C keep no state that SQL can see, but for
 /// pg_trgm's `set_limit`, which the question names.
@@ -355,8 +360,17 @@ impl Core {
                 leaves.then(|| row.try_get(0).ok()).flatten()
             });
             let leave: Vec<i64> = leave.collect();
-            let names = client.prepare_once(QUESTION).await?;
-            let rows = client.query(&names, &[&schema, &known, &leave]).await?;
+            let is_there = client.prepare_once(IS_THERE).await?;
+            let is_there = client
+                .query_one(&is_there, &[&schema, &known, &leave])
+                .await?;
+            let rows = match is_there.try_get(0)? {
+                false => Vec::new(),
+                true => {
+                    let names = client.prepare_once(NAMES).await?;
+                    client.query(&names, &[&schema, &known, &leave]).await?
+                }
+            };
             client.batch_execute("COMMIT").await?;
             Ok::<_, tokio_postgres::Error>(rows)
         };
