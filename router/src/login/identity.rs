@@ -15,6 +15,10 @@ pub(super) fn startup_settings(startup: &Startup) -> Result<Settings, Report> {
     let mut settings = Settings::default();
     for (name, value) in &startup.settings {
         let name = name.to_ascii_lowercase();
+        // To a server the login says it once more, and that is what counts.
+        if name == "session_authorization" {
+            continue;
+        }
         if let Some(report) = crate::statements::step::refusal(&name, value) {
             return Err(report);
         }

@@ -8,7 +8,7 @@ use super::servers::AttachedId;
 use super::state::State;
 use super::{Halt, Session};
 use crate::config::PoolMode;
-use crate::defaults::{BEGINS, Begins, says_temporary};
+use crate::defaults::{Begins, begins, says_temporary};
 use crate::statements::settings::{Settings, Value, no_settings};
 use mothership_proto::auth::Credentials;
 use std::sync::Arc;
@@ -97,7 +97,8 @@ impl Session {
         let concerned = last > self.login.beginning.seen;
         if concerned && let Some(began) = self.login.beginning.begins.clone() {
             self.ready_for_row(at).await?;
-            self.ask(at, BEGINS.as_bytes()).await?;
+            let question = begins(&self.entry.who.names.server_user);
+            self.ask(at, question.as_bytes()).await?;
             let answer = self.servers.get_mut(at).and_then(|s| s.inbox.row.take());
             let now = answer.and_then(|answer| Begins::read(&answer));
             let is_set = |name: &str| self.state.settings.outside().get(name).is_some();

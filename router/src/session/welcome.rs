@@ -145,7 +145,8 @@ impl Session {
         let config = Arc::clone(&self.topology);
         let config = &config.config;
         if config.has_postgres() {
-            let said = self.ask_beginning(at, defaults::BEGINS).await?;
+            let question = defaults::begins(&self.entry.who.names.server_user);
+            let said = self.ask_beginning(at, &question).await?;
             let begins = Begins::read(&said).map(|begins| self.core.welcomes.share(begins));
             self.begin_as(&begins);
             welcome.begins = begins;

@@ -326,9 +326,14 @@ fn a_prepared_statement_keeps_its_literals_on_every_connection() {
 /// What a session has of what roles and databases say.
 fn begun(wire: &mut Wire) -> String {
     let names = ["timezone", "statement_timeout", "work_mem", "search_path"];
+    let own = one(
+        wire,
+        "SELECT coalesce(current_setting('app.own', true), '')",
+    );
     names
         .map(|name| one(wire, &format!("SHOW {name}")))
         .join(" ")
+        + &format!(" own {own}")
 }
 
 /// A role's sessions before, between and after changes of what they begin with.
@@ -340,6 +345,11 @@ fn beginnings(
 ) -> Vec<String> {
     let mut seen = Vec::new();
     say(admin, &format!("CREATE ROLE {role} LOGIN PASSWORD 'own'"));
+    seen.push(format!("without {}", begun(&mut login())));
+    say(
+        admin,
+        &format!("ALTER ROLE {role} SET app.own TO 'its first'"),
+    );
     let (mut old, mut own) = (login(), login());
     seen.push(format!("at first {}", begun(&mut old)));
     say(
@@ -349,12 +359,17 @@ fn beginnings(
     for sql in [
         format!("ALTER ROLE {role} SET timezone TO 'Europe/Lisbon'"),
         format!("ALTER ROLE {role} SET statement_timeout TO '9s'"),
+        format!("ALTER ROLE {role} SET app.own TO 'its second'"),
+        format!("ALTER DATABASE {database} SET app.own TO 'not heard'"),
         format!("ALTER ROLE {role} IN DATABASE {database} SET work_mem TO '6MB'"),
     ] {
         say(admin, &sql);
     }
     seen.push(format!("old {}", begun(&mut old)));
     seen.push(format!("its own {}", begun(&mut own)));
+    say(&mut own, "SET app.own TO 'said'");
+    seen.push(format!("its own, said {}", begun(&mut own)));
+    say(&mut own, "RESET app.own");
     say(&mut own, "RESET timezone");
     seen.push(format!("its own, reset {}", begun(&mut own)));
     say(&mut own, "RESET work_mem");
