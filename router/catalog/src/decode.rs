@@ -74,7 +74,12 @@ fn version(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
 }
 
 fn schema(catalog: &mut Catalog, row: &Cells<'_>) -> Option<()> {
-    catalog.schemas.insert(row.text(0)?);
+    let name = row.text(0)?;
+    if row.maybe(1).is_some() {
+        let users = row.lines(1).into_iter().collect();
+        catalog.schema_users.insert(name.clone(), users);
+    }
+    catalog.schemas.insert(name);
     Some(())
 }
 

@@ -102,6 +102,8 @@ pub struct Catalog {
     pub text_order_differs: bool,
     /// The schemas that are not PostgreSQL's own.
     pub schemas: BTreeSet<String>,
+    /// The roles that have USAGE on a schema, if not everybody has it. To all others a search path does not have the schema.
+    pub schema_users: BTreeMap<String, BTreeSet<String>>,
     /// Tables, views, sequences.
     pub relations: BTreeMap<Name, Relation>,
     /// The table of each index, by the index's name.
@@ -133,6 +135,14 @@ impl Catalog {
     /// The relation with exactly this name.
     pub fn relation(&self, name: &Name) -> Option<&Relation> {
         self.relations.get(name)
+    }
+
+    /// Whether a search path has this schema for a role: PostgreSQL leaves out those on which the role has no USAGE.
+    ///
+    /// <https://www.postgresql.org/docs/current/ddl-schemas.html#DDL-SCHEMAS-PRIV>
+    pub fn may_use(&self, schema: &str, role: &str) -> bool {
+        let users = self.schema_users.get(schema);
+        users.is_none_or(|users| users.contains(role))
     }
 
     /// The first relation with this name along a search path.

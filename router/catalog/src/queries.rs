@@ -107,8 +107,16 @@ pub const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num
         WHERE c.collname OPERATOR(pg_catalog.=) 'und-x-icu')) \
     FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
 
-/// Schemas outside the system's.
-pub const SCHEMAS: &str = "SELECT n.nspname FROM pg_catalog.pg_namespace n \
+/// Schemas outside the system's: name, and the roles that have USAGE on it, a line each; NULL if everybody has it, or if
+/// there are too many roles and schemas to ask for all.
+pub const SCHEMAS: &str = "SELECT n.nspname, CASE WHEN c.pairs OPERATOR(pg_catalog.<=) 20000 \
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.aclexplode(n.nspacl) g \
+            WHERE g.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid \
+            AND g.privilege_type OPERATOR(pg_catalog.=) 'USAGE') \
+        THEN (SELECT COALESCE(pg_catalog.string_agg(r.rolname::pg_catalog.text, E'\\n'), '') FROM pg_catalog.pg_roles r \
+            WHERE pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')) END \
+    FROM pg_catalog.pg_namespace n, (SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_roles) \
+        OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace) AS pairs) c \
     WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_' \
     AND n.nspname OPERATOR(pg_catalog.<>) 'information_schema'";
 

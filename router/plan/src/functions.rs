@@ -224,6 +224,11 @@ const MORE_OPAQUE: &[&str] = &[
 const MORE_SERVER: &[&str] = &[
     "version",
     "to_regclass",
+    "to_regtype",
+    "regclassin",
+    "regtypein",
+    "row_security_active",
+    "has_type_privilege",
     "has_table_privilege",
     "has_sequence_privilege",
     "has_any_column_privilege",

@@ -178,6 +178,7 @@ impl Session {
         let strings = self.standard_strings();
         if let Some(kept) = &self.known.context
             && Arc::ptr_eq(&kept.settings, &settings)
+            && kept.model == self.known_model().map_or(0, |model| model.version)
             && (kept.unclear_path || kept.context.temporary == temporary)
             && kept.context.standard_conforming_strings == strings
         {
@@ -188,17 +189,18 @@ impl Session {
         // A session of before tables were declared does not say: nothing is certain.
         let unclear_path = path.is_none();
         let standard = || vec!["$user".to_owned(), "public".to_owned()];
-        let search_path = path
-            .unwrap_or_else(standard)
-            .into_iter()
-            .map(|schema| {
-                if schema == "$user" {
-                    role.clone()
-                } else {
-                    schema
-                }
-            })
-            .collect();
+        let model = self.known_model();
+        let may_use = |schema: &String| {
+            let catalog = model.as_ref().map(|model| model.catalog());
+            catalog.is_none_or(|catalog| catalog.may_use(schema, &role))
+        };
+        let search_path = path.unwrap_or_else(standard).into_iter();
+        let search_path = search_path.map(|schema| match schema == "$user" {
+            true => role.clone(),
+            false => schema,
+        });
+        let search_path = search_path.filter(may_use).collect();
+        let model = model.map_or(0, |model| model.version);
         let context = self.core.share_context(PlanContext {
             search_path,
             role,
@@ -212,6 +214,7 @@ impl Session {
         });
         self.known.context = Some(KeptContext {
             settings,
+            model,
             unclear_path,
             context: Rc::clone(&context),
         });
@@ -301,6 +304,8 @@ fn full_context(context: &PlanContext, origin: &Origin) -> PlanContext {
 /// The context of the last statement, and what it was made of.
 pub struct KeptContext {
     settings: Arc<Settings>,
+    /// The version of the definitions by which the role may use schemas; 0 if none are known.
+    model: u64,
     /// The settings do not say the search path: then temporary tables are unclear, whatever is known of them.
     unclear_path: bool,
     context: Rc<PlanContext>,

@@ -21,6 +21,17 @@ pub(super) fn index(
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
     let transactional = !words.has("concurrently");
+    // PostgreSQL lets it rename tables, too.
+    if verb == Verb::Alter
+        && let Some(path) = altered(sql, context)
+        && let Resolved::Relation(table, place) = names.resolve(&path, context)
+    {
+        return match place {
+            // To other shards the name may mean a table of another schema.
+            Place::Home => Ok(ddl(DdlPlace::Home, transactional, "a home table")),
+            _ => Err(Refusal::of_table(Reason::PlaceChange, &table.name)),
+        };
+    }
     if verb != Verb::Create {
         let place = indexed_place(names, words, context)?;
         let mut paths = words.paths();
@@ -57,6 +68,16 @@ pub(super) fn index(
         (false, None) => Course::Steps,
     };
     Ok(going(place, course, why))
+}
+
+/// What ALTER INDEX names.
+fn altered(sql: &str, context: &PlanContext) -> Option<Vec<String>> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat_all(&["alter", "index"]).then_some(())?;
+    c.eat_all(&["if", "exists"]);
+    let path = c.path()?;
+    let names = path.iter().map(|name| name.as_str().map(str::to_owned));
+    names.collect()
 }
 
 /// CREATE INDEX ... ON ONLY, which the parser does not know, without ONLY: the table and its columns are the same.

@@ -541,9 +541,8 @@ fn drop_tables(
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
     let named = places_named(names, words, context)?;
-    // Those of the home shard do not exist on the others, which is what IF EXISTS is for.
     if named == Named::Both {
-        return drop_wherever(sql, context);
+        return drop_wherever(names, sql, context).ok_or_else(|| Refusal::new(Reason::MixedTables));
     }
     if named == Named::Home && drops_home_tables(names, sql, context) {
         return home_table();
@@ -581,23 +580,55 @@ fn drops_home_tables(names: &Names<'_>, sql: &str, context: &PlanContext) -> boo
 }
 
 /// DROP TABLE of tables of the home shard and of declared ones. The home shard has all of them and says what is not there.
-fn drop_wherever(sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
+/// The others drop the declared ones alone: to them the name of a home table may mean a table of another schema.
+fn drop_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Option<Plan> {
     let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
-    if !c.eat_all(&["drop", "table"]) {
-        return refuse(Reason::MixedTables);
+    c.eat_all(&["drop", "table"]).then_some(())?;
+    c.eat_all(&["if", "exists"]);
+    let listed = declared_of_list(&mut c, sql, |path| match names.resolve(path, context) {
+        Resolved::Relation(table, _) if names.collection(&table.name).is_some() => None,
+        Resolved::Relation(_, Place::Home) | Resolved::Temporary | Resolved::Unknown(_) => {
+            Some(false)
+        }
+        Resolved::Relation(_, Place::Sharded(_) | Place::Reference)
+        | Resolved::Missing(_)
+        | Resolved::KeyGone(..) => Some(true),
+        _ => None,
+    })?;
+    if listed.is_empty() {
+        return home_table().ok();
     }
-    let names = c.at();
-    let elsewhere = match c.eat_all(&["if", "exists"]) {
-        true => None,
-        false => Some(format!("DROP TABLE IF EXISTS {}", &sql[names..])),
-    };
-    Ok(Plan::Ddl(Ddl {
+    let tail = &sql[c.at()..];
+    Some(Plan::Ddl(Ddl {
         place: DdlPlace::AllShards,
         course: Course::Transaction,
         why: "drops tables wherever they are".to_owned(),
-        elsewhere,
+        elsewhere: Some(format!("DROP TABLE IF EXISTS {} {tail}", listed.join(", "))),
         times: Vec::new(),
     }))
+}
+
+/// The entries of a list of tables, as they are written, of which `is_declared` says so; `None` if it is not known of one.
+fn declared_of_list<'a>(
+    c: &mut Cursor<'_>,
+    sql: &'a str,
+    is_declared: impl Fn(&[String]) -> Option<bool>,
+) -> Option<Vec<&'a str>> {
+    let mut declared = Vec::new();
+    loop {
+        let from = c.at();
+        c.eat("only");
+        let path = c.path()?;
+        c.eat_operator("*");
+        let path = path.iter().map(|name| name.as_str().map(str::to_owned));
+        let path: Vec<String> = path.collect::<Option<_>>()?;
+        if is_declared(&path)? {
+            declared.push(sql.get(from..c.taken())?);
+        }
+        if !c.eat_kind(Kind::Comma) {
+            return Some(declared);
+        }
+    }
 }
 
 /// TRUNCATE: where its tables are, if nothing that it fires leads elsewhere.
@@ -622,7 +653,10 @@ fn truncate_wherever(names: &Names<'_>, sql: &str, context: &PlanContext) -> Opt
     let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
     c.eat("truncate").then_some(())?;
     c.eat("table");
-    wherever(names, sql, c, "empties tables wherever they are", context)
+    match wherever(names, sql, c, "empties tables wherever they are", context)? {
+        Plan::Ddl(ddl) if ddl.place == DdlPlace::Home => Some(utility::home("writes")),
+        plan => Some(plan),
+    }
 }
 
 /// GRANT and REVOKE of rights on such tables.
@@ -648,29 +682,16 @@ fn wherever(
     context: &PlanContext,
 ) -> Option<Plan> {
     let head = sql.get(..c.taken())?;
-    let mut declared = Vec::new();
-    loop {
-        let from = c.at();
-        c.eat("only");
-        let path = c.path()?;
-        c.eat_operator("*");
-        let path = path.iter().map(|name| name.as_str().map(str::to_owned));
-        let path: Vec<String> = path.collect::<Option<_>>()?;
-        match names.resolve(&path, context) {
-            // What it reads may be elsewhere, and it too.
-            Resolved::Relation(view, Place::Home) if view.kind == RelationKind::View => {
-                return None;
-            }
-            Resolved::Relation(table, _) if names.collection(&table.name).is_some() => return None,
-            Resolved::Relation(_, Place::Home) => {}
-            Resolved::Relation(_, Place::Sharded(_) | Place::Reference) => {
-                declared.push(sql.get(from..c.taken())?);
-            }
-            _ => return None,
-        }
-        if !c.eat_kind(Kind::Comma) {
-            break;
-        }
+    let declared = declared_of_list(&mut c, sql, |path| match names.resolve(path, context) {
+        // What it reads may be elsewhere, and it too.
+        Resolved::Relation(view, Place::Home) if view.kind == RelationKind::View => None,
+        Resolved::Relation(table, _) if names.collection(&table.name).is_some() => None,
+        Resolved::Relation(_, Place::Home) => Some(false),
+        Resolved::Relation(_, Place::Sharded(_) | Place::Reference) => Some(true),
+        _ => None,
+    })?;
+    if declared.is_empty() {
+        return home_table().ok();
     }
     let rest = c.rest();
     let tail = sql.get(rest.start..rest.end)?;

@@ -843,3 +843,131 @@ fn reads_beside_changes_of_definitions_do_not_fail() {
         }
     });
 }
+
+/// The name of a home table means on other shards whatever the next schema of the search path has of that name.
+#[test]
+fn what_is_done_to_home_tables_reaches_no_table_of_their_name_in_another_schema() {
+    let stage = Stage::bare(
+        "[[table]]\nname = \"aside.*\"\nkey = [\"id\"]\nkey_type = [\"int4\"]\n\
+         [[table]]\nname = \"ref.*\"\nkind = \"reference\"\n",
+    );
+    let plain = Shards::new(1);
+    let mut both = [stage.wire(), Wire::login(&plain.endpoint(0))];
+    let mut same = |sql: &str| {
+        let [router, right] = both.each_mut().map(|wire| say(wire, sql));
+        assert_eq!(router, right, "{sql}");
+    };
+    for sql in ["CREATE SCHEMA aside", "CREATE SCHEMA ref"] {
+        same(sql);
+    }
+    for schema in ["aside", "ref"] {
+        for drop in [
+            "DROP TABLE t",
+            "DROP TABLE t CASCADE",
+            "DROP TABLE IF EXISTS t, nope CASCADE",
+            "DROP TABLE own, t",
+            "BEGIN; DROP TABLE t; COMMIT",
+        ] {
+            same("RESET search_path");
+            same(&format!(
+                "CREATE TABLE {schema}.t (id int PRIMARY KEY, x int)"
+            ));
+            same(&format!(
+                "INSERT INTO {schema}.t SELECT g, g FROM generate_series(1, 12) g"
+            ));
+            same("CREATE TABLE public.t (id int PRIMARY KEY)");
+            same("CREATE TABLE public.own (id int PRIMARY KEY)");
+            same(&format!("SET search_path = public, {schema}"));
+            for sql in [
+                "TRUNCATE t",
+                "TRUNCATE own, t",
+                "GRANT SELECT ON t TO PUBLIC",
+                "REVOKE SELECT ON own, t FROM PUBLIC",
+                "ALTER INDEX t RENAME TO t2",
+                "ALTER INDEX t2 RENAME TO t",
+                drop,
+            ] {
+                same(sql);
+                same(&format!("SELECT count(*), sum(x) FROM {schema}.t"));
+            }
+            same(&format!("TRUNCATE own, {schema}.t"));
+            same("SELECT count(*) FROM t");
+            same("DROP TABLE IF EXISTS own, t, nope");
+            let left = "SELECT count(*) FROM pg_class WHERE relname = 't' OR relname = 'own'";
+            assert_eq!(stage.shards.sql_all(left), ["0"; 3], "{schema}, {drop}");
+        }
+    }
+}
+
+/// PostgreSQL renames a table by ALTER INDEX, too.
+#[test]
+fn a_declared_table_keeps_its_name_also_as_an_index() {
+    let stage = Stage::new();
+    let mut wire = stage.wire();
+    for sql in [
+        "ALTER INDEX items RENAME TO things",
+        "ALTER INDEX IF EXISTS public.kinds RENAME TO sorts",
+        "ALTER INDEX items RENAME TO accounts2",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    let told = say(&mut wire, "ALTER INDEX items_pkey RENAME TO items_key");
+    assert_eq!(told, ["CommandComplete ALTER INDEX", "ReadyForQuery I"]);
+    assert_eq!(
+        stage.shards.sql_all("SELECT 'items_key'::regclass"),
+        ["items_key"; 3]
+    );
+}
+
+/// A search path does not have a schema on which the role has no USAGE.
+#[test]
+fn a_schema_that_the_role_may_not_use_hides_no_table() {
+    let stage = Stage::bare(
+        "[[table]]\nname = \"shown.*\"\nkey = [\"id\"]\nkey_type = [\"int4\"]\n\
+         [[table]]\nname = \"copied.*\"\nkind = \"reference\"\n",
+    );
+    let plain = Shards::new(1);
+    let role = format!("walker_{}", stage.shards.endpoint(0).database);
+    let mut both = [stage.wire(), Wire::login(&plain.endpoint(0))];
+    say(&mut both[0], &format!("CREATE ROLE {role}"));
+    let mut same = |sql: &str| {
+        let [router, right] = both.each_mut().map(|wire| say(wire, sql));
+        assert_eq!(router, right, "{sql}");
+    };
+    same("CREATE SCHEMA shown");
+    same("CREATE SCHEMA own");
+    same("CREATE SCHEMA copied");
+    same("CREATE TABLE shown.t (id int PRIMARY KEY, v text)");
+    same("INSERT INTO shown.t SELECT g, 'a' FROM generate_series(1, 12) g");
+    same("CREATE TABLE own.t (id int PRIMARY KEY, v text)");
+    same("CREATE TABLE copied.t (id int PRIMARY KEY, v text)");
+    same(&format!("GRANT USAGE ON SCHEMA shown TO {role}"));
+    same(&format!("GRANT ALL ON own.t, copied.t, shown.t TO {role}"));
+    for hidden in ["own", "copied"] {
+        same(&format!("SET search_path = {hidden}, shown"));
+        for granted in [false, true, false] {
+            match granted {
+                true => same(&format!("GRANT USAGE ON SCHEMA {hidden} TO {role}")),
+                false => same(&format!("REVOKE USAGE ON SCHEMA {hidden} FROM {role}")),
+            }
+            same("SELECT count(*) FROM t");
+            same(&format!("SET ROLE {role}"));
+            for sql in [
+                "SELECT count(*) FROM t",
+                "UPDATE t SET v = 'x'",
+                "INSERT INTO t VALUES (21, 'x'), (22, 'x'), (23, 'x'), (24, 'x')",
+                "SELECT v FROM t WHERE id = 23",
+                "DELETE FROM t WHERE id > 20",
+            ] {
+                same(sql);
+            }
+            same("RESET ROLE");
+            same("SELECT count(*) FROM shown.t");
+        }
+    }
+    same("RESET search_path");
+    same("DROP TABLE shown.t, own.t, copied.t");
+    same(&format!("DROP OWNED BY {role}"));
+    drop(stage);
+}
