@@ -188,6 +188,8 @@ pub enum LockScope {
     Tables,
     /// All copies of reference tables: the home shard first, with the lock of whoever writes copies (ADR 35).
     Copies,
+    /// The same, and policies that read other reference tables choose the rows.
+    SecuredCopies,
 }
 
 /// Where to go.

@@ -65,6 +65,8 @@ pub struct Many {
     pub writes: bool,
     /// It writes every copy of a reference table, or locks rows of the copy on the home shard.
     pub copies: bool,
+    /// Which rows of them it writes depends on others, too.
+    pub reads_copies: bool,
     /// It locks whole tables on every shard.
     pub tables: bool,
     /// How a change of definitions goes to its shards.
@@ -110,6 +112,7 @@ impl Many {
             merge: Merge::Concat,
             writes,
             copies: false,
+            reads_copies: false,
             tables: false,
             course: Course::Transaction,
             password: false,
@@ -673,8 +676,8 @@ impl Session {
             Plan::Ddl(_) => Merge::First,
             _ => route.merge.clone().unwrap_or(Merge::Concat),
         };
-        let tables =
-            matches!(&**plan, Plan::Scatter(scatter) if scatter.locks == LockScope::Tables);
+        let locks = |scope| matches!(&**plan, Plan::Scatter(scatter) if scatter.locks == scope);
+        let tables = locks(LockScope::Tables);
         let defines = matches!(&**plan, Plan::Ddl(_));
         let copies = writes && merge == Merge::First && !defines && !tables;
         Ok(Dispatch::Many(Box::new(Many {
@@ -682,6 +685,7 @@ impl Session {
             merge,
             writes,
             copies,
+            reads_copies: locks(LockScope::SecuredCopies),
             tables,
             course,
             password,

@@ -11,6 +11,7 @@ use super::inbox::{Inbox, Notices};
 use super::passage::Passage;
 use super::room::over_limit;
 use super::servers::AttachedId;
+use super::snapshots::Copies;
 use super::state::{Block, Phase, State};
 use super::turns::{AttemptOutcome, Order, Turns, patiently};
 use super::{End, Halt, Servers, Session};
@@ -65,6 +66,8 @@ pub(super) struct Merging {
     wrong: Option<Report>,
     /// Whether a shard may have changed rows, for each leg.
     may_change: Option<Vec<bool>>,
+    /// What the copies of a reference table say, if those are what is written.
+    copies: Option<Copies>,
 }
 
 /// Rows that were kept, and the command of the statement that gave them.
@@ -92,7 +95,14 @@ impl Merging {
             completed: Vec::new(),
             wrong: None,
             may_change: None,
+            copies: None,
         }
+    }
+
+    /// The shards write copies of a reference table, which must say the same.
+    pub(super) fn of_copies(mut self, copies: Option<Copies>) -> Self {
+        self.copies = copies;
+        self
     }
 
     /// A row that is changed where `many` does not allow it is an error: its new key is of another shard.
@@ -175,6 +185,13 @@ impl Merging {
                 {
                     let refusal = Refusal::new(Reason::KeyUpdate);
                     self.wrong.get_or_insert(refused(&refusal));
+                }
+                if frame.tag() == tag::COMMAND_COMPLETE
+                    && let Some(copies) = &mut self.copies
+                    && let Ok(command) = backend::command(frame.body())
+                    && let Err(report) = copies.hear(command)
+                {
+                    self.wrong.get_or_insert(report);
                 }
                 if frame.tag() == tag::COMMAND_COMPLETE
                     && let Ok(command) = backend::command(frame.body())
@@ -660,7 +677,7 @@ impl Session {
         bound: Option<ParameterValues<'_>>,
         order: Order,
     ) -> Result<Vec<u8>, Halt> {
-        let mut merging = Merging::new(&many.merge, places.len()).staying(many);
+        let mut merging = self.merging(many, places.len())?;
         merging.copies(sql, self.standard_strings());
         let at: Vec<AttachedId> = places.iter().map(|place| place.0).collect();
         let ends = |event| matches!(event, Event::Ready(_));
@@ -801,6 +818,20 @@ impl Session {
             true => Err(Halt::Failed),
             false => Ok(()),
         }
+    }
+
+    /// What makes one answer of so many shards.
+    ///
+    /// # Errors
+    /// They must not be asked at all, see [`Session::check_copies_read`].
+    pub(super) fn merging(&self, many: &Many, shards: usize) -> Result<Merging, Halt> {
+        if many.reads_copies && shards > 1 {
+            self.check_copies_read()?;
+        }
+        let writes_copies = many.locks_copies() && !many.locks_alone();
+        let copies = writes_copies.then(|| self.copies_written());
+        let merging = Merging::new(&many.merge, shards).staying(many);
+        Ok(merging.of_copies(copies))
     }
 
     /// Goes on with a query that the fast path has left, up to its ReadyForQuery.

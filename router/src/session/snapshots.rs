@@ -7,11 +7,12 @@
 //! opens that one only; many transactions need no other.
 
 use super::choose::Wants;
-use super::dispatch::Many;
+use super::dispatch::{Many, refused};
 use super::history::TransactionEvent;
 use super::state::{Block, State, Unfollowed};
 use super::{Halt, Session};
 use crate::defaults::Begins;
+use mothership_plan::{Reason, Refusal};
 use mothership_proto::ledger::Audience;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_shardmap::ShardId;
@@ -77,11 +78,7 @@ impl Session {
             .collect();
         let wanted =
             open && !self.transaction.implicit && many.legs.len() > 1 && !shards.is_empty();
-        if !wanted
-            || !self
-                .state
-                .keeps_snapshot(self.login.beginning.begins.as_deref())
-        {
+        if !wanted || !self.reads_one_snapshot() {
             return Ok(());
         }
         if many.tables {
@@ -133,6 +130,87 @@ impl Session {
             self.said().await?;
         }
         Ok(())
+    }
+}
+
+/// What the copies of a reference table say of one write.
+///
+/// In a REPEATABLE READ transaction each copy is read by a snapshot of its own, and these may be of different age. A row that
+/// is in an older one and was changed since is an error there (40001). So what a copy changes without an error is changed
+/// by all copies with younger snapshots as well, and copies that change equally many rows change the same rows. That holds
+/// while the rows are chosen by nothing but themselves: whatever else is read may differ between the snapshots. Writers of
+/// copies come one after the other (ADR 35), so of two snapshots one has all that the other has.
+pub(super) struct Copies {
+    /// What the first one said.
+    said: Option<Box<[u8]>>,
+    keeps_snapshot: bool,
+}
+
+impl Copies {
+    /// The next one says this.
+    ///
+    /// # Errors
+    /// It differs from the first one, or it is a MERGE by snapshots of its own: one copy may insert what another one updates.
+    pub fn hear(&mut self, command: &[u8]) -> Result<(), Report> {
+        if self.keeps_snapshot && command.starts_with(b"MERGE") {
+            return Err(refused(&by_snapshots("it is a MERGE")));
+        }
+        match &self.said {
+            Some(said) if **said != *command => Err(copies_differ(self.keeps_snapshot)),
+            Some(_) => Ok(()),
+            None => {
+                self.said = Some(command.into());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Session {
+    /// What is expected of copies that a statement writes.
+    pub(super) fn copies_written(&self) -> Copies {
+        Copies {
+            said: None,
+            keeps_snapshot: self.reads_one_snapshot(),
+        }
+    }
+
+    fn reads_one_snapshot(&self) -> bool {
+        self.state
+            .keeps_snapshot(self.login.beginning.begins.as_deref())
+    }
+
+    /// A write of copies that reads more than their own rows must not do that by snapshots of different age.
+    ///
+    /// # Errors
+    /// The transaction is REPEATABLE READ.
+    pub(super) fn check_copies_read(&self) -> Result<(), Halt> {
+        match self.reads_one_snapshot() {
+            true => Err(refused(&by_snapshots("the copies may not see the same rows")).into()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn by_snapshots(what: &str) -> Refusal {
+    let detail = format!("in a REPEATABLE READ transaction, {what}");
+    Refusal::about(Reason::ReferenceWrite, detail)
+}
+
+fn copies_differ(keeps_snapshot: bool) -> Report {
+    match keeps_snapshot {
+        true => Report::error(
+            sqlstate::SERIALIZATION_FAILURE,
+            "could not serialize access due to concurrent update",
+        )
+        .detail("A change of the reference table is in the snapshots of some shards only.")
+        .hint("Run the transaction again."),
+        false => Report::error(
+            "XX001",
+            "the copies of a reference table have changed different numbers of rows",
+        )
+        .detail("The copies differ, or the transaction reads by snapshots of different age.")
+        .hint("Compare the copies on the shards. If they are equal, run the transaction again."),
     }
 }
 

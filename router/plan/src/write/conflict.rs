@@ -116,6 +116,7 @@ impl<'n> Analysis<'n> {
             ctes,
             level,
         };
+        let read_before = self.instances.len();
         for assignment in &update.assignments {
             self.walk(&assignment.value, &mut here)?;
             for (column, value) in self.assigned(assignment, relation, place)? {
@@ -127,9 +128,14 @@ impl<'n> Analysis<'n> {
                 }
             }
         }
-        match &update.selection {
-            Some(condition) => self.walk(condition, &mut here),
-            None => Ok(()),
+        if let Some(condition) = &update.selection {
+            self.walk(condition, &mut here)?;
         }
+        // Each copy would read for itself.
+        if matches!(place, Place::Reference) && self.instances.len() > read_before {
+            let detail = "a subquery of ON CONFLICT DO UPDATE reads other tables";
+            return Err(Refusal::about(Reason::ReferenceWrite, detail.to_owned()));
+        }
+        Ok(())
     }
 }

@@ -698,7 +698,10 @@ fn everywhere(analysis: &Analysis<'_>, written: &Written) -> Result<Plan, Refusa
         target: Target::AllShards,
         role: Role::Primary("writes".to_owned()),
         merge: Merge::First,
-        locks: LockScope::Copies,
+        locks: match analysis.seen.secured_by_copies {
+            true => LockScope::SecuredCopies,
+            false => LockScope::Copies,
+        },
     }))
 }
 

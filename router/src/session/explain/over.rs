@@ -362,6 +362,8 @@ impl Session {
             self.servers.save(&self.state, many);
         }
         if explaining.writes() && many.locks_copies() {
+            // Plans do not say how many rows were changed.
+            self.check_copies_read()?;
             self.lock_copies(&servers).await?;
         }
         let timed = match servers.first() {
@@ -432,6 +434,7 @@ impl Session {
         let writes = matches!(work.plan.ending, Ending::Write(_));
         let copies = matches!(work.plan.ending, Ending::Write(Written::Everywhere));
         if explaining.writes() && copies && servers.len() > 1 {
+            self.check_copies_read()?;
             self.lock_copies(&servers).await?;
         }
         let text = self

@@ -58,6 +58,7 @@ impl Session {
             let copies = matches!(work.plan.fragments[number].of, Holders::Copies);
             let told = places.first().copied().filter(|_| copies);
             if copies && places.len() > 1 {
+                self.check_copies_read()?;
                 self.lock_copies(&places).await?;
             }
             for batch in self.topology.batches_of(&shards, order, copies) {

@@ -444,6 +444,12 @@ impl Session {
         run: &Run<'_>,
     ) -> Result<Vec<u8>, Halt> {
         if *merge == Merge::First && parts.len() > 1 {
+            // The rows of an INSERT were computed once, for all copies.
+            let is_stored = matches!(&work.plan.ending, Ending::Store(store)
+                if !store.tail.to_ascii_lowercase().contains("select"));
+            if !is_stored {
+                self.check_copies_read()?;
+            }
             let legs: Vec<AttachedId> = parts.iter().map(|part| part.at).collect();
             self.lock_copies(&legs).await?;
         }
@@ -451,7 +457,10 @@ impl Session {
         let columns = formatted(&run.described.columns, run.formats);
         // PostgreSQL tells them when the rows are there.
         let mut untold = (run.describes && !columns.is_empty()).then(|| columns.clone());
-        let mut merging = merging_parts(&self.topology, merge, parts.len(), columns, run)?;
+        let copies = *merge == Merge::First && parts.len() > 1;
+        let copies = copies.then(|| self.copies_written());
+        let merging = merging_parts(&self.topology, merge, parts.len(), columns, run)?;
+        let mut merging = merging.of_copies(copies);
         let mut unlike = None;
         let mut parsed = vec![false; parts.len()];
         let mut ended = vec![false; parts.len()];

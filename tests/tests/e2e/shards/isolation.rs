@@ -408,3 +408,95 @@ fn what_a_client_prepares_is_on_one_shard_and_found_again() {
     );
     stage.assert_nothing_open();
 }
+
+/// A REPEATABLE READ transaction reads each copy of a reference table by a snapshot of its own, and these are of different
+/// age. What it writes is the same on all copies, or it is told to try again.
+#[test]
+fn copies_stay_equal_whatever_snapshots_of_different_age_see() {
+    let stage = Stage::new();
+    let copies = || stage.shards.sql_all("SELECT * FROM kinds ORDER BY id");
+    let [a, ..] = one_each();
+    let firsts = [
+        "SELECT 1".to_owned(),
+        "SELECT count(*) FROM notes".to_owned(),
+        "SELECT count(*) FROM kinds".to_owned(),
+        format!("SELECT v FROM items WHERE id = {a}"),
+        "SELECT id FROM items ORDER BY id LIMIT 1".to_owned(),
+    ];
+    let added = "INSERT INTO kinds VALUES (9, 'new')";
+    let changed = "UPDATE kinds SET name = 'other' WHERE id = 1";
+    for (by_other, write) in [
+        (added, "UPDATE kinds SET name = 'mine' WHERE id > 5"),
+        (added, "DELETE FROM kinds WHERE id > 5"),
+        (
+            added,
+            "UPDATE kinds SET name = 'mine' WHERE id IN (SELECT max(id) FROM kinds)",
+        ),
+        (
+            added,
+            "WITH u AS (UPDATE kinds SET name = 'mine' WHERE id > 5 RETURNING id) SELECT count(*) FROM u",
+        ),
+        (
+            added,
+            "MERGE INTO kinds USING (VALUES (9)) AS s (id) ON kinds.id = s.id WHEN MATCHED THEN UPDATE SET name = 'mine' \
+             WHEN NOT MATCHED THEN INSERT VALUES (10, 'mine')",
+        ),
+        (
+            added,
+            "INSERT INTO kinds VALUES (9, 'mine') ON CONFLICT (id) DO UPDATE SET name = 'mine'",
+        ),
+        (added, "INSERT INTO kinds VALUES (8, 'mine')"),
+        (
+            added,
+            "EXPLAIN (ANALYZE, COSTS OFF) UPDATE kinds SET name = 'mine' WHERE id > 5",
+        ),
+        (added, "INSERT INTO kinds SELECT id + 20, 'mine' FROM kinds"),
+        (
+            changed,
+            "UPDATE kinds SET name = 'mine' WHERE name = 'other'",
+        ),
+        (changed, "UPDATE kinds SET name = 'mine' WHERE id = 1"),
+    ] {
+        for first in &firsts {
+            let (mut wire, mut other) = (stage.wire(), stage.wire());
+            say(&mut wire, "DELETE FROM kinds");
+            say(&mut wire, "INSERT INTO kinds VALUES (1, 'one'), (2, 'two')");
+            say(&mut wire, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+            say(&mut wire, first);
+            assert_eq!(
+                say(&mut other, by_other)[1],
+                "ReadyForQuery I",
+                "{by_other}"
+            );
+            let told = say(&mut wire, write);
+            let code = told.iter().find_map(|line| line.strip_prefix("Error "));
+            let code = code.map(|error| &error[..5]);
+            let fits = matches!(code, None | Some("40001" | "0A000" | "23505"));
+            assert!(fits, "{first}, {by_other}, {write}: {told:?}");
+            say(&mut wire, "COMMIT");
+            let found = copies();
+            let alike = found.iter().all(|copy| *copy == found[0]);
+            assert!(alike, "{first}, {by_other}, {write}: {told:?}, {found:?}");
+        }
+    }
+    // Each copy would read for itself.
+    let mut wire = stage.wire();
+    for source in [
+        "SELECT setting FROM pg_settings WHERE name = 'port'",
+        "SELECT max(name) FROM kinds",
+    ] {
+        let sql = format!(
+            "INSERT INTO kinds VALUES (1) ON CONFLICT (id) DO UPDATE SET name = ({source})"
+        );
+        let told = say(&mut wire, &sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    // What reads by one snapshot for each statement is never told so.
+    say(&mut wire, "BEGIN; SELECT count(*) FROM kinds");
+    say(&mut stage.wire(), "INSERT INTO kinds VALUES (20, 'late')");
+    let told = say(&mut wire, "UPDATE kinds SET name = 'all' WHERE id > 5");
+    assert_eq!(told.last().unwrap(), "ReadyForQuery T", "{told:?}");
+    say(&mut wire, "COMMIT");
+    assert_eq!(copies()[0], copies()[2]);
+    stage.assert_nothing_open();
+}
