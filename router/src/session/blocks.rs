@@ -10,6 +10,7 @@ use crate::statements::step::{Kind, Step, written};
 use mothership_proto::backend;
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::effect::{Modes, Pin, Statement, analyse};
+use std::borrow::Cow;
 
 impl Session {
     /// Answers transaction control outside of a block of the client's. True if nothing is left to do; a COMMIT or
@@ -37,8 +38,7 @@ impl Session {
                     return Err(only_in_blocks(&format!("{command} AND CHAIN")).into());
                 }
                 let warning = "there is no transaction in progress";
-                let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, warning);
-                self.client.with_output(|out| warning.put(out));
+                self.warn(sqlstate::NO_ACTIVE_TRANSACTION, warning);
                 let begun =
                     self.transaction.implicit || self.servers.iter().any(|s| s.inbox.in_segment);
                 if !begun {
@@ -51,6 +51,22 @@ impl Session {
             Kind::RollbackTo(_) => Err(only_in_blocks("ROLLBACK TO SAVEPOINT").into()),
             Kind::Release(_) => Err(only_in_blocks("RELEASE SAVEPOINT").into()),
             _ => Ok(false),
+        }
+    }
+
+    /// Warns the client of what PostgreSQL would warn of, if its client_min_messages lets warnings through.
+    pub(super) fn warn(&mut self, code: &'static str, message: impl Into<Cow<'static, str>>) {
+        const NAME: &str = "client_min_messages";
+        let settings = self.state.local.as_deref().unwrap_or(&self.state.settings);
+        let own = settings.current().text(NAME);
+        let begun = self.login.beginning.begins.as_deref();
+        let level = own.or_else(|| begun?.value(NAME).map(Cow::Borrowed));
+        // PostgreSQL takes the last two for the first.
+        let silent = ["error", "fatal", "panic"];
+        let is_silent = |level: &str| silent.iter().any(|own| level.eq_ignore_ascii_case(own));
+        if !level.is_some_and(|level| is_silent(&level)) {
+            let warning = Report::warning(code, message);
+            self.client.with_output(|out| warning.put(out));
         }
     }
 
@@ -99,8 +115,7 @@ impl Session {
         self.settle_active().await?;
         if self.transaction.implicit {
             let message = format!("{name} can only be used in transaction blocks");
-            let warning = Report::warning(sqlstate::NO_ACTIVE_TRANSACTION, message);
-            self.client.with_output(|out| warning.put(out));
+            self.warn(sqlstate::NO_ACTIVE_TRANSACTION, message);
         }
         Ok(())
     }

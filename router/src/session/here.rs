@@ -93,10 +93,10 @@ impl Session {
                     self.state.begin(modes);
                     self.state.block = Block::Begun;
                 } else {
-                    self.state.begin(modes);
                     let warning = "there is already a transaction in progress";
-                    let warning = Report::warning(sqlstate::ACTIVE_TRANSACTION, warning);
-                    self.client.with_output(|out| warning.put(out));
+                    self.warn(sqlstate::ACTIVE_TRANSACTION, warning);
+                    self.state.check_modes_of_block(modes)?;
+                    self.state.begin(modes);
                 }
                 begin_command(sql)
             }

@@ -5,13 +5,29 @@ use super::allowed::failed_transaction;
 use super::simple::let_others_run;
 use super::state::{Block, Phase};
 use super::{Halt, Session};
+use crate::log::Chain;
 use crate::statements::errors::put_error;
 use crate::statements::names::Prepared;
+use crate::statements::step::{Kind, Step};
 use mothership_plan::{Plan, Reason};
 use mothership_proto::backend::tag;
 use mothership_proto::ledger::{Audience, Event};
-use mothership_proto::report::{Fields, sqlstate};
+use mothership_proto::report::{Fields, Report, sqlstate};
 use mothership_shardmap::ShardId;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio_postgres::error::SqlState;
+
+/// Whether a transaction ends before the last of these statements.
+fn ends_before_last(steps: &[Step]) -> bool {
+    let before = steps.split_last().map_or(steps, |(_, before)| before);
+    before.iter().any(|step| {
+        matches!(
+            step.kind,
+            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction
+        )
+    })
+}
 
 impl Session {
     /// The error that PostgreSQL has for a text which the router has refused by `halt`, told to the client; `halt` if it
@@ -82,7 +98,10 @@ impl Session {
             asks |= plan.is_some_and(|(plan, _)| unread(plan.as_ref()));
         }
         if !asks {
-            return Ok(());
+            return match ends_before_last(&statement.steps) {
+                true => self.check_syntax_apart(sql).await,
+                false => Ok(()),
+            };
         }
         if self.state.block.is_nowhere() {
             // A server that joins would take the end of the block for that of its own transaction.
@@ -90,6 +109,37 @@ impl Session {
         }
         match self.error_of_server(self.topology.home, sql, &[]).await {
             Some(body) if is_about_text(&body, true) => Err(self.failed_by(&body)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails if the text has an error of syntax, by a connection that has no part in the transaction. What a COMMIT in the
+    /// middle of a text has made durable cannot be undone when a later statement turns out to be wrong. The server reads the
+    /// whole text before it says that it has several statements.
+    async fn check_syntax_apart(&mut self, sql: &[u8]) -> Result<(), Halt> {
+        let Ok(text) = std::str::from_utf8(sql) else {
+            return Ok(());
+        };
+        if !self.standard_strings() {
+            // The connection reads it otherwise.
+            return Ok(());
+        }
+        let (core, topology) = (Rc::clone(&self.core), Arc::clone(&self.topology));
+        let database = self.home_database();
+        let lent = core.control.lend(&topology, topology.home, &database).await;
+        let lent = lent.map_err(|error| {
+            let message = format!("the text could not be checked: {}", Chain(&error));
+            Report::error(sqlstate::CONNECTION_FAILURE, message)
+        })?;
+        let read = lent.ask(async { lent.prepare(text).await }).await;
+        let error = read.err();
+        let error = error.as_ref().and_then(tokio_postgres::Error::as_db_error);
+        match error {
+            Some(error)
+                if *error.code() == SqlState::SYNTAX_ERROR && error.position().is_some() =>
+            {
+                Err(Report::error(sqlstate::SYNTAX_ERROR, error.message().to_owned()).into())
+            }
             _ => Ok(()),
         }
     }

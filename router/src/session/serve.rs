@@ -675,12 +675,10 @@ impl Session {
             }
             let attached = &mut self.servers[at];
             let lease = &mut attached.lease;
-            // One that is kept and has no part in the segment has nothing to fail, and would get no Sync.
+            // One that is kept and has no part in the segment has nothing to fail, and would get no Sync. In a segment a
+            // transaction that had failed at its beginning may go on by now, or have ended: ROLLBACK TO, ROLLBACK.
             let takes_part = in_segment && attached.inbox.in_segment;
-            if lease.ledger().is_skipping() {
-                continue;
-            }
-            if lease.status == TxStatus::Failed || (lease.status == TxStatus::Idle && !takes_part) {
+            if lease.ledger().is_skipping() || (lease.status != TxStatus::Open && !takes_part) {
                 continue;
             }
             // A statement that PostgreSQL cannot parse fails without doing anything.

@@ -5,7 +5,7 @@
 //! to see. The socket side is in `serve.rs`.
 
 use super::digest::Digest;
-use super::history::History;
+use super::history::{History, TransactionEvent};
 use super::inbox::{Inbox, follow};
 use super::numbers::Numbers;
 use super::own::Definitions;
@@ -701,6 +701,32 @@ impl State {
             Block::None => self.modes = format!("{}, {modes}", self.modes).into(),
             _ => self.history.local(&format!("SET TRANSACTION {modes}")),
         }
+    }
+
+    /// Within a savepoint BEGIN cannot change how its transaction is isolated, nor say whether it is deferrable, as SET
+    /// TRANSACTION cannot.
+    ///
+    /// # Errors
+    /// PostgreSQL's own, 25001.
+    pub fn check_modes_of_block(&self, modes: &str) -> Result<(), Report> {
+        let events = self.history.events();
+        let within = events
+            .iter()
+            .any(|event| matches!(event, TransactionEvent::Savepoint(_)));
+        let (modes, begun) = (modes.to_ascii_lowercase(), self.modes.to_ascii_lowercase());
+        let levels = ["repeatable", "serializable", "uncommitted", "committed"];
+        let level_of = |modes: &str| levels.into_iter().find(|level| modes.contains(level));
+        let level = level_of(&modes);
+        let message = if !within {
+            return Ok(());
+        } else if level.is_some_and(|level| level_of(&begun).unwrap_or("committed") != level) {
+            "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction"
+        } else if modes.contains("deferrable") {
+            "SET TRANSACTION [NOT] DEFERRABLE cannot be called within a subtransaction"
+        } else {
+            return Ok(());
+        };
+        Err(Report::error(sqlstate::ACTIVE_TRANSACTION, message))
     }
 
     /// A setting holds for the session as if its startup packet had said it.

@@ -405,11 +405,7 @@ impl Session {
         if !self.servers.iter().any(|s| apart(s.shard)) {
             return Ok(());
         }
-        let sets = matches!(
-            kind,
-            Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
-        );
-        if sets
+        if kind.sets()
             && self.servers.postgres_here(&self.topology).is_none()
             && self.state.block != Block::Failed
         {

@@ -12,14 +12,14 @@ use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::servers::AttachedId;
 use crate::session::sorted::Streams;
-use crate::session::state::{Phase, State, Unfollowed};
+use crate::session::state::{Block, Phase, State, Unfollowed};
 use crate::session::turns::{Order, patiently};
 use crate::session::{Attached, Halt, Servers, Session, malformed};
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Step};
 use mothership_plan::Merge;
 use mothership_proto::backend;
-use mothership_proto::frontend;
+use mothership_proto::frontend::{self, tag};
 use mothership_proto::ledger::{Audience, Event};
 use mothership_sql::effect::Pin;
 use std::cell::RefCell;
@@ -371,7 +371,7 @@ impl Session {
             self.put_held(rows, &portal.held);
             return Ok(());
         }
-        let mut merging = Merging::new(&many.merge, places.len()).staying(many);
+        let mut merging = self.merging(many, places.len())?;
         if let Some(columns) = &portal.columns {
             merging = merging.with_columns(columns.clone())?;
         }
@@ -531,6 +531,17 @@ impl Session {
         }
     }
 
+    /// What a pipeline sets on several servers is undone with the pipeline: they set it in a transaction of the router's
+    /// own, unless nothing else is in the pipeline.
+    async fn own_setting(&mut self, statement: &Prepared, step: &Step) -> Result<(), Halt> {
+        let alone = self.client.input().first() == Some(&tag::SYNC);
+        if step.kind.sets() && !alone && self.servers.len() > 1 && self.state.block == Block::None {
+            self.transaction.begin_implicit(&mut self.state);
+            self.warn_pipelined(statement).await?;
+        }
+        Ok(())
+    }
+
     /// Runs what the router answers itself, unless a server has come in between.
     async fn execute_local(&mut self, name: &[u8], portal: &Portal, rows: i32) -> Result<(), Halt> {
         let statement = &portal.statement;
@@ -549,6 +560,7 @@ impl Session {
             if is_common(&step.kind) {
                 // Servers that only read so far must not commit it each for itself.
                 self.join_segment(None, true).await?;
+                self.own_setting(statement, step).await?;
             }
             self.servers.active = None;
             self.state.portals.done(name);

@@ -69,11 +69,15 @@ impl Session {
             self.state.ready_alone(&mut self.client);
             return Ok(());
         };
-        let block_failed = self.state.block == Block::Failed
+        let block_failed = self.state.block.status() == backend::TxStatus::Failed
             && self.servers[at].lease.status != backend::TxStatus::Failed;
         if self.servers.len() > 1 || block_failed {
             // The client's status is that of the whole, not of this server.
             self.sync_quietly(at).await?;
+            if self.state.block.is_nowhere() {
+                // It was asked for something that it does not have either.
+                self.leave_outsiders();
+            }
             self.state.ready_alone(&mut self.client);
             return Ok(());
         }

@@ -3,6 +3,7 @@
 
 use super::{alone_report, let_others_run};
 use crate::session::dispatch::{Dispatch, Many};
+use crate::session::here::is_common;
 use crate::session::state::{State, Unfollowed};
 use crate::session::{Halt, Session};
 use crate::statements::errors::Written;
@@ -85,7 +86,13 @@ impl Session {
             if self.control_outside(&step.kind, text).await? {
                 continue;
             }
-            if self.runs_here(&step.kind) || (step.kind.is_control() && !self.servers.is_empty()) {
+            let here = self.runs_here(&step.kind);
+            let is_prepare = matches!(step.kind, Kind::PrepareTransaction);
+            if here && is_common(&step.kind) && !is_prepare && !self.servers.is_empty() {
+                // They must not commit it each for itself.
+                self.transaction.begin_implicit(&mut self.state);
+            }
+            if here || (step.kind.is_control() && !self.servers.is_empty()) {
                 self.carry_out(&step.kind, text).await?;
                 continue;
             }
@@ -98,10 +105,7 @@ impl Session {
                 return Err(alone_report(step).into());
             }
             self.transaction.begin_implicit(&mut self.state);
-            self.state.sets = matches!(
-                step.kind,
-                Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
-            );
+            self.state.sets = step.kind.sets();
             self.run_part((text, step), statement, at).await?;
         }
         Ok(())

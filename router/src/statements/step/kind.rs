@@ -85,6 +85,14 @@ impl Kind {
                 | Kind::Release(_)
         )
     }
+
+    /// It only sets something, for the session or the transaction.
+    pub fn sets(&self) -> bool {
+        matches!(
+            self,
+            Kind::Settings(_) | Kind::SetLocal(..) | Kind::SetTransaction(_)
+        )
+    }
 }
 
 pub(crate) fn of(statement: &Statement<'_>, text: &[u8], scs: bool) -> Option<Kind> {

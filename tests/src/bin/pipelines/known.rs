@@ -42,11 +42,15 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
         return Some("the number of values in a failed block");
     }
     // A Parse that fails has dropped the statement without a name; the router keeps the one before.
-    if error(plain, "26000") && (router == ["BindComplete"] || counted(router)) {
+    let bound_or_described = router
+        .first()
+        .is_some_and(|line| line == "BindComplete" || line.starts_with("ParameterDescription"));
+    if error(plain, "26000") && (bound_or_described || counted(router)) {
         return Some("the unnamed statement behind a Parse that failed");
     }
     // What makes a transaction read-only behind its writes makes it so for the router's decision, too.
-    if !failed(plain) && text(router, "Error 25006 cannot execute INSERT in a read-only") {
+    let read_only = text(router, "Error 25006 cannot execute INSERT in a read-only");
+    if read_only && (!failed(plain) || error(plain, "25006")) {
         return Some("a transaction that is read-only behind its writes");
     }
     // A Parse without an answer of its own counts as a query before SET TRANSACTION.
@@ -63,9 +67,15 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
         && failed(router)
         && router.iter().filter(complete).count() > plain.iter().filter(complete).count()
         && matches!(sent, Sent::Query(_))
-        && text(router, "CommandComplete S")
+        && ["S", "DEALLOCATE", "CLOSE"]
+            .iter()
+            .any(|command| text(router, &format!("CommandComplete {command}")))
     {
-        return Some("the end of a setting whose text is not committed");
+        return Some("the end of a command of the router whose text is not committed");
+    }
+    // docs/differences.md: the pipeline ends before it.
+    if text(plain, "DISCARD ALL cannot be executed within a pipeline") && !failed(router) {
+        return Some("a query in the middle of a pipeline");
     }
     // A pipeline may be in a transaction of the router's own, in which servers do not warn.
     let warned = |lines: &[String]| {
@@ -79,9 +89,10 @@ pub fn known(sent: &Sent, plain: &[String], router: &[String]) -> Option<&'stati
     if (failed(plain) && error(router, "42P05")) || (counted(plain) && error(router, "42P03")) {
         return Some("two errors of one message");
     }
-    // docs/differences.md: the rows of such a cursor come from arrays.
-    if sent.to_string().contains("FETCH") && unnamed_tables(plain, router) {
-        return Some("FETCH names no table");
+    // docs/differences.md: the rows come from arrays.
+    let described = matches!(sent, Sent::DescribePortal(_) | Sent::DescribeStatement(_));
+    if (sent.to_string().contains("FETCH") || described) && unnamed_tables(plain, router) {
+        return Some("gathered rows name no table");
     }
     // The router parses a statement where it runs, and asks first whether the transaction has failed.
     if error(router, "25P02") && !error(plain, "25P02") {

@@ -39,14 +39,21 @@ use crate::play::play;
 use crate::reduce::reduce;
 use crate::sent::Group;
 use crate::talk::conversation;
-use crate::world::World;
+use crate::world::{Layout, World};
 use mothership_tests::proof::{self, number};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Of so many conversations one is played over one shard, the others over three.
-const ONE_SHARD: u64 = 6;
+/// The layouts that conversations are played in, by turns: most of them over three shards, as pools usually are.
+const LAYOUTS: [Layout; 6] = [
+    Layout::ONE_SHARD,
+    Layout::THREE_SHARDS,
+    Layout::THREE_SHARDS,
+    Layout::THREE_SHARDS,
+    Layout::THREE_SHARDS,
+    Layout::SESSION_MODE,
+];
 
 fn main() -> ExitCode {
     let seed = proof::seed();
@@ -82,19 +89,16 @@ fn main() -> ExitCode {
 /// Plays whichever conversation is next, until `end`. What is said in one depends on its number alone.
 fn play_all(next: &AtomicU64, end: u64, seed: u64, verbose: bool) -> Counts {
     let mut counts = Counts::default();
-    // Over one shard and over three.
-    let mut worlds: [Option<World>; 2] = [None, None];
+    let mut worlds = BTreeMap::<Layout, World>::new();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= end {
             return counts;
         }
         let groups = conversation(mix(seed, number));
-        let (shards, place) = match number % ONE_SHARD {
-            0 => (1, 0),
-            _ => (3, 1),
-        };
-        let mut world = worlds[place].take().unwrap_or_else(|| World::new(shards));
+        let place = usize::try_from(number).unwrap() % LAYOUTS.len();
+        let layout = LAYOUTS[place];
+        let mut world = worlds.remove(&layout).unwrap_or_else(|| World::new(layout));
         if verbose {
             println!("{number}:\n{}", show(&groups));
         }
@@ -102,15 +106,15 @@ fn play_all(next: &AtomicU64, end: u64, seed: u64, verbose: bool) -> Counts {
         if let Verdict::Wrong(found) = &verdict {
             // What is left of it must not be taken for a fault of another one.
             drop(world);
-            let mut world = World::new(shards);
+            let mut world = World::new(layout);
             let short = reduce(&mut world, &groups, &found.kind);
             println!(
-                "WRONG SEED={seed} ONLY={number}, {shards} shards: {}\n  shortened:\n{}",
+                "WRONG SEED={seed} ONLY={number}, {layout:?}: {}\n  shortened:\n{}",
                 found.text,
                 show(&short)
             );
         } else {
-            worlds[place] = Some(world);
+            worlds.insert(layout, world);
         }
         counts.add(&groups, verdict);
     }

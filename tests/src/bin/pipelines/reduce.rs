@@ -23,7 +23,7 @@ pub fn reduce(world: &mut World, groups: &[Group], kind: &str) -> Vec<Group> {
             }
             let verdict = play(world, &candidate);
             if matches!(&verdict, Verdict::Wrong(found) if found.stays()) {
-                *world = World::new(world.shards());
+                *world = World::new(world.layout());
             }
             if matches!(&verdict, Verdict::Wrong(found) if found.kind == kind) {
                 best = candidate;

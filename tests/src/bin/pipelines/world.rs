@@ -59,8 +59,27 @@ pub const SHOWN: &str = "to_timestamp(id)::text";
 /// Keys that conversations use; half of them are there at first.
 pub const KEYS: std::ops::RangeInclusive<i64> = 1..=12;
 
+/// Over how many shards, and how long a client keeps its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Layout {
+    shards: usize,
+    mode: &'static str,
+}
+
+impl Layout {
+    pub const ONE_SHARD: Self = Self::of(1, "transaction");
+    pub const THREE_SHARDS: Self = Self::of(3, "transaction");
+    /// What a transaction has left on the connections that it used is there in the next one.
+    pub const SESSION_MODE: Self = Self::of(3, "session");
+
+    const fn of(shards: usize, mode: &'static str) -> Self {
+        Self { shards, mode }
+    }
+}
+
 /// Both sides.
 pub struct World {
+    layout: Layout,
     plain: Endpoint,
     router: Endpoint,
     // By shard; the last is the plain server.
@@ -74,7 +93,8 @@ pub struct World {
 
 impl World {
     /// Made, with empty tables.
-    pub fn new(shards: usize) -> World {
+    pub fn new(layout: Layout) -> World {
+        let shards = layout.shards;
         static MADE: Once = Once::new();
         MADE.call_once(|| drop(shared::cluster().sql("postgres", QUICK).unwrap()));
         let databases = Shards::new(shards + 1);
@@ -88,7 +108,7 @@ impl World {
                 .chain(home)
                 .for_each(|sql| must(wire, sql));
         }
-        let router = Router::start(&config(&databases, shards));
+        let router = Router::start(&config(&databases, layout));
         let plain = Endpoint {
             user: "quick".into(),
             ..databases.endpoint(shards)
@@ -113,6 +133,7 @@ impl World {
             "twelve keys are too few: {keys:?}"
         );
         World {
+            layout,
             plain,
             router: app,
             direct,
@@ -122,9 +143,9 @@ impl World {
         }
     }
 
-    /// How many shards it has.
-    pub fn shards(&self) -> usize {
-        self.keys.len()
+    /// How it is laid out.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// A client of each side: of PostgreSQL, and of the router.
@@ -250,7 +271,7 @@ impl World {
     }
 }
 
-fn config(databases: &Shards, shards: usize) -> String {
+fn config(databases: &Shards, Layout { shards, mode }: Layout) -> String {
     let direct = databases.endpoint(0);
     let (user, password, host, port) = (&direct.user, &direct.password, &direct.host, direct.port);
     let mut config = format!(
@@ -270,7 +291,7 @@ fn config(databases: &Shards, shards: usize) -> String {
     }
     config
         + &format!(
-            "[[database]]\nname = \"app\"\non = {{ {} }}\n{TABLES}",
+            "[[database]]\nname = \"app\"\non = {{ {} }}\npool_mode = \"{mode}\"\n{TABLES}",
             on.join(", ")
         )
 }

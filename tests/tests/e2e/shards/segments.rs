@@ -1,7 +1,7 @@
 //! A segment that the router has whole goes to its server in one piece; one that comes with anything else is served
 //! message by message. Clients see the same.
 
-use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, say};
+use super::stage::{LIMIT, Stage, extended, keys_of, lines, one_each, plain, say};
 use mothership_tests::message::{self, Format};
 use mothership_tests::{Wire, poll_until};
 
@@ -254,5 +254,196 @@ fn an_unnamed_statement_that_failed_to_parse_for_one_client_is_there_for_another
         assert!(failed[0].starts_with("Error 57014"), "{sent:?}: {failed:?}");
         holder.query("ROLLBACK");
         assert_eq!(answer(&mut wire, &run, sent), row, "{sent:?}");
+    }
+}
+
+/// A block that failed before any server knew of it is still that block, whatever is asked of a server next.
+#[test]
+fn a_block_that_no_server_knows_stays_failed_whatever_is_asked_next() {
+    let stage = Stage::new();
+    let plain = plain();
+    for asked in [
+        message::describe_portal("none"),
+        message::execute("none", 0),
+        message::describe_statement("none"),
+        message::close_portal("none"),
+        message::bind("", "none", Format::Text, &[], Format::Text),
+        message::parse("", "SELECT 1", &[]),
+    ] {
+        let mut both = [stage.wire(), Wire::login(&plain.endpoint(0))];
+        let said = both.each_mut().map(|wire| {
+            let mut said = say(wire, "START TRANSACTION READ WRITE");
+            for messages in [message::execute("", 1), asked.clone()] {
+                wire.send(&[messages, message::sync()].concat());
+                said.extend(lines(&wire.until_ready()));
+            }
+            said.extend(say(wire, "SELECT 1"));
+            said.extend(say(wire, "ROLLBACK"));
+            said.extend(say(wire, "SELECT 2"));
+            said
+        });
+        assert_eq!(said[0], said[1]);
+    }
+    stage.assert_nothing_open();
+}
+
+/// What a session in session mode has on several servers is undone on all of them with the pipeline or the text.
+#[test]
+fn what_is_set_on_several_servers_is_undone_with_its_request() {
+    let stage = Stage::with("[pool]\nmode = \"session\"\n");
+    let plain = plain();
+    let shown = [
+        "SHOW timezone",
+        "SHOW search_path",
+        "SELECT current_setting('app.own', true)",
+    ];
+    let spread =
+        "SELECT count(*), min(id) FROM items WHERE note <= current_setting('app.own', true)";
+    let rows = "INSERT INTO items VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c'), (4, 4, 'd'), (5, 5, 'e'), (6, 6, 'f')";
+    let pipelines: [&[&str]; 7] = [
+        &["SET timezone = 'Asia/Tokyo'"],
+        &["SET timezone = 'Europe/Rome'", "SELECT 1/0"],
+        &["SET app.own = 'a'", spread],
+        &[spread, "SET app.own = 'b'", "SELECT 1/0"],
+        &[
+            "SET LOCAL app.own = 'c'",
+            "SELECT current_setting('app.own')",
+        ],
+        &[
+            "RESET timezone",
+            "SET search_path = pg_catalog",
+            "SELECT 1/0",
+        ],
+        &["BEGIN", "SET app.own = 'd'", "COMMIT", "SELECT 1/0"],
+    ];
+    let texts = [
+        "SET app.own = 'e'; SELECT 1/0",
+        "SET app.own = 'f'; ROLLBACK",
+        "SET app.own = 'g'; SET LOCAL timezone = 'Europe/Rome'; SELECT 1",
+        "DISCARD ALL; SELECT 1",
+    ];
+    let mut both = [stage.wire(), Wire::login(&plain.endpoint(0))];
+    let said = both.each_mut().map(|wire| {
+        let mut said = say(wire, rows);
+        said.extend(say(wire, spread));
+        let show = |wire: &mut Wire, said: &mut Vec<String>| {
+            for sql in shown.into_iter().chain([spread]) {
+                said.extend(say(wire, sql));
+            }
+        };
+        for pipeline in pipelines {
+            let run = |sql: &&str| {
+                let bind = message::bind("", "", Format::Text, &[], Format::Text);
+                [message::parse("", sql, &[]), bind, message::execute("", 0)].concat()
+            };
+            let run: Vec<u8> = pipeline.iter().flat_map(run).collect();
+            wire.send(&[run, message::sync()].concat());
+            said.push(format!("{pipeline:?}"));
+            said.extend(lines(&wire.until_ready()));
+            show(wire, &mut said);
+        }
+        for text in texts {
+            said.push(text.to_owned());
+            said.extend(say(wire, text));
+            show(wire, &mut said);
+        }
+        said
+    });
+    assert_eq!(said[0], said[1]);
+}
+
+/// A block that goes on within a pipeline, after it had failed, fails again by an error of the router's own.
+#[test]
+fn a_block_that_goes_on_in_a_pipeline_fails_again_by_an_error_of_the_router() {
+    let plain = plain();
+    for more in ["", "[pool]\nmode = \"session\"\n"] {
+        let stage = Stage::with(more);
+        let mut both = [stage.wire(), Wire::login(&plain.endpoint(0))];
+        let run = |sql: &str| {
+            let bind = message::bind("", "", Format::Text, &[], Format::Text);
+            [message::parse("", sql, &[]), bind, message::execute("", 0)].concat()
+        };
+        let unknown = message::bind("", "zz", Format::Text, &[], Format::Text);
+        let key = one_each()[1];
+        let add =
+            format!("INSERT INTO items (id, note) VALUES ({key}, 'late') ON CONFLICT DO NOTHING");
+        let pipelines = [
+            vec![run("ROLLBACK TO a"), run(&add), unknown.clone()],
+            vec![run("ROLLBACK TO a"), message::describe_statement("zz")],
+            vec![
+                run("ROLLBACK TO a"),
+                message::flush(),
+                run(&add),
+                message::describe_portal("zz"),
+            ],
+            vec![run("ROLLBACK TO a"), run("DEALLOCATE zz")],
+            vec![run("ROLLBACK AND CHAIN"), run(&add), unknown.clone()],
+            vec![run("ROLLBACK"), unknown.clone()],
+            vec![run("ROLLBACK"), run("SELECT 1"), unknown.clone()],
+            vec![run("ROLLBACK"), run("BEGIN"), run(&add), unknown],
+        ];
+        let said = both.each_mut().map(|wire| {
+            let mut said = say(wire, "CREATE TEMP TABLE own (i int)");
+            for pipeline in &pipelines {
+                for begun in [&*add, "SELECT 1"] {
+                    for sql in [
+                        "DELETE FROM items",
+                        "BEGIN",
+                        begun,
+                        "SAVEPOINT a",
+                        "SELECT 1/0",
+                    ] {
+                        said.extend(say(wire, sql));
+                    }
+                    wire.send(&[pipeline.concat(), message::sync()].concat());
+                    said.extend(lines(&wire.until_ready()));
+                    for sql in [
+                        "COMMIT",
+                        "SELECT count(*) FROM items",
+                        "SELECT count(*) FROM own",
+                    ] {
+                        said.extend(say(wire, sql));
+                    }
+                }
+            }
+            said
+        });
+        assert_eq!(said[0], said[1], "{more}");
+    }
+}
+
+/// PostgreSQL reads a text to its end before it runs anything of it.
+#[test]
+fn a_text_with_a_syntax_error_behind_a_commit_does_nothing() {
+    let (stage, plain) = (Stage::new(), plain());
+    let mut both = [stage.wire(), Wire::login(&plain.endpoint(0))];
+    let texts = [
+        "INSERT INTO items (id) VALUES (1), (2), (3); COMMIT; selec 1",
+        "TRUNCATE items; COMMIT; selec 1",
+        "SET work_mem = '5MB'; COMMIT; SELECT FROM WHERE",
+        "BEGIN; INSERT INTO items (id) VALUES (4), (5), (6); COMMIT; selec 1",
+        "BEGIN; INSERT INTO items (id) VALUES (7), (8), (9); COMMIT; BEGIN; SELECT count(*) FROM items; COMMIT",
+    ];
+    for within in [false, true] {
+        for text in texts {
+            let said = both.each_mut().map(|wire| {
+                let mut said = Vec::new();
+                if within {
+                    said.extend(say(wire, "BEGIN"));
+                    said.extend(say(wire, "INSERT INTO items (id) VALUES (10), (11), (12)"));
+                }
+                said.extend(say(wire, text));
+                for sql in [
+                    "COMMIT",
+                    "SELECT count(*) FROM items",
+                    "SHOW work_mem",
+                    "DELETE FROM items",
+                ] {
+                    said.extend(say(wire, sql));
+                }
+                said
+            });
+            assert_eq!(said[0], said[1], "{text}");
+        }
     }
 }

@@ -35,6 +35,13 @@ pub const DEFINITIONS: [&str; 4] = [
     "CREATE TABLE notes (id int4 PRIMARY KEY, body text)",
 ];
 
+/// A plain PostgreSQL with these tables.
+pub fn plain() -> Shards {
+    let plain = Shards::new(1);
+    plain.sql(0, &DEFINITIONS.join(";"));
+    plain
+}
+
 /// A router with its shards.
 pub struct Stage {
     /// The router, ended before the databases are dropped.
