@@ -281,9 +281,18 @@ impl Filled {
         let list = format!("unnest(${parameter}::{name}[])");
         match &self.cast {
             // What comes behind the last one is no name of it.
-            Some(cast) => format!("{list}::{cast} AS a{parameter}"),
+            Some(cast) => format!("{} AS a{parameter}", cast_of_text(&list, cast)),
             None => format!("{list} AS a{parameter}"),
         }
+    }
+}
+
+/// A text as the value of a type that it is the text of. The cast from text to regclass takes names alone, the type itself
+/// also `-` and the number of what is no longer there: it is asked where the text comes as bpchar, which has no such cast.
+fn cast_of_text(text: &str, name: &str) -> String {
+    match name.strip_prefix("pg_catalog.").unwrap_or(name) {
+        "regclass" => format!("{text}::pg_catalog.bpchar::{name}"),
+        _ => format!("{text}::{name}"),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::visit::{Change, Look, change, look};
 use super::fragment::{Entries, Fetched, Made};
 use super::notes::{Read, first_name, place_of};
 use super::partial::Pushed;
-use super::{Fragment, Root, named};
+use super::{Fragment, Root, cast_of_text, named};
 
 /// The FROM entries that read tables and views.
 pub fn entries<'p>(root: Root<'_>, places: impl Iterator<Item = &'p Location>) -> Entries {
@@ -265,7 +265,9 @@ impl<'a, 'n> Rewriting<'a, 'n> {
         let mut lists = Vec::with_capacity(names.len());
         for Fetched { handed, .. } in columns {
             let mut list = format!("unnest(${next}::{}[])", handed.sent_as());
-            if handed.as_text || handed.full != handed.base {
+            if handed.as_text {
+                list = cast_of_text(&list, &handed.full);
+            } else if handed.full != handed.base {
                 list = format!("{list}::{}", handed.full);
             }
             if let Some(collation) = &handed.collate {

@@ -8,12 +8,13 @@
 use super::stage::{Stage, say};
 use mothership_tests::{Shards, Wire};
 
-const SCRIPTS: [(&str, &str); 9] = [
+const SCRIPTS: [(&str, &str); 10] = [
     ("around", include_str!("scripts/around.sql")),
     ("code", include_str!("scripts/code.sql")),
     ("columns", include_str!("scripts/columns.sql")),
     ("conflicts", include_str!("scripts/conflicts.sql")),
     ("filled", include_str!("scripts/filled.sql")),
+    ("found", include_str!("scripts/found.sql")),
     ("ids", IDS),
     ("repeatable", include_str!("scripts/repeatable.sql")),
     ("tenants", include_str!("scripts/tenants.sql")),
