@@ -43,6 +43,7 @@ use mothership_shardmap::{Declared, KeyType, Placement, ShardId, ShardMap, Strat
 use mothership_sql::shape::Literal;
 use self_cell::self_cell;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -118,6 +119,7 @@ pub struct DatabaseModel {
     custom_settings: OnceLock<CustomSettings>,
     outside: OnceLock<Outside>,
     shows_prepared: OnceLock<Behind>,
+    names: OnceLock<u64>,
     tells_server: OnceLock<Behind>,
 }
 
@@ -278,6 +280,7 @@ impl DatabaseModel {
             sets_locally: OnceLock::new(),
             outside: OnceLock::new(),
             shows_prepared: OnceLock::new(),
+            names: OnceLock::new(),
             tells_server: OnceLock::new(),
         })
     }
@@ -356,6 +359,27 @@ impl DatabaseModel {
     /// The shard map.
     pub fn map(&self) -> &ShardMap {
         &self.snapshot.borrow_owner().map
+    }
+
+    /// A number of the names that statements can mean something by: relations, types, functions and operators of users. A
+    /// server that has prepared a statement goes on with what its names meant then, also when a new object comes first in
+    /// the search path; so it prepares it anew when this number has changed.
+    pub fn names(&self) -> u64 {
+        *self.names.get_or_init(|| {
+            let catalog = self.catalog();
+            let mut hasher = DefaultHasher::new();
+            for name in catalog.relations.keys().chain(catalog.types.keys()) {
+                name.hash(&mut hasher);
+            }
+            for name in catalog.functions.keys() {
+                name.hash(&mut hasher);
+            }
+            catalog
+                .operators
+                .keys()
+                .for_each(|name| name.hash(&mut hasher));
+            hasher.finish()
+        })
     }
 
     /// The home shard's catalog.

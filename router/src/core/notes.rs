@@ -32,6 +32,8 @@ pub struct Notes {
     pub settings: Arc<Settings>,
     /// Named statements.
     pub prepared: PreparedSet,
+    /// What their names meant something by: see [`DatabaseModel::names`](crate::model::DatabaseModel::names).
+    pub names: u64,
     /// It has served somebody: the server's caches for it are warm.
     pub warm: bool,
     /// By what a client was told it writes times, if it has to be told that itself.

@@ -131,6 +131,7 @@ impl DatabaseModel {
             times: OnceLock::new(),
             outside: Default::default(),
             shows_prepared: Default::default(),
+            names: Default::default(),
             tells_server: Default::default(),
             lasting: OnceLock::new(),
             custom_settings: OnceLock::new(),

@@ -280,7 +280,26 @@ impl Session {
             Ok(()) if self.must_forget_numbers(at) => self.forget_numbers(at).await,
             other => other,
         };
+        let prepared = match prepared {
+            Ok(()) => self.forget_meanings(at).await,
+            other => other,
+        };
         (prepared, untold)
+    }
+
+    /// Lets a server forget the statements that it has prepared while names may have meant something else.
+    async fn forget_meanings(&mut self, at: AttachedId) -> Result<(), Halt> {
+        let names = self.known.model.as_ref().map_or(0, |model| model.names());
+        let lease = &mut self.servers[at].lease;
+        let before = std::mem::replace(&mut lease.notes.names, names);
+        let prepared = &lease.notes.prepared;
+        if before == names || prepared.is_empty() || prepared.has_given() {
+            return Ok(());
+        }
+        self.ask(at, b"DEALLOCATE ALL").await?;
+        let attached = self.servers.get_mut(at).ok_or(Halt::Failed)?;
+        attached.lease.notes.prepared.clear();
+        Ok(())
     }
 
     /// Lets a server forget the numbers that other clients have taken from sequences. The statement must not run where that

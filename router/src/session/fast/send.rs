@@ -80,8 +80,10 @@ impl Session {
                 describes,
                 statement,
             } => {
+                let names = self.known.model.as_ref().map_or(0, |model| model.names());
                 let has = match needs {
                     Needs::Nothing => true,
+                    _ if lease.notes.names != names => false,
                     Needs::Unnamed => lease.unnamed == Some(statement.id),
                     Needs::Named => lease.notes.prepared.touch(statement.id),
                 };

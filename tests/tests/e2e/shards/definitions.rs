@@ -971,3 +971,70 @@ fn a_schema_that_the_role_may_not_use_hides_no_table() {
     same(&format!("DROP OWNED BY {role}"));
     drop(stage);
 }
+
+/// A server goes on with what a name meant when it prepared a statement, and the router plans by what it means now.
+#[test]
+fn a_prepared_statement_follows_its_names_to_another_table() {
+    let stage = Stage::with("");
+    let (mut wire, mut other) = (stage.wire(), stage.wire());
+    say(&mut other, "CREATE SCHEMA front");
+    say(
+        &mut wire,
+        "INSERT INTO items (id) SELECT generate_series(1, 12)",
+    );
+    say(&mut wire, "SET search_path = front, public");
+    let statements = [
+        ("counted", "SELECT count(*) FROM items WHERE id > $1"),
+        ("removed", "DELETE FROM items WHERE id > $1"),
+        ("found", "SELECT id FROM items WHERE id = $1"),
+    ];
+    let run = |wire: &mut Wire, name: &str, value: &str| {
+        let bind = message::bind(
+            "",
+            name,
+            Format::Text,
+            &[Some(value.as_bytes())],
+            Format::Text,
+        );
+        wire.send(&[bind, message::execute("", 0), message::sync()].concat());
+        super::stage::lines(&wire.until_ready())
+    };
+    for (name, sql) in statements {
+        wire.send(&[message::parse(name, sql, &[]), message::sync()].concat());
+        wire.until_ready();
+        run(&mut wire, name, "99");
+    }
+    assert_eq!(run(&mut wire, "counted", "0")[1], "DataRow 12");
+    for made in [
+        "CREATE TABLE front.items (id int8)",
+        "ALTER TABLE front.other RENAME TO items",
+    ] {
+        say(&mut other, made);
+        say(&mut other, "INSERT INTO front.items VALUES (1)");
+        for id in 1..=12 {
+            let found = run(&mut wire, "found", &id.to_string());
+            assert_eq!(
+                found
+                    .iter()
+                    .filter(|line| line.starts_with("DataRow"))
+                    .count(),
+                usize::from(id == 1),
+                "{made}"
+            );
+        }
+        assert_eq!(run(&mut wire, "counted", "0")[1], "DataRow 1", "{made}");
+        let removed = run(&mut wire, "removed", "0");
+        assert!(
+            removed.contains(&"CommandComplete DELETE 1".to_owned()),
+            "{made}: {removed:?}"
+        );
+        assert_eq!(
+            one(&mut other, "SELECT count(*) FROM public.items"),
+            "12",
+            "{made}"
+        );
+        say(&mut other, "ALTER TABLE front.items RENAME TO other");
+        assert_eq!(run(&mut wire, "counted", "0")[1], "DataRow 12", "{made}");
+    }
+    stage.assert_nothing_open();
+}
