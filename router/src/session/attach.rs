@@ -292,8 +292,12 @@ impl Session {
         let names = self.known.model.as_ref().map_or(0, |model| model.names());
         let lease = &mut self.servers[at].lease;
         let before = std::mem::replace(&mut lease.notes.names, names);
+        if before == names {
+            return Ok(());
+        }
+        lease.unnamed = None;
         let prepared = &lease.notes.prepared;
-        if before == names || prepared.is_empty() || prepared.has_given() {
+        if prepared.is_empty() || prepared.has_given() {
             return Ok(());
         }
         self.ask(at, b"DEALLOCATE ALL").await?;

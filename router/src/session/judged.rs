@@ -126,21 +126,31 @@ impl Session {
         }
         let (core, topology) = (Rc::clone(&self.core), Arc::clone(&self.topology));
         let database = self.home_database();
-        let lent = core.control.lend(&topology, topology.home, &database).await;
-        let lent = lent.map_err(|error| {
-            let message = format!("the text could not be checked: {}", Chain(&error));
+        let unchecked = |why: String| {
+            let message = format!("the text could not be checked for errors of syntax: {why}");
             Report::error(sqlstate::CONNECTION_FAILURE, message)
-        })?;
-        let read = lent.ask(async { lent.prepare(text).await }).await;
-        let error = read.err();
-        let error = error.as_ref().and_then(tokio_postgres::Error::as_db_error);
-        match error {
-            Some(error)
-                if *error.code() == SqlState::SYNTAX_ERROR && error.position().is_some() =>
-            {
-                Err(Report::error(sqlstate::SYNTAX_ERROR, error.message().to_owned()).into())
+                .hint("Nothing of it has run; send it again.")
+        };
+        let asked = async {
+            let lent = core.control.lend(&topology, topology.home, &database).await;
+            let lent = lent.map_err(|error| unchecked(Chain(&error).to_string()))?;
+            Ok::<_, Report>(lent.ask(async { lent.prepare(text).await }).await)
+        };
+        let asked = tokio::time::timeout(topology.config.control.timeout, asked).await;
+        let read = asked.unwrap_or_else(|_| Err(unchecked("no answer in time".to_owned())))?;
+        let Err(error) = read else {
+            return Ok(());
+        };
+        match error.as_db_error() {
+            // It can be read, and is no single statement.
+            Some(said) if *said.code() == SqlState::SYNTAX_ERROR && said.position().is_none() => {
+                Ok(())
             }
-            _ => Ok(()),
+            Some(said) if said.position().is_some() => {
+                let code = said.code().code().to_owned();
+                Err(Report::error(code, said.message().to_owned()).into())
+            }
+            _ => Err(unchecked(Chain(&error).to_string()).into()),
         }
     }
 

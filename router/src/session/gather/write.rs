@@ -445,9 +445,7 @@ impl Session {
     ) -> Result<Vec<u8>, Halt> {
         if *merge == Merge::First && parts.len() > 1 {
             // The rows of an INSERT were computed once, for all copies.
-            let is_stored = matches!(&work.plan.ending, Ending::Store(store)
-                if !store.tail.to_ascii_lowercase().contains("select"));
-            if !is_stored {
+            if !matches!(work.plan.ending, Ending::Store(_)) {
                 self.check_copies_read()?;
             }
             let legs: Vec<AttachedId> = parts.iter().map(|part| part.at).collect();
