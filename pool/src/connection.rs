@@ -160,7 +160,8 @@ pub struct ServerConnection<N> {
     pub status: TxStatus,
     /// The router's notes.
     pub notes: N,
-    /// When it was opened.
+    /// When its login began. The server may have read its defaults at that moment, and a server that shuts down may have
+    /// started the backend before: what happens during the login finds the connection too old, not too young.
     pub opened: Instant,
     /// When the connection is too old to be lent again.
     pub expires: Instant,

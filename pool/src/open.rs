@@ -218,6 +218,7 @@ impl<N: Default> Opener<N> {
         &self,
         settings: &OpenSettings,
     ) -> Result<ServerConnection<N>, OpenError> {
+        let begun = Instant::now();
         let mut wire = connect(&self.endpoint, settings).await?;
         let session = self.log_in(&mut wire).await?;
         let share = rand::rng().random_range(0.0..=settings.lifetime_jitter.clamp(0.0, 1.0));
@@ -232,6 +233,7 @@ impl<N: Default> Opener<N> {
         }
         let expires = Instant::now() + settings.lifetime - jitter;
         let mut connection = ServerConnection::new(wire, key, parameters, N::default(), expires);
+        connection.opened = begun;
         connection.longest = settings.server_message;
         Ok(connection)
     }

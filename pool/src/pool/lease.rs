@@ -36,7 +36,7 @@ impl<N: Send + 'static> Lease<N> {
         };
         let pool = &self.pool;
         let waiting = pool.queue.borrow().len() > 0;
-        let has_turn = waiting && now.saturating_duration_since(connection.opened) < TURN;
+        let has_turn = waiting && now.saturating_duration_since(connection.standing.opened) < TURN;
         let unwanted = match has_turn {
             true => pool.limit.is_exceeded(),
             false => pool.wants_one_back(waiting),

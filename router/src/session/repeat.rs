@@ -36,7 +36,8 @@ const LONGEST: usize = 64 * 1024;
 pub(super) const MAX_REPEATS: u8 = 4;
 
 /// A server that has crashed lets clients in until it notices, and what it says to a backend that is just sending is
-/// dropped: the second connection may be lost without a word.
+/// dropped: the second connection may be lost without a word. A server that shuts down ends a backend that has just let
+/// a client in with 57P01, like any other.
 const YOUNG: Duration = Duration::from_secs(1);
 
 /// When a request may be sent again.
@@ -347,9 +348,8 @@ pub fn repeats(farewell: Option<Farewell>, age: Duration, repeated: u8) -> bool 
     match farewell {
         // The request has no part in it.
         Some(Farewell::Crash | Farewell::NotReady | Farewell::Idle) => repeated < MAX_REPEATS,
-        Some(Farewell::Ended) => repeated == 0,
-        None if age < YOUNG => repeated <= 1,
-        None => repeated == 0,
+        Some(Farewell::Ended) | None if age < YOUNG => repeated <= 1,
+        Some(Farewell::Ended) | None => repeated == 0,
     }
 }
 
@@ -421,8 +421,10 @@ mod tests {
             let more = (0..=MAX_REPEATS).map(|repeated| repeats(Some(farewell), old, repeated));
             assert!(more.eq((0..=MAX_REPEATS).map(|repeated| repeated < MAX_REPEATS)));
         }
+        let young = YOUNG / 2;
         for farewell in [Some(Farewell::Ended), None] {
             assert!(repeats(farewell, old, 0) && !repeats(farewell, old, 1));
+            assert!(repeats(farewell, young, 1) && !repeats(farewell, young, 2));
         }
     }
 }

@@ -5,6 +5,7 @@ use mothership_tests::cluster::Cluster;
 use mothership_tests::message;
 use mothership_tests::shared::{PASSWORD, USER};
 use mothership_tests::{Router, Wire, poll_until};
+use std::collections::BTreeSet;
 
 /// A read that takes a while, and is proven to only read.
 const READ: &str = "SELECT count(*) FROM t one, t other WHERE one.a <> other.a + 1";
@@ -54,6 +55,35 @@ fn a_read_of_which_nothing_was_seen_is_asked_once_more() {
             assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
         });
     }
+}
+
+/// Somebody ends each backend that works for a read. A second one that is just opened may belong to a server that shuts
+/// down; a third one ends because somebody wants to stop the read.
+#[test]
+fn a_read_whose_backends_are_ended_again_and_again_fails() {
+    let stage = Stage::new(1, 0);
+    let shard = &stage.fleet.shards[0];
+    let create = "CREATE TABLE t AS SELECT generate_series(1, 3000) AS a";
+    shard.primary.sql("postgres", create).unwrap();
+    let mut wire = Wire::login(&stage.endpoint(USER, PASSWORD));
+    let end = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM t one%' \
+               AND state = 'active' AND pg_terminate_backend(pid)";
+    let ended = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| wire.query(READ));
+        let mut ended = BTreeSet::new();
+        let done = poll_until(SOON, || {
+            let pids = shard.primary.sql("postgres", end).unwrap();
+            ended.extend(pids.lines().map(str::to_owned));
+            asked.is_finished()
+        });
+        assert!(done, "backends that were ended: {ended:?}");
+        let told = asked.join().unwrap();
+        let error = told.iter().find(|frame| frame.kind == b'E');
+        assert_eq!(error.unwrap().sqlstate(), "57P01", "{told:?}");
+        ended
+    });
+    assert!((2..=3).contains(&ended.len()), "{ended:?}");
+    assert_eq!(wire.rows("SELECT 1"), [["1"]]);
 }
 
 /// The client hears nothing of it.
