@@ -6,7 +6,7 @@
 //! each Bind (`route`).
 
 use super::condition::Cond;
-use super::functions::Call;
+use super::functions::{self, Call};
 use super::query::Local;
 use super::refuse::{Reason, Refusal, refuse};
 use super::scope::{Analysis, Instance, Locks, Source};
@@ -110,7 +110,7 @@ pub fn home_table<'a>(analysis: &'a Analysis<'_>) -> Option<&'a String> {
 }
 
 fn about_function(reason: Reason, name: &str) -> Refusal {
-    Refusal::about(reason, format!("function {name}()"))
+    Refusal::about(reason, functions::told("function ", name))
 }
 
 /// One shard; `target` is the instance that is written.
@@ -341,7 +341,9 @@ pub fn role(analysis: &Analysis<'_>, reads_only: bool) -> Role {
         .find(|(call, _)| **call > Call::Time)
     {
         return Role::Primary(match call {
-            Call::Server | Call::Session => format!("{name}() belongs to one server"),
+            Call::Server | Call::Session => {
+                format!("{} belongs to one server", functions::told("", name))
+            }
             _ => format!("{name}() is not proven to only read"),
         });
     }

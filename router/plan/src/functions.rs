@@ -71,6 +71,24 @@ pub fn is_aggregate(names: &Names<'_>, schema: Option<&str>, name: &str) -> bool
     user || AGGREGATES.contains(&name)
 }
 
+/// What was noted of a call, for people: most notes are names of functions, with `before` before them. Those with a space
+/// say themselves what they are.
+pub fn told(before: &str, note: &str) -> String {
+    match note.contains(' ') {
+        true => note.to_owned(),
+        false => format!("{before}{note}()"),
+    }
+}
+
+/// Whether the result of an aggregate depends on the order of its rows. Copies of a reference table may have their rows in
+/// another order on each shard. Last digits of sums of floats do not count.
+pub fn depends_on_order(names: &Names<'_>, schema: Option<&str>, name: &str) -> bool {
+    const ORDERED: [&str; 4] = ["any_value", "array_agg", "string_agg", "xmlagg"];
+    ORDERED.contains(&name)
+        || name.starts_with("json") && name.contains("agg")
+        || is_aggregate(names, schema, name) && !AGGREGATES.contains(&name)
+}
+
 /// Whether a built-in function of this name runs SQL that stands in its arguments or nowhere.
 pub fn is_opaque(name: &str) -> bool {
     special(name.as_bytes()) == Some(Trait::Opaque) || MORE_OPAQUE.contains(&name)

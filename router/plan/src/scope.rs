@@ -108,6 +108,11 @@ pub struct StatementFindings {
     pub calls: BTreeMap<Call, String>,
     /// A function in a subquery that returns another value at each call. PostgreSQL may call it once for all rows.
     pub once: Option<String>,
+    /// What a query of it without sharded tables gives depends on the order of its rows, which nothing says: copies of a
+    /// reference table may have another order on each shard.
+    pub unordered: bool,
+    /// The same in the definition of a view.
+    pub unordered_view: bool,
     /// Which rows FOR UPDATE and the like lock.
     pub locks: Locks,
     /// Whether it locks rows of a reference table with FOR UPDATE or FOR NO KEY UPDATE, as a writer of these rows does,
@@ -141,6 +146,8 @@ impl StatementFindings {
             self.calls.entry(call).or_insert(name);
         }
         self.once = self.once.take().or(part.once);
+        self.unordered |= part.unordered;
+        self.unordered_view |= part.unordered_view;
         self.locks = self.locks.max(part.locks);
         self.writes |= part.writes;
         self.copies |= part.copies;
@@ -275,6 +282,12 @@ impl<'n> Analysis<'n> {
             .calls
             .entry(call)
             .or_insert_with(|| name.to_owned());
+    }
+
+    /// Notes a query whose answer depends on the order of rows.
+    pub fn note_unordered(&mut self) {
+        self.seen.unordered = true;
+        self.seen.unordered_view |= self.in_view > 0;
     }
 
     /// The type of a column, if a shard key can have this type.

@@ -1,8 +1,9 @@
 //! Calls of functions within the walk: what they may reach, their arguments and windows.
 
 use sqlparser::ast::{
-    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
-    FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Value, WindowSpec, WindowType,
+    DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgOperator, FunctionArgumentClause, FunctionArguments, Ident, ObjectName, Value,
+    WindowSpec, WindowType,
 };
 
 use crate::expr::ExprContext;
@@ -57,6 +58,8 @@ impl<'n> Analysis<'n> {
             here.level.windows = true;
         } else if functions::is_aggregate(self.names, schema, name) {
             here.level.aggregates = true;
+            here.level.unordered |=
+                !says_order(function) && functions::depends_on_order(self.names, schema, name);
             if self.is_of_query_around(function, here) {
                 self.aggregates_around += 1;
             }
@@ -236,4 +239,14 @@ fn without_text_cast(expr: &Expr) -> &Expr {
         } => without_text_cast(expr),
         other => other,
     }
+}
+
+/// Whether a call of an aggregate says in which order it reads its rows: by ORDER BY, or because DISTINCT sorts them.
+fn says_order(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else {
+        return false;
+    };
+    let is_order = |clause: &FunctionArgumentClause| matches!(clause, FunctionArgumentClause::OrderBy(order) if !order.is_empty());
+    list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+        || list.clauses.iter().any(is_order)
 }

@@ -23,6 +23,8 @@ pub struct Level {
     pub aggregates: bool,
     /// A window function call.
     pub windows: bool,
+    /// An aggregate call whose result depends on the order of rows, which nothing says.
+    pub unordered: bool,
     /// A subquery over a sharded table, or one whose answer may differ between shards.
     pub unmovable_subquery: Option<Refusal>,
 }
@@ -294,7 +296,10 @@ impl<'n> Analysis<'n> {
     pub fn data_type(&mut self, data_type: &DataType) -> Result<(), Refusal> {
         match data_type {
             DataType::Custom(name, _) => {
-                self.object_name(name);
+                let parts = self.object_name(name);
+                if let Some(table) = self.row_type_at_home(&parts) {
+                    self.note(Call::Server, &format!("row type \"{table}\""));
+                }
                 Ok(())
             }
             DataType::Array(
@@ -302,6 +307,27 @@ impl<'n> Analysis<'n> {
                 | sqlparser::ast::ArrayElemTypeDef::AngleBracket(element),
             ) => self.data_type(element),
             _ => Ok(()),
+        }
+    }
+
+    /// The table whose row type this name of a type means, if it is a table of the home shard or a temporary one: other
+    /// servers have no such type, or another one of that name.
+    fn row_type_at_home(&self, parts: &[String]) -> Option<String> {
+        let catalog = self.names.catalog;
+        match self.names.resolve(parts, self.context) {
+            Resolved::Temporary => parts.last().cloned(),
+            Resolved::Relation(relation, Place::Home) => {
+                let name = &relation.name;
+                let path = self.context.search_path.iter();
+                let mut before = path.take_while(|schema| **schema != name.schema);
+                let is_type = |schema: &String| {
+                    let other = mothership_catalog::Name::new(schema, &name.name);
+                    catalog.types.contains_key(&other)
+                };
+                let is_other = parts.len() == 1 && before.any(is_type);
+                (!is_other).then(|| name.name.clone())
+            }
+            _ => None,
         }
     }
 

@@ -625,11 +625,19 @@ fn residual(
         (&ending, &seen.once)
     {
         // Each of its servers would call it.
-        let detail = format!("function {name}()");
+        let detail = crate::functions::told("function ", name);
         return Err(Refusal::about(Reason::ComputedOnce, detail));
     }
     let kept = taken.map_or(0, TakenOut::overriding);
     if !speaks_plainly(parsed, analysis, kept) {
+        return Err(why);
+    }
+    let is_divided = matches!(
+        ending,
+        Ending::Write(Written::Owners(_) | Written::Everywhere)
+    );
+    if is_divided && seen.unordered_view {
+        // Each server would read the view for itself.
         return Err(why);
     }
     if analysis.notes.sampled {
@@ -647,7 +655,7 @@ fn residual(
     let brought = match taken {
         // What the writes change must have been read before.
         Some(_) => FetchScope::Every,
-        None => FetchScope::to(&ending, parsed),
+        None => FetchScope::to(&ending, may_choose(parsed) || seen.unordered),
     };
     let is_own = |instance: usize| taken.is_some_and(|t| t.is_own(instance));
     for read in &analysis.notes.reads {
@@ -801,7 +809,8 @@ enum FetchScope {
 }
 
 impl FetchScope {
-    fn to(ending: &Ending, parsed: &Parsed) -> FetchScope {
+    /// `may_choose`: what it does may depend on the order of rows.
+    fn to(ending: &Ending, may_choose: bool) -> FetchScope {
         match ending {
             Ending::Answer
             | Ending::Keep(_)
@@ -809,7 +818,7 @@ impl FetchScope {
             | Ending::Change(_)
             | Ending::Write(Written::Home) => FetchScope::Sharded,
             // Which rows come first must not be another matter on each shard.
-            Ending::Write(Written::Owners(_)) if may_choose(parsed) => FetchScope::Every,
+            Ending::Write(Written::Owners(_)) if may_choose => FetchScope::Every,
             Ending::Write(Written::Owners(_)) => FetchScope::ShardedAndHome,
             Ending::Write(Written::Everywhere) => FetchScope::Every,
         }

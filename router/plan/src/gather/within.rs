@@ -22,7 +22,7 @@ use crate::condition::Cond;
 use crate::decide::colocated;
 use crate::documents;
 use crate::expr::strip;
-use crate::functions::Call;
+use crate::functions::{self, Call};
 use crate::names::folded;
 use crate::parens;
 use crate::parse::{self, Parsed};
@@ -133,7 +133,7 @@ impl TakenOut {
         let within = &analysis.notes.within;
         let last = analysis.seen.calls.iter().next_back();
         if let Some((_, name)) = last.filter(|(call, _)| **call > Call::Time) {
-            return Err(refused(&format!("function {name}()")));
+            return Err(refused(&functions::told("function ", name)));
         }
         if analysis.seen.views || analysis.seen.catalogs {
             return Err(refused("it reads a view or a catalog"));

@@ -140,6 +140,9 @@ impl<'n> Analysis<'n> {
         if limited {
             output.local = Local::No(first(&output.local, Reason::Limit));
             output.unstable = Some(Refusal::new(Reason::Limit));
+            if !output.sharded {
+                self.note_unordered();
+            }
             output.open = Open::None;
         }
         if !query.locks.is_empty() {

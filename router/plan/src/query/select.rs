@@ -14,6 +14,7 @@ use crate::misread;
 use crate::names::folded;
 use crate::refuse::{Reason, Refusal, not_understood, refuse};
 use crate::scope::{Analysis, Node, Scope, Scopes};
+use crate::visit::any_expr;
 
 use super::from::{From, Tree};
 use super::with::Ctes;
@@ -92,14 +93,23 @@ impl<'n> Analysis<'n> {
             from_obstacle.or_else(|| from.obstacle.clone()),
             in_from,
         );
-        let unstable = if distinct_on {
-            Some(Refusal::new(Reason::Distinct))
-        } else {
-            here.level
-                .unmovable_subquery
-                .clone()
-                .filter(|r| r.reason != Reason::Subquery)
+        let below = from.obstacle.clone().filter(|_| !in_from);
+        let inherited = here.level.unmovable_subquery.clone().or(below);
+        let inherited = inherited.filter(|r| r.reason != Reason::Subquery);
+        let unstable = match () {
+            () if distinct_on => Some(Refusal::new(Reason::Distinct)),
+            () if inherited.is_some() || in_from => inherited,
+            // What a query around it decides row by row may come in any order in PostgreSQL, too.
+            () if self.reads_around(select, &here.scopes) => None,
+            () if here.level.unordered => Some(Refusal::new(Reason::Aggregate)),
+            () if here.level.windows || !select.named_window.is_empty() => {
+                Some(Refusal::new(Reason::Window))
+            }
+            () => None,
         };
+        if unstable.is_some() && !in_from {
+            self.note_unordered();
+        }
         let open = match (grouped, distinct_on, here.level.windows) {
             (Grouped::No, false, false) if !here.level.aggregates => Open::All,
             (Grouped::By(nodes), false, false) => Open::Only(nodes),
@@ -113,6 +123,23 @@ impl<'n> Analysis<'n> {
             unstable,
             open,
             first_instance: 0,
+        })
+    }
+
+    /// Whether a SELECT names a column of a query around it.
+    fn reads_around(&self, select: &Select, scopes: &Scopes<'_>) -> bool {
+        let Some(outer) = scopes.outer else {
+            return false;
+        };
+        let is_around = |parts: &[String]| {
+            !self.has_column(parts, scopes) && self.resolve(parts, outer).is_some()
+        };
+        any_expr(select, |expr| match expr {
+            Expr::Identifier(name) => is_around(&[folded(name)]),
+            Expr::CompoundIdentifier(parts) => {
+                is_around(&parts.iter().map(folded).collect::<Vec<_>>())
+            }
+            _ => false,
         })
     }
 

@@ -29,7 +29,7 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::decide::{finish, finish_from, keyed_by, on_one_shard};
-use crate::functions::Call;
+use crate::functions::{self, Call};
 use crate::gather::within::{NestedWrite, has_query};
 use crate::gather::{self, Ending, Gather, Root, SYSTEM_COLUMNS, views};
 use crate::names::{Keyed, Names, fold, folded};
@@ -682,7 +682,7 @@ fn everywhere(analysis: &Analysis<'_>, written: &Written) -> Result<Plan, Refusa
         // The time is given to all as a value.
         .find(|(call, _)| **call > Call::Time)
     {
-        return Err(refusal(&format!("function {name}()")));
+        return Err(refusal(&functions::told("function ", name)));
     }
     let others = analysis
         .instances
