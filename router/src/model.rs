@@ -22,7 +22,7 @@ pub use load::LoadError;
 pub use own_schema::{OwnSchema, SchemaSeen};
 pub use reading::{Ask, How, catalog_of, look, read};
 
-use crate::config::{Config, KeyUpdates, KnownTable, MapMistake, TablePattern};
+use crate::config::{Config, KeyUpdates, KnownTable, MapMistake, Misfit, TablePattern};
 use crate::directory::Directories;
 use error::list;
 use mothership_catalog::NOWHERE;
@@ -56,6 +56,8 @@ pub struct Known {
     pub map: ShardMap,
     /// Declared tables that do not exist yet and whose key types nobody knows.
     pub pending: Vec<TablePattern>,
+    /// Tables that do not fit their declaration.
+    pub misfits: Vec<Misfit>,
     /// An UPDATE may lead rows to other shards.
     pub moves_rows: bool,
     /// What tables of documents are.
@@ -245,10 +247,14 @@ impl DatabaseModel {
         let others = some_away || !catalogs.is_empty();
         let on_all = |name: &&Name| others && !missing(name);
         catalog.everywhere = catalog.relations.keys().filter(on_all).cloned().collect();
+        let names = built.misfits.iter();
+        let names = names.map(|misfit| Name::new(&misfit.schema, &misfit.table));
+        catalog.misfits = names.collect();
         let known = Known {
             catalog,
             map: built.map,
             pending: built.pending,
+            misfits: built.misfits,
             moves_rows: config.tables.key_updates == KeyUpdates::Move,
             documents: config.collections().into_iter().map(Arc::clone).collect(),
         };
@@ -532,15 +538,23 @@ impl DatabaseModel {
     /// those of the columns in the statement.
     fn plan_creation(&self, sql: &str, context: &PlanContext) -> Option<Plan> {
         let mut known = known_tables(self.catalog());
-        known.push(self.planner().created(sql, context)?);
+        let created = self.planner().created(sql, context)?;
+        let (schema, table) = (created.schema.clone(), created.name.clone());
+        known.push(created);
         let directory = |strategy: &_| self.directories.of(strategy);
         let built = self.config.shard_map(self.version, &known, &directory);
-        let built = match built {
-            Ok(built) => built,
-            Err(mistakes) => {
-                let refusal = Refusal::about(Reason::KeyType, list(&mistakes));
-                return Some(Plan::Refuse(refusal));
+        let of_it = |misfit: &Misfit| misfit.schema == schema && misfit.table == table;
+        let (built, mistakes) = match built {
+            Ok(built) => {
+                let own = built.misfits.iter().filter(|misfit| of_it(misfit));
+                let own: Vec<_> = own.map(|misfit| misfit.mistake.clone()).collect();
+                (Some(built), own)
             }
+            Err(mistakes) => (None, mistakes),
+        };
+        let Some(built) = built.filter(|_| mistakes.is_empty()) else {
+            let refusal = Refusal::about(Reason::KeyType, list(&mistakes));
+            return Some(Plan::Refuse(refusal));
         };
         let planner = Planner::with_pending(self.catalog(), &built.map, &built.pending);
         Some(planner.plan(sql, context))
@@ -549,6 +563,11 @@ impl DatabaseModel {
     /// What plans.
     pub fn planner(&self) -> &Planner<'_> {
         self.snapshot.borrow_dependent()
+    }
+
+    /// Tables that do not fit their declaration: statements that name them are refused.
+    pub fn misfits(&self) -> &[Misfit] {
+        &self.snapshot.borrow_owner().misfits
     }
 
     /// Declared tables that do not exist yet and whose key types nobody knows.

@@ -245,6 +245,13 @@ fn from_file(config: Config, home: usize, path: &Path) -> Result<DatabaseModel, 
         directories,
         0,
     );
+    let model = model.and_then(|model| match model.misfits() {
+        [] => Ok(model),
+        misfits => Err(misfits
+            .iter()
+            .map(|misfit| misfit.mistake.clone())
+            .collect()),
+    });
     model.map_err(|mistakes| OfflineError::Unfit {
         path: path.to_owned(),
         cause: ModelError::Map(mistakes),
@@ -372,6 +379,10 @@ async fn check_database(
             faults += 1;
         }
         Ok(model) => {
+            for misfit in model.misfits() {
+                say(&format!("  error: {}", misfit.mistake));
+                faults += 1;
+            }
             for finding in model.findings() {
                 say(&format!("  warning: {finding}"));
             }

@@ -125,6 +125,8 @@ pub struct Catalog {
     /// Tables that the other shards do not have: they were made before tables were sharded automatically, or have no
     /// column to shard them by. A table that no declaration names stays where it is.
     pub home_only: BTreeSet<Name>,
+    /// Tables that do not fit their declaration: nothing says where their rows are. Empty in a catalog that was just read.
+    pub misfits: BTreeSet<Name>,
     /// Tables that every other shard has as well. Empty if there is only one shard.
     pub everywhere: BTreeSet<Name>,
     /// The rights on tables whose rows are documents, as far as they are certain.

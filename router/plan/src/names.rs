@@ -842,8 +842,8 @@ fn is_by_default(root: &Relation, map: &ShardMap) -> bool {
     matches!(map.declared(schema, name), Declared::Auto)
 }
 
-/// Why nothing tells where the rows are of a table that is on all shards and would live at home: it had a primary key
-/// when it was made, or may have been a part of another table.
+/// Why nothing tells where the rows are of a table: it does not fit its declaration; or it is on all shards, would live at
+/// home, and had a primary key when it was made or may have been a part of another table.
 fn key_gone(
     relation: &Relation,
     place: &Place,
@@ -852,6 +852,9 @@ fn key_gone(
     left: &HashMap<Name, Left>,
 ) -> Option<Reason> {
     let root = root_of(relation, catalog);
+    if catalog.misfits.contains(&root.name) {
+        return Some(Reason::KeyMisfit);
+    }
     if relation.kind != RelationKind::Table || !matches!(place, Place::Home) {
         return None;
     }

@@ -394,6 +394,10 @@ reasons! {
     KeyGone = "key-gone", "0A000",
         "a table is on all shards and has no primary key that tells where its rows are",
         "Give it its primary key again on every shard, or declare its shard key.";
+    /// A declared table whose columns are others than its declaration says.
+    KeyMisfit = "key-misfit", "0A000",
+        "a table does not fit its declaration: its shard key column is missing or of another type",
+        "Mend the table on every shard, or its declaration; the log and check-config --connect say what is wrong.";
     /// A table that may have been a partition.
     LeftUnclear = "left-unclear", "0A000",
         "a table is on all shards without being declared, and may have been a partition of a declared one",

@@ -26,6 +26,19 @@ pub struct BuiltMap {
     /// A table that one of them covers and that the map does not name exactly has no known
     /// place: it does not exist yet, and CREATE TABLE has to build the map again.
     pub pending: Vec<TablePattern>,
+    /// Tables of the catalog that do not fit their declaration: nothing says where their rows are.
+    pub misfits: Vec<Misfit>,
+}
+
+/// A table that does not fit its declaration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// The table's schema.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// Why it does not fit.
+    pub mistake: MapMistake,
 }
 
 /// Why the declarations and the catalog do not make a map.
@@ -101,7 +114,7 @@ impl Config {
     /// nothing; `directory` gives the loaded lookup table of a directory strategy.
     ///
     /// # Errors
-    /// With everything in which the declarations contradict each other or the catalog.
+    /// With everything in which the declarations contradict each other.
     pub fn shard_map(
         &self,
         version: u64,
@@ -114,6 +127,7 @@ impl Config {
             directory,
             mistakes: Vec::new(),
             pending: Vec::new(),
+            misfits: Vec::new(),
         };
         let mut builder = ShardMapBuilder::new(version);
         self.add_shards(&mut builder);
@@ -124,6 +138,7 @@ impl Config {
             Ok(map) if building.mistakes.is_empty() => Ok(BuiltMap {
                 map,
                 pending: building.pending,
+                misfits: building.misfits,
             }),
             built => {
                 building.mistakes.extend(
@@ -197,6 +212,7 @@ struct Building<'a> {
     directory: &'a dyn Fn(&Strategy) -> Option<Arc<Directory>>,
     mistakes: Vec<MapMistake>,
     pending: Vec<TablePattern>,
+    misfits: Vec<Misfit>,
 }
 
 impl Building<'_> {
@@ -285,6 +301,19 @@ impl Building<'_> {
         found
     }
 
+    /// A table that exists is the only one concerned; without one the declarations contradict each other.
+    fn misfit(&mut self, schema: &str, table: &str, mistake: MapMistake) {
+        let mut known = self.known.iter();
+        if !known.any(|known| known.schema == schema && known.name == table) {
+            return self.mistakes.push(mistake);
+        }
+        self.misfits.push(Misfit {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            mistake,
+        });
+    }
+
     fn types(
         &mut self,
         known: &KnownTable,
@@ -313,7 +342,7 @@ impl Building<'_> {
                     }
                 },
             };
-            self.mistakes.push(mistake);
+            self.misfit(&known.schema, &known.name, mistake);
         }
         (types.len() == key.len()).then_some(types)
     }
@@ -333,7 +362,7 @@ impl Building<'_> {
             .strategy_mistake(table, &types, strategy)
             .or_else(|| self.colocation_mistake(table, &types));
         if let Some(mistake) = mistake {
-            return self.mistakes.push(mistake);
+            return self.misfit(schema, name, mistake);
         }
         let directory = strategy.filter(|it| matches!(it.kind, StrategyKind::Directory { .. }));
         let directory = directory.and_then(self.directory);

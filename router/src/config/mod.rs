@@ -56,7 +56,7 @@ pub use failover::Failover;
 pub use held::Reloaded;
 pub use limits::{Limits, MemoryLimit};
 pub use listen::{ClientTls, FileMode, Listen, SendBatch, Tls, TlsVersion, Undeclared, Workers};
-pub use map::{BuiltMap, MapMistake};
+pub use map::{BuiltMap, MapMistake, Misfit};
 pub use names::{Name, Network, SLOTS, ServerAddress, SlotRange};
 pub use observe::{Console, LogFormat, LogLevel, LogStatements, Logging, Metrics};
 pub use pool::{Balance, Freshness, Pool, PoolMode, Reads};

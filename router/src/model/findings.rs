@@ -29,6 +29,9 @@ impl DatabaseModel {
             let why = crate::log::Chain(why);
             format!("shard {name} is away, and statements that need it fail: {why}")
         });
-        away.chain(drift).chain(unenforced).collect()
+        let misfits = self.misfits().iter();
+        let misfits = misfits
+            .map(|misfit| format!("{}; statements that name it are refused", misfit.mistake));
+        away.chain(misfits).chain(drift).chain(unenforced).collect()
     }
 }

@@ -360,6 +360,16 @@ fn check_config_asks_the_servers() {
         "{said}"
     );
 
+    world
+        .shards
+        .sql_all("ALTER TABLE orders RENAME customer_id TO customer");
+    let (good, said) = mothership(&config, &["check-config", "--connect"]);
+    let misfit = "error: table `public.orders` is sharded by `customer_id` and has no such column";
+    assert!(!good && said.contains(misfit), "{said}");
+    world
+        .shards
+        .sql_all("ALTER TABLE orders RENAME customer TO customer_id");
+
     // The router has recorded which shard each database is.
     world.wire().rows("SELECT count(*) FROM orders");
     let other = config.replace("name = \"s1\"\n", "name = \"s1\"\nhome = true\n");

@@ -314,9 +314,14 @@ fn known(name: &str, columns: &[(&str, Option<KeyType>)]) -> KnownTable {
 
 fn mistakes(text: &str, known: &[KnownTable]) -> String {
     let config = accepted(&format!("{text}{SMALLEST}"));
-    let mistakes = config
-        .shard_map(1, known, &|_| None)
-        .expect_err("this must be refused");
+    let mistakes = match config.shard_map(1, known, &|_| None) {
+        Ok(built) => built
+            .misfits
+            .into_iter()
+            .map(|misfit| misfit.mistake)
+            .collect(),
+        Err(mistakes) => mistakes,
+    };
     mistakes
         .iter()
         .map(ToString::to_string)

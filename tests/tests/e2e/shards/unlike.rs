@@ -538,3 +538,44 @@ fn what_functions_say_of_rows_is_heard_from_all_shards() {
         assert_eq!(said[0], said[1], "{sql}");
     }
 }
+
+/// Somebody renames a shard key on the servers. Only statements on that table are refused, until it has its column again.
+#[test]
+fn a_table_that_does_not_fit_its_declaration_concerns_no_other() {
+    let stage = Stage::new();
+    stage.fill(1..=9);
+    stage
+        .shards
+        .sql_all("CREATE VIEW both_of_them AS SELECT i.v FROM items i JOIN accounts a USING (id)");
+    let mut wire = stage.wire();
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "9");
+    stage.shards.sql_all("ALTER TABLE items RENAME id TO no");
+    // The router reads the catalog again.
+    say(&mut wire, "CREATE TABLE others (id int)");
+    for sql in [
+        "SELECT * FROM items WHERE no = 1",
+        "SELECT count(*) FROM items",
+        "SELECT * FROM both_of_them",
+        "INSERT INTO items VALUES (10, 1, 'x')",
+        "DELETE FROM items",
+        "COPY items TO STDOUT",
+        "ALTER TABLE items RENAME no TO id",
+        "CREATE INDEX ON items (v)",
+        "DO 'BEGIN DELETE FROM items; END'",
+    ] {
+        let told = say(&mut wire, sql);
+        assert!(told[0].starts_with("Error 0A000"), "{sql}: {told:?}");
+    }
+    assert_eq!(
+        say(
+            &mut wire,
+            "INSERT INTO accounts VALUES (1, 1), (2, 2), (3, 3)"
+        ),
+        ["CommandComplete INSERT 0 3", "ReadyForQuery I"]
+    );
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM accounts"), "3");
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM others"), "0");
+    stage.shards.sql_all("ALTER TABLE items RENAME no TO id");
+    say(&mut wire, "DROP TABLE others");
+    assert_eq!(one(&mut wire, "SELECT count(*) FROM items"), "9");
+}
