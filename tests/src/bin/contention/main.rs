@@ -21,6 +21,7 @@ use play::{Outcome, Side};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use schedule::{Schedule, TABLES};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -86,7 +87,8 @@ fn main() -> ExitCode {
         };
     }
     let mut totals = Totals::default();
-    let (mut times, mut deadlocks) = ([Duration::ZERO; 2], [0, 0]);
+    let mut times = [Duration::ZERO; 2];
+    let mut codes: [BTreeMap<String, usize>; 2] = Default::default();
     for at in 0..count {
         if only != u64::MAX && only != at {
             continue;
@@ -96,7 +98,9 @@ fn main() -> ExitCode {
         let [one, through] = sides.each_mut().map(|side| side.play(&schedule));
         for (at, outcome) in [&one, &through].into_iter().enumerate() {
             times[at] += outcome.took;
-            deadlocks[at] += outcome.codes.get("40P01").copied().unwrap_or(0);
+            for (code, count) in &outcome.codes {
+                *codes[at].entry(code.clone()).or_default() += count;
+            }
         }
         if only == at {
             for step in &through.steps {
@@ -129,8 +133,8 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "one PostgreSQL {:.1?}, the router {:.1?}; deadlocks told {} and {}",
-        times[0], times[1], deadlocks[0], deadlocks[1]
+        "one PostgreSQL {:.1?}, the router {:.1?}; errors told {:?} and {:?}",
+        times[0], times[1], codes[0], codes[1]
     );
     totals.shares.sort_by(f64::total_cmp);
     let shares = &totals.shares;

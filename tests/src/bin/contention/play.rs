@@ -120,6 +120,10 @@ impl Side {
             expected: self.sums(),
             ..Outcome::default()
         };
+        for wire in &mut self.clients {
+            wire.query(schedule.isolation.setting());
+        }
+        let begin = schedule.isolation.begin();
         let barrier = Barrier::new(schedule.clients.len() + 1);
         let (barrier, wires) = (&barrier, &mut self.clients);
         let (done, began) = std::thread::scope(|scope| {
@@ -130,7 +134,7 @@ impl Side {
                         barrier.wait();
                         let mut done = Done::default();
                         for transaction in script {
-                            play(wire, transaction, &mut done);
+                            play(wire, (begin, transaction), &mut done);
                         }
                         done
                     })
@@ -168,11 +172,11 @@ impl Side {
     }
 }
 
-fn play(wire: &mut Wire, transaction: &Transaction, done: &mut Done) {
+fn play(wire: &mut Wire, (begin, transaction): (&str, &Transaction), done: &mut Done) {
     let mut added = [0; 3];
     let mut failed = None;
     if transaction.block {
-        done.timed("BEGIN", || wire.query("BEGIN"));
+        done.timed(begin, || wire.query(begin));
     }
     for statement in &transaction.statements {
         let frames = done.timed(&statement.sql, || run(wire, statement));
