@@ -141,6 +141,16 @@ impl Play<'_> {
         {
             return Next::Spoilt;
         }
+        let mut names = StdRng::seed_from_u64(mix(self.seed, number, 13));
+        if !self.world.schema.alike.is_empty()
+            && names.random_bool(0.05)
+            && self.set(number, &settings::path(&mut names)) == Next::Spoilt
+        {
+            return Next::Spoilt;
+        }
+        if self.world.has_other_names() {
+            self.report.hidden += 1;
+        }
         let mut begins = StdRng::seed_from_u64(mix(self.seed, number, 11));
         // There are settings by which documents are not read.
         if self.world.layout != Layout::Mongodb && begins.random_bool(0.02) {

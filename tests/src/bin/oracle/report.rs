@@ -27,6 +27,8 @@ pub struct Report {
     pub foreign: u64,
     /// Changes of settings.
     pub settings: u64,
+    /// Cases whose names mean other tables than most clients' do.
+    pub hidden: u64,
     /// Changes of what new sessions begin with.
     pub defaults: u64,
     /// Partitions that came and went.
@@ -138,6 +140,7 @@ impl Report {
         self.foreign += other.foreign;
         self.gathered += other.gathered;
         self.settings += other.settings;
+        self.hidden += other.hidden;
         self.defaults += other.defaults;
         self.partitions += other.partitions;
         self.injected += other.injected;
@@ -235,8 +238,9 @@ impl Report {
             );
         }
         println!(
-            "settings changed: {}, defaults of roles and databases: {}, partitions: {}",
-            self.settings, self.defaults, self.partitions
+            "settings changed: {}, defaults of roles and databases: {}, partitions: {}, cases with other tables of the \
+             same names: {}",
+            self.settings, self.defaults, self.partitions, self.hidden
         );
         println!(
             "asked again with mothership.plan = gather: {}",

@@ -78,6 +78,11 @@ const STORED: [Ty; 16] = [
     Ty::Texts,
 ];
 
+/// A schema where some names mean other tables.
+pub const ALT: &str = "alt";
+/// The search path by which they do.
+pub const ALT_PATH: &str = "alt, public";
+
 /// Where a table's rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -116,6 +121,9 @@ impl Table {
 #[derive(Debug, Clone)]
 pub struct Schema {
     pub tables: Vec<Table>,
+    /// Tables of the schema [`ALT`] with the names of some tables; they lie elsewhere, and hide them where the search
+    /// path begins with it.
+    pub alike: Vec<Table>,
     pub views: Vec<Relation>,
     /// The views that were made at random.
     pub random_views: Vec<View>,
@@ -148,6 +156,7 @@ impl Schema {
             shards,
             schema: Schema {
                 tables: Vec::new(),
+                alike: Vec::new(),
                 views: Vec::new(),
                 random_views: Vec::new(),
                 functions: Vec::new(),
@@ -196,6 +205,15 @@ impl Schema {
             }
         }
         found
+    }
+
+    /// The tables of [`ALT`] with these names.
+    pub fn alike_of<'s>(&'s self, names: &'s [String]) -> impl Iterator<Item = &'s Table> {
+        self.alike.iter().filter(move |table| {
+            let name = table.name().strip_prefix(ALT);
+            let name = name.and_then(|name| name.strip_prefix('.'));
+            names.iter().any(|one| Some(one.as_str()) == name)
+        })
     }
 
     /// All tables and views.
@@ -279,6 +297,12 @@ impl Maker {
         }
         if self.layout != Layout::Mongodb {
             self.views();
+        }
+        self.schema.everywhere.push(format!("CREATE SCHEMA {ALT}"));
+        // Partitions are changed by their names alone.
+        let may = self.layout != Layout::Mongodb && self.schema.partitions.is_none();
+        if may && self.rng.random_bool(0.5) {
+            self.alike();
         }
         self.schema
     }
@@ -416,6 +440,41 @@ impl Maker {
         }
         self.schema.config += &config;
         self.table(name, Kind::Sharded, columns, keys, unique);
+    }
+
+    /// One or two names mean another table in another schema.
+    fn alike(&mut self) {
+        let mut tables = self.schema.tables.clone();
+        tables.shuffle(&mut self.rng);
+        tables.truncate(self.rng.random_range(1..=2));
+        for mut table in tables {
+            let (base, name) = (table.name().to_owned(), format!("{ALT}.{}", table.name()));
+            let kinds: &[Kind] = match table.kind {
+                // The others do not have the table that it is like.
+                Kind::Home => &[Kind::Home],
+                Kind::Reference => &[Kind::Home, Kind::Reference],
+                Kind::Sharded => &[Kind::Home, Kind::Home, Kind::Reference, Kind::Sharded],
+            };
+            table.kind = *kinds.choose(&mut self.rng).unwrap();
+            let create = format!("CREATE TABLE {name} (LIKE {base} INCLUDING ALL)");
+            match table.kind {
+                Kind::Home => self.schema.at_home.push(create),
+                Kind::Reference | Kind::Sharded => self.schema.everywhere.push(create),
+            }
+            let key = table.key.iter().map(|at| &table.relation.columns[*at].0);
+            let key: Vec<String> = key.map(|column| format!("{column:?}")).collect();
+            self.schema.config += &match table.kind {
+                Kind::Home => String::new(),
+                Kind::Reference => {
+                    format!("[[table]]\nname = {name:?}\nkind = \"reference\"\n")
+                }
+                Kind::Sharded => {
+                    format!("[[table]]\nname = {name:?}\nkey = [{}]\n", key.join(", "))
+                }
+            };
+            table.relation.name = name;
+            self.schema.alike.push(table);
+        }
     }
 
     fn plain(&mut self, name: &str, kind: Kind) {

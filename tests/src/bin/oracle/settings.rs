@@ -1,6 +1,7 @@
 //! Settings at random: those by which PostgreSQL reads, writes, analyses or plans. Both sides get the same ones, and the
 //! clients of a world different ones, so that what they share must not be what depends on them.
 
+use crate::schema::ALT_PATH;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -39,7 +40,13 @@ const SETTINGS: [(&str, &[&str]); 26] = [
     ("backslash_quote", &["on", "off", "safe_encoding"]),
     (
         "search_path",
-        &["public", "pg_catalog, public", "\"$user\", public"],
+        &[
+            "public",
+            "pg_catalog, public",
+            "\"$user\", public",
+            ALT_PATH,
+            ALT_PATH,
+        ],
     ),
     ("row_security", &["on", "off"]),
     (
@@ -81,6 +88,15 @@ pub fn some(rng: &mut StdRng) -> String {
         }
         5 => format!("SET SESSION {name} = {value}"),
         _ => format!("SET {name} = {value}"),
+    }
+}
+
+/// A statement by which names mean other tables, or the first ones again.
+pub fn path(rng: &mut StdRng) -> String {
+    match rng.random_range(0..5) {
+        0..3 => format!("SET search_path = {ALT_PATH}"),
+        3 => "SET search_path = public".to_owned(),
+        _ => "RESET search_path".to_owned(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::mix;
 use crate::partition_ddl::Partitions;
 use crate::run::{self, simple};
-use crate::schema::{Kind, Layout, Schema, Table, sets};
+use crate::schema::{ALT_PATH, Kind, Layout, Schema, Table, sets};
 use crate::values::quote;
 use mothership_tests::mongo::ReplicaSet;
 use mothership_tests::{Endpoint, Router, Shards, Wire, poll_until};
@@ -152,14 +152,29 @@ impl World {
     }
 
     fn fill(&mut self) {
-        for sql in self.schema.rows.clone() {
-            match simple(&mut self.r, &sql) {
-                Ok(answer) if answer.error.is_none() => must(&mut self.o, &sql),
-                // Rows that it does not take are on neither side.
-                Ok(answer) if refusal(None, &answer).is_some() => {}
-                Ok(answer)
-                    if self.layout == Layout::Mongodb && limits::limit(&answer).is_some() => {}
-                said => self.faults.push(format!("{sql}: {said:?}")),
+        let rows = self.schema.rows.clone();
+        rows.iter().for_each(|sql| self.store(sql));
+        if !self.schema.alike.is_empty() {
+            let path = format!("SET search_path = {ALT_PATH}");
+            let bases: Vec<&Table> = self.schema.tables.iter().collect();
+            let is_hidden = |table: &&&Table| {
+                let name = [table.name().to_owned()];
+                self.schema.alike_of(&name).next().is_some()
+            };
+            let hidden = bases.iter().filter(is_hidden);
+            let hidden: Vec<String> = hidden
+                .map(|table| format!("INSERT INTO {} ", table.name()))
+                .collect();
+            for wire in [&mut self.o, &mut self.r] {
+                must(wire, &path);
+            }
+            for sql in rows {
+                if hidden.iter().any(|into| sql.starts_with(into)) {
+                    self.store(&sql);
+                }
+            }
+            for wire in [&mut self.o, &mut self.r] {
+                must(wire, "RESET search_path");
             }
         }
         let tables: Vec<String> = self
@@ -170,6 +185,24 @@ impl World {
             .collect();
         let wrong = self.differing(&tables);
         self.faults.extend(wrong);
+    }
+
+    /// Stores rows on both sides, or on neither.
+    fn store(&mut self, sql: &str) {
+        match simple(&mut self.r, sql) {
+            Ok(answer) if answer.error.is_none() => must(&mut self.o, sql),
+            // Rows that it does not take are on neither side.
+            Ok(answer) if refusal(None, &answer).is_some() => {}
+            Ok(answer) if self.layout == Layout::Mongodb && limits::limit(&answer).is_some() => {}
+            said => self.faults.push(format!("{sql}: {said:?}")),
+        }
+    }
+
+    /// Whether names mean other tables for this client than without its settings.
+    pub fn has_other_names(&self) -> bool {
+        let mut set = self.settings.iter().rev();
+        let path = set.find(|sql| sql.contains("search_path"));
+        !self.schema.alike.is_empty() && path.is_some_and(|sql| sql.contains(ALT_PATH))
     }
 
     /// Functions and triggers at random. What the router refuses is on neither side.
@@ -311,6 +344,7 @@ impl World {
             .tables
             .iter()
             .filter(|table| tables.iter().any(|name| name == table.name()))
+            .chain(self.schema.alike_of(tables))
             .cloned()
             .collect();
         let mut found: Vec<String> = tables
