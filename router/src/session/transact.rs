@@ -468,6 +468,10 @@ impl Session {
     /// Waits for all that a server still owes. False if it does not say it in time.
     async fn hear_out(&mut self, at: AttachedId) -> bool {
         let limit = self.topology.config.pool.reset_timeout;
+        if self.servers[at].inbox.in_segment {
+            // What a pipeline has asked, a Close for example, is answered at its Sync. The block stays open.
+            self.servers[at].lease.sync(Audience::Router);
+        }
         let heard = async {
             while !self.servers[at].lease.ledger().is_empty() {
                 // An error is an answer, too: the transaction is undone anyway.

@@ -1039,3 +1039,55 @@ fn a_statement_has_as_many_parameters_as_the_protocol_can_count() {
     );
     assert!(told.contains(&"DataRow 3".into()), "{told:?}");
 }
+
+/// A Close of a pipeline that its server need not answer yet is in front of the ROLLBACK of a block that has failed.
+#[test]
+fn a_close_before_a_rollback_does_not_cost_the_connection_with_the_cursor() {
+    let stage = Stage::new();
+    stage.fill(1..=9);
+    let mut wire = stage.wire();
+    let run = |sql: &str| {
+        let mut messages = extended(sql, &[], &[]);
+        messages.pop();
+        messages
+    };
+    let begins = [
+        run("BEGIN"),
+        vec![message::close_portal("p2")],
+        run(
+            "DECLARE c CURSOR WITH HOLD FOR SELECT i.id, k.name FROM items i JOIN kinds k USING (id)",
+        ),
+        vec![message::sync()],
+    ];
+    send(&mut wire, &begins.concat());
+    assert_eq!(
+        say(&mut wire, "SELECT id FROM nowhere"),
+        [
+            "Error 42P01 relation \"nowhere\" does not exist",
+            "ReadyForQuery E"
+        ]
+    );
+    let ends = [
+        message::parse("", "ROLLBACK", &[]),
+        message::close_portal("p1"),
+        message::bind("p1", "", Format::Text, &[], Format::Text),
+        message::execute("p1", 0),
+        message::close_portal("p1"),
+    ];
+    let goes_on = extended("UPDATE items SET v = v + 1 WHERE id = 6", &[], &[]);
+    assert_eq!(
+        send(&mut wire, &[ends.to_vec(), goes_on].concat()),
+        [
+            "ParseComplete",
+            "CloseComplete",
+            "BindComplete",
+            "CommandComplete ROLLBACK",
+            "CloseComplete",
+            "ParseComplete",
+            "BindComplete",
+            "CommandComplete UPDATE 1",
+            "ReadyForQuery I"
+        ]
+    );
+    stage.assert_nothing_open();
+}
