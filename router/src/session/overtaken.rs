@@ -147,8 +147,18 @@ fn finds_alike(
         tables.any(|(_, relation)| relation.column(name).is_some())
     };
     let strings = context.standard_conforming_strings;
+    let reads = !["insert", "update", "delete", "merge"]
+        .into_iter()
+        .any(is_named);
     let as_used = |all: &[(&Name, &Relation)]| {
-        let of = |(_, relation): &(&Name, &Relation)| as_used(relation, is_named);
+        let of = |(_, relation): &(&Name, &Relation)| Relation {
+            // They say what may be stored.
+            checks: match reads {
+                true => Vec::new(),
+                false => relation.checks.clone(),
+            },
+            ..as_used(relation, is_named)
+        };
         all.iter().map(of).collect::<Vec<_>>()
     };
     spells_columns(sql.as_bytes(), strings, is_relation, is_column) && as_used(&was) == as_used(&is)
@@ -471,6 +481,24 @@ mod tests {
         });
         let sql = "SELECT id, \"unit price\" FROM t";
         assert!(!finds_alike(sql, &context, [&before, &now]));
+    }
+
+    #[test]
+    fn what_may_be_stored_is_another_matter_than_what_is_read() {
+        let catalog = |check: &str| {
+            let table = format!("table public.t\ncolumn id int4 not null\n{check}");
+            mothership_catalog::text::parse(&table).expect("a catalog")
+        };
+        let (before, now) = (catalog(""), catalog("check t_check (id > 0)\n"));
+        let context = mothership_plan::PlanContext::default();
+        for (sql, alike) in [
+            ("SELECT count(*) FROM t", true),
+            ("SELECT id FROM t WHERE id > 5", true),
+            ("UPDATE t SET id = 1", false),
+            ("DELETE FROM t", false),
+        ] {
+            assert_eq!(finds_alike(sql, &context, [&before, &now]), alike, "{sql}");
+        }
     }
 
     #[test]
