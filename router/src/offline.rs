@@ -383,7 +383,7 @@ async fn check_database(
                 say(&format!("  error: {}", misfit.mistake));
                 faults += 1;
             }
-            for finding in model.findings() {
+            for finding in model.warnings() {
                 say(&format!("  warning: {finding}"));
             }
             for pending in model.pending().iter().filter(|one| one.is_exact()) {

@@ -202,6 +202,11 @@ pub struct Analysis<'n> {
     pub stored: BTreeMap<usize, MaxChars>,
     /// How many aggregates were found that may belong to a query around the one in which they are written.
     pub aggregates_around: usize,
+    /// The first instance of which the query at hand names a column: one of a query around it, if that was there before.
+    /// What is not certain to be a column of one does not count.
+    pub outermost_read: usize,
+    /// Within the query at hand is one for each row of a query around it, and its answer depends on the order of rows.
+    pub unordered_below: bool,
     /// What the planner has asked of literals that a plan by shape leaves out.
     pub looked: Rc<Looked>,
     /// How an INSERT of a query fills the columns that it leaves to a sequence.
@@ -244,6 +249,8 @@ impl<'n> Analysis<'n> {
             looked: Rc::default(),
             sequences: LeftToSequences::Refused,
             aggregates_around: 0,
+            outermost_read: usize::MAX,
+            unordered_below: false,
             notes: Notes::default(),
         }
     }

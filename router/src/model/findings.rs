@@ -11,9 +11,17 @@ impl DatabaseModel {
         drift.told(name(self.compared_with), name(drift.shard))
     }
 
-    /// All that administrators should know: which shards are away, what differs between the others, and constraints
-    /// that they cannot enforce.
+    /// All that administrators should know: the [warnings](Self::warnings), and which tables do not fit their declarations.
     pub fn findings(&self) -> Vec<String> {
+        let misfits = self.misfits().iter();
+        let misfits = misfits
+            .map(|misfit| format!("{}; statements that name it are refused", misfit.mistake));
+        misfits.chain(self.warnings()).collect()
+    }
+
+    /// What works, but not as it should: which shards are away, what differs between the others, and constraints
+    /// that they cannot enforce.
+    pub fn warnings(&self) -> Vec<String> {
         let drift = self.drift.iter().map(|drift| self.told(drift));
         let unenforced = self.planner().unenforced().into_iter();
         let unenforced = unenforced.map(|refusal| match &refusal.detail {
@@ -29,9 +37,6 @@ impl DatabaseModel {
             let why = crate::log::Chain(why);
             format!("shard {name} is away, and statements that need it fail: {why}")
         });
-        let misfits = self.misfits().iter();
-        let misfits = misfits
-            .map(|misfit| format!("{}; statements that name it are refused", misfit.mistake));
-        away.chain(misfits).chain(drift).chain(unenforced).collect()
+        away.chain(drift).chain(unenforced).collect()
     }
 }

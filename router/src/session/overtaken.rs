@@ -151,25 +151,23 @@ fn finds_alike(
         .into_iter()
         .any(is_named);
     let as_used = |all: &[(&Name, &Relation)]| {
-        let of = |(_, relation): &(&Name, &Relation)| Relation {
-            // They say what may be stored.
-            checks: match reads {
-                true => Vec::new(),
-                false => relation.checks.clone(),
-            },
-            ..as_used(relation, is_named)
-        };
+        let of = |(_, relation): &(&Name, &Relation)| as_used(relation, is_named, reads);
         all.iter().map(of).collect::<Vec<_>>()
     };
     spells_columns(sql.as_bytes(), strings, is_relation, is_column) && as_used(&was) == as_used(&is)
 }
 
-/// A relation with only those columns that are named.
-fn as_used(relation: &Relation, is_named: impl Fn(&str) -> bool) -> Relation {
+/// A relation with only those columns that are named. A statement that only `reads` has nothing to do with its CHECK
+/// constraints, which say what may be stored.
+fn as_used(relation: &Relation, is_named: impl Fn(&str) -> bool, reads: bool) -> Relation {
     let columns = relation.columns.iter();
     let used = columns.filter(|column| is_named(&column.name));
     Relation {
         columns: used.cloned().collect(),
+        checks: match reads {
+            true => Vec::new(),
+            false => relation.checks.clone(),
+        },
         // It is a digest of the other columns, too.
         stamp: String::new(),
         ..relation.clone()

@@ -246,7 +246,7 @@ fn says_order(function: &Function) -> bool {
     let FunctionArguments::List(list) = &function.args else {
         return false;
     };
-    let is_order = |clause: &FunctionArgumentClause| matches!(clause, FunctionArgumentClause::OrderBy(order) if !order.is_empty());
+    let mut clauses = list.clauses.iter();
     list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
-        || list.clauses.iter().any(is_order)
+        || clauses.any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)))
 }

@@ -136,6 +136,9 @@ impl<'n> Analysis<'n> {
 
     fn walk_node(&mut self, expr: &Expr, here: &mut ExprContext<'_>) -> Result<(), Refusal> {
         self.note_columns(expr, &here.scopes);
+        if let Some((instance, _)) = self.node(expr, &here.scopes) {
+            self.outermost_read = self.outermost_read.min(instance);
+        }
         match expr {
             Expr::Identifier(ident) => {
                 let name = self.ident(ident);

@@ -14,7 +14,6 @@ use crate::misread;
 use crate::names::folded;
 use crate::refuse::{Reason, Refusal, not_understood, refuse};
 use crate::scope::{Analysis, Node, Scope, Scopes};
-use crate::visit::any_expr;
 
 use super::from::{From, Tree};
 use super::with::Ctes;
@@ -35,6 +34,10 @@ impl<'n> Analysis<'n> {
             return refuse(Reason::CreateFromSharded);
         }
         let first = self.instances.len();
+        let around = (
+            std::mem::replace(&mut self.outermost_read, usize::MAX),
+            std::mem::take(&mut self.unordered_below),
+        );
         let from = self.from(&select.from, outer, ctes)?;
         let mut level = Level::default();
         let mut here = from.here(outer, ctes, &mut level);
@@ -96,20 +99,24 @@ impl<'n> Analysis<'n> {
         let below = from.obstacle.clone().filter(|_| !in_from);
         let inherited = here.level.unmovable_subquery.clone().or(below);
         let inherited = inherited.filter(|r| r.reason != Reason::Subquery);
+        let unordered = match () {
+            () if in_from => None,
+            () if here.level.unordered || self.unordered_below => Some(Reason::Aggregate),
+            () if here.level.windows || !select.named_window.is_empty() => Some(Reason::Window),
+            () => None,
+        };
+        // What is computed for each row of a query around it may come in any order in PostgreSQL, too.
+        let for_each_row = self.outermost_read < first;
         let unstable = match () {
             () if distinct_on => Some(Refusal::new(Reason::Distinct)),
-            () if inherited.is_some() || in_from => inherited,
-            // What a query around it decides row by row may come in any order in PostgreSQL, too.
-            () if self.reads_around(select, &here.scopes) => None,
-            () if here.level.unordered => Some(Refusal::new(Reason::Aggregate)),
-            () if here.level.windows || !select.named_window.is_empty() => {
-                Some(Refusal::new(Reason::Window))
-            }
-            () => None,
+            () if inherited.is_some() || for_each_row => inherited,
+            () => unordered.map(Refusal::new),
         };
         if unstable.is_some() && !in_from {
             self.note_unordered();
         }
+        self.outermost_read = around.0.min(self.outermost_read);
+        self.unordered_below = around.1 || (for_each_row && unordered.is_some());
         let open = match (grouped, distinct_on, here.level.windows) {
             (Grouped::No, false, false) if !here.level.aggregates => Open::All,
             (Grouped::By(nodes), false, false) => Open::Only(nodes),
@@ -123,23 +130,6 @@ impl<'n> Analysis<'n> {
             unstable,
             open,
             first_instance: 0,
-        })
-    }
-
-    /// Whether a SELECT names a column of a query around it.
-    fn reads_around(&self, select: &Select, scopes: &Scopes<'_>) -> bool {
-        let Some(outer) = scopes.outer else {
-            return false;
-        };
-        let is_around = |parts: &[String]| {
-            !self.has_column(parts, scopes) && self.resolve(parts, outer).is_some()
-        };
-        any_expr(select, |expr| match expr {
-            Expr::Identifier(name) => is_around(&[folded(name)]),
-            Expr::CompoundIdentifier(parts) => {
-                is_around(&parts.iter().map(folded).collect::<Vec<_>>())
-            }
-            _ => false,
         })
     }
 
