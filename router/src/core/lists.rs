@@ -25,7 +25,28 @@ pub struct Lists {
     /// Statements that Parse has confirmed.
     pub parsed: Vec<u64>,
     /// Describes under way.
-    pub describing: VecDeque<Option<Rc<Prepared>>>,
+    pub describing: VecDeque<Describing>,
+}
+
+/// What a Describe asks for.
+#[derive(Debug)]
+pub enum Describing {
+    /// The columns of a portal.
+    Portal,
+    /// Parameters and columns of a statement, as its client is told them.
+    Statement(Rc<Prepared>),
+    /// The types of the parameters of a statement, for the router.
+    Types(Rc<Prepared>),
+}
+
+impl Describing {
+    /// The statement whose parameters are to come.
+    pub fn statement(&self) -> Option<&Prepared> {
+        match self {
+            Describing::Portal => None,
+            Describing::Statement(statement) | Describing::Types(statement) => Some(statement),
+        }
+    }
 }
 
 impl Lists {

@@ -158,6 +158,9 @@ impl Session {
         if let Some(body) = failed {
             return Err(self.failed_with(&body));
         }
+        prepared
+            .parameter_types
+            .get_or_init(|| types.as_slice().into());
         let sql = match prepared.steps.as_slice() {
             [step] => step.span.of(&prepared.sql),
             _ => &prepared.sql,

@@ -5,9 +5,8 @@
 use super::digest::Digest;
 use super::touched::WrittenParts;
 use crate::core::Notifiers;
-use crate::core::lists::{Lists, Outcome};
+use crate::core::lists::{Describing, Lists, Outcome};
 use crate::statements::errors::Written;
-use crate::statements::names::Prepared;
 use crate::statements::settings::{Change, SessionSettings};
 use crate::statements::step::{Kind, Pins};
 use mothership_catalog::Oids;
@@ -35,7 +34,7 @@ pub struct Inbox {
     /// Statements sent to be prepared and not confirmed.
     pub preparing: Vec<u64>,
     /// Describes under way, in order; a portal's has no statement.
-    pub describing: VecDeque<Option<Rc<Prepared>>>,
+    pub describing: VecDeque<Describing>,
     /// A statement is described otherwise than before: a table was changed.
     pub changed: bool,
     /// The digest of the description that is being read.
@@ -196,6 +195,19 @@ impl Inbox {
             .map(|runs| &runs.written)
             .or(self.written.as_ref())
             .cloned()
+    }
+
+    /// Keeps the types of the parameters of the statement that is described, in the client's object ids.
+    pub(super) fn keep_types(&self, frame: Frame<'_>) {
+        let Some(statement) = self.describing.front().and_then(Describing::statement) else {
+            return;
+        };
+        let translated = self.translated(frame);
+        let body = translated
+            .as_deref()
+            .map_or(frame.body(), |bytes| &bytes[HEADER..]);
+        let types = body.get(2..).unwrap_or_default();
+        statement.parameter_types.get_or_init(|| types.into());
     }
 
     /// Keeps the first value of a row that is for the router.

@@ -5,8 +5,9 @@
 
 use super::servers::AttachedId;
 use super::{Halt, Session};
-use crate::statements::names::Prepared;
+use crate::statements::names::{Meaning, Origin, Prepared};
 use crate::statements::settings::Settings;
+use crate::statements::step::steps;
 use mothership_proto::report::{Report, sqlstate};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ impl Session {
             // Its server sees to what settings do to it, as PostgreSQL does for everybody.
             return Ok(Rc::clone(statement));
         }
+        let statement = &self.with_fixed_types(statement);
         let now = self.environment();
         // Where tables are declared since, it needs a name that nobody else can give away.
         let misnamed = statement.is_given() && self.known.model.is_some();
@@ -54,6 +56,29 @@ impl Session {
             return Ok(Rc::clone(statement));
         }
         Ok(self.core.interner.elsewhere(statement, now.number))
+    }
+
+    /// A statement with the types of parameters that it was prepared with, if definitions or the search path have changed
+    /// since: a server would find the types anew, and maybe others. As it is if nobody knows them.
+    pub(super) fn with_fixed_types(&self, statement: &Rc<Prepared>) -> Rc<Prepared> {
+        let changed = statement.epoch != self.epoch()
+            || self.environment().anew != statement.environment.anew;
+        let known = statement.parameter_types.get().filter(|_| changed);
+        let Some(types) = known.filter(|_| !statement.is_given()) else {
+            return Rc::clone(statement);
+        };
+        self.core.interner.fixed(statement, types, || {
+            let body = match (&statement.origin, statement.steps.as_slice()) {
+                (Origin::Prepare(_), [step]) => step.span.of(&statement.sql),
+                _ => &statement.sql,
+            };
+            let strings = self.standard_strings();
+            let meaning = match self.shaped(body) {
+                Some(shaped) => Meaning::from(shaped),
+                None => Meaning::from(steps(body, strings)),
+            };
+            (body.into(), meaning)
+        })
     }
 
     /// Brings a server to the settings by which the literals of a statement were read.

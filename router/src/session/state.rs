@@ -13,7 +13,7 @@ use super::passage::Passage;
 use super::portals::{Life, Portals};
 use super::process::unknown_to_server;
 use super::told::Unreported;
-use crate::core::lists::Outcome;
+use crate::core::lists::{Describing, Outcome};
 use crate::metrics::tally::Tally;
 use crate::rare::Rare;
 use crate::statements::errors::{Written, named_as_client, placed_notice, put_as_error, put_error};
@@ -289,6 +289,7 @@ impl State {
             Event::Part => {
                 if frame.tag() == tag::PARAMETER_DESCRIPTION {
                     inbox.digest.add(frame);
+                    inbox.keep_types(frame);
                 }
                 if for_client {
                     inbox.passed = true;
@@ -414,11 +415,11 @@ impl State {
     fn answered(&mut self, frame: Frame<'_>, inbox: &mut Inbox) {
         match frame.tag() {
             tag::ROW_DESCRIPTION | tag::NO_DATA => {
-                let Some(Some(statement)) = inbox.describing.pop_front() else {
-                    return;
-                };
                 inbox.digest.add(frame);
                 let digest = inbox.digest.take();
+                let Some(Describing::Statement(statement)) = inbox.describing.pop_front() else {
+                    return;
+                };
                 match statement.described.get() {
                     None => statement.described.set(Some(digest)),
                     Some(before) => inbox.changed |= before != digest,

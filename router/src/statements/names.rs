@@ -75,6 +75,13 @@ pub struct Prepared {
     pub filled: RefCell<Option<Rc<Prepared>>>,
     /// Itself as Parse would have it with all types of its parameters, which a server has found.
     pub typed: RefCell<Option<Rc<Prepared>>>,
+    /// The types of its parameters as the first server found them, in the home shard's object ids, four bytes each.
+    /// Unknown if nothing has asked, as for most unnamed statements. It shares them with its other forms for other settings.
+    pub parameter_types: Rc<OnceCell<Box<[u8]>>>,
+    /// The number of the definitions that it was parsed by.
+    pub epoch: u64,
+    /// Itself with these types for sessions that use it after definitions or the search path have changed.
+    fixed: OnceCell<Rc<Prepared>>,
     /// What it was made of, if it is a client's text with the number of the client's process.
     pub rewritten: OnceCell<Rewritten>,
     /// Whether it may run code that leaves something in its session, as names behind which there is code say.
@@ -253,6 +260,9 @@ impl Prepared {
             served: RefCell::default(),
             filled: RefCell::default(),
             typed: RefCell::default(),
+            parameter_types: Rc::default(),
+            epoch: 0,
+            fixed: OnceCell::new(),
             rewritten: OnceCell::new(),
             names_code: Memo::default(),
             leaves: Memo::default(),
@@ -295,6 +305,13 @@ impl Prepared {
         self.given.is_some()
     }
 
+    /// Whether a server has to find the type of a parameter. In doubt it has.
+    pub fn has_open_types(&self) -> bool {
+        let declared = self.origin.types().chunks_exact(4);
+        let given = declared.clone().take_while(|oid| !is_open(oid)).count();
+        (self.origin != Origin::Query) && highest_parameter(&self.sql) > given
+    }
+
     /// Its name on the servers. Clients cannot take one of ours by accident, and one that
     /// takes it on purpose reaches only what it may run itself.
     pub fn server_name(&self) -> &str {
@@ -324,6 +341,24 @@ impl Prepared {
     pub fn step(&self) -> Option<&Step> {
         self.steps.first()
     }
+}
+
+/// Whether Parse leaves a type to the server: by no object id, or by that of `unknown`.
+fn is_open(oid: &[u8]) -> bool {
+    matches!(oid, [0, 0, 0, 0] | [0, 0, 2, 193])
+}
+
+/// The highest number of a parameter in a text, or of what looks like one in a string.
+fn highest_parameter(sql: &[u8]) -> usize {
+    let number = |at: usize| {
+        let digits = sql[at + 1..].iter().take_while(|b| b.is_ascii_digit());
+        digits.fold(0, |n: usize, digit| {
+            n.saturating_mul(10)
+                .saturating_add(usize::from(digit - b'0'))
+        })
+    };
+    let marks = sql.iter().enumerate().filter(|(_, byte)| **byte == b'$');
+    marks.map(|(at, _)| number(at)).max().unwrap_or(0)
 }
 
 /// How names of ours begin.
@@ -425,6 +460,7 @@ impl Interner {
             Some(counted),
         );
         prepared.described_in.set(epoch);
+        prepared.epoch = epoch;
         prepared.literal_kinds = known.unwrap_or_else(|| match prepared.origin {
             // Nothing keeps it until settings have changed.
             Origin::Query => LiteralKinds::default(),
@@ -500,6 +536,8 @@ impl Interner {
         };
         let new = Prepared {
             base: statement.base,
+            epoch: statement.epoch,
+            parameter_types: Rc::clone(&statement.parameter_types),
             used_in: environment,
             // Its client was told these columns.
             described: Cell::new(statement.described.get()),
@@ -519,6 +557,43 @@ impl Interner {
         let new = Rc::new(new);
         elsewhere.push(Rc::clone(&new));
         new
+    }
+
+    /// The statement with the types of its parameters that the first server found. PostgreSQL fixes them when a statement
+    /// is prepared, also if a later look at its text would find others. `sql` is what Parse is to get, and `steps` what
+    /// that means.
+    pub fn fixed(
+        &self,
+        statement: &Prepared,
+        types: &[u8],
+        make: impl FnOnce() -> (Box<[u8]>, Meaning),
+    ) -> Rc<Prepared> {
+        let make = || {
+            let (sql, meaning) = make();
+            let counted = Counted::new(&self.held, sql.len());
+            Rc::new(Prepared {
+                base: statement.base,
+                used_in: statement.used_in,
+                epoch: statement.epoch,
+                // Its client was told these columns.
+                described: Cell::new(statement.described.get()),
+                described_in: Cell::new(statement.described_in.get()),
+                literal_kinds: statement.literal_kinds,
+                rewritten: match &statement.origin {
+                    Origin::Parse(_) => statement.rewritten.clone(),
+                    _ => OnceCell::new(),
+                },
+                ..Prepared::new(
+                    NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                    sql,
+                    Origin::Parse(types.into()),
+                    meaning,
+                    &statement.environment,
+                    Some(counted),
+                )
+            })
+        };
+        Rc::clone(statement.fixed.get_or_init(make))
     }
 
     /// The statement as one client's own, whose servers know it by this name.
@@ -788,6 +863,28 @@ mod tests {
         }
         assert!(interner.len() <= 6, "{} are kept", interner.len());
         assert_eq!(interner.held().bytes, 0);
+    }
+
+    #[test]
+    fn a_server_finds_the_types_that_parse_leaves_open() {
+        let interner = Interner::default();
+        let (int, unknown) = (23_u32.to_be_bytes(), 705_u32.to_be_bytes());
+        for (sql, types, open) in [
+            ("select 1", vec![], false),
+            ("select $1", vec![], true),
+            ("select $1", int.to_vec(), false),
+            ("select $1, $2", int.to_vec(), true),
+            ("select $2, $1", [int, [0; 4]].concat(), true),
+            ("select $2, $1", [int, unknown].concat(), true),
+            ("select $2, $1", [int, int].concat(), false),
+            ("select $$a$$", vec![], false),
+            ("select $99999999999999999999", int.to_vec(), true),
+        ] {
+            let origin = Origin::Parse(types.into());
+            let moment = AnalysisContext::default();
+            let one = interner.intern((sql.as_bytes(), true), origin, &moment, Vec::<Step>::new);
+            assert_eq!(one.has_open_types(), open, "{sql}");
+        }
     }
 
     // See: pg_doorman 3.3.4, pgcat#679

@@ -1,6 +1,7 @@
 //! Bind: the parameters say which shard a portal is on, or which ones.
 
 use super::ManyPortal;
+use crate::core::lists::Describing;
 use crate::session::bind_count;
 use crate::session::choose::Wants;
 use crate::session::dispatch::{Dispatch, Many};
@@ -555,7 +556,7 @@ impl Session {
                 }
             });
             if describes {
-                attached.inbox.describing.push_back(None);
+                attached.inbox.describing.push_back(Describing::Portal);
             }
             places.push(at);
         }

@@ -1,5 +1,6 @@
 //! Describe, of statements and of portals.
 
+use crate::core::lists::Describing;
 use crate::session::allowed::failed_transaction;
 use crate::session::execute::unknown_name;
 use crate::session::portals::{Open, Place, no_such_portal};
@@ -25,7 +26,7 @@ impl Session {
         let Some(statement) = self.state.names.get(name).cloned() else {
             return Err(no_such_statement(name).into());
         };
-        let statement = self.meant(&statement)?;
+        let statement = self.meant(&self.with_fixed_types(&statement))?;
         if let Some(inner) = self.state.explained_by(&statement)? {
             return self.describe_explain(&statement, inner);
         }
@@ -54,7 +55,10 @@ impl Session {
         let server_name = self.on_server(at, name, &statement).await?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        attached.inbox.describing.push_back(Some(statement));
+        attached
+            .inbox
+            .describing
+            .push_back(Describing::Statement(statement));
         attached.lease.request(Audience::Client, |send| {
             send.describe(Target::Statement, server_name.as_bytes());
         });
@@ -126,7 +130,7 @@ impl Session {
         let at = self.attach(shard).await?;
         let attached = &mut self.servers[at];
         attached.inbox.in_segment = true;
-        attached.inbox.describing.push_back(None);
+        attached.inbox.describing.push_back(Describing::Portal);
         let lease = &mut attached.lease;
         if !failed || lease.status == backend::TxStatus::Failed {
             lease.request(Audience::Client, |send| send.describe(Target::Portal, name));

@@ -131,7 +131,9 @@ impl Session {
             return Ok(());
         };
         let context = self.context();
-        let known = context.temporary == Temporary::None
+        let typed = statement.parameter_types.get().is_some() || !statement.has_open_types();
+        let known = typed
+            && context.temporary == Temporary::None
             && statement.valid_in.borrow().as_ref() == Some(&context);
         let unchanged = !self.state.schema_changed_in_block && self.state.block != Block::Failed;
         if known && unchanged {

@@ -2,6 +2,7 @@
 //! them.
 
 use crate::core::Lease;
+use crate::core::lists::Describing;
 use crate::session::servers::AttachedId;
 use crate::session::settled::SettingsApplied;
 use crate::session::{Halt, Servers, Session};
@@ -59,6 +60,13 @@ impl Servers {
             .request(to, |send| send.parse_numbered(&parse, statement.id));
         if named {
             attached.inbox.preparing.push(statement.id);
+            if statement.parameter_types.get().is_none() && statement.has_open_types() {
+                let asks = Describing::Types(Rc::clone(statement));
+                attached.inbox.describing.push_back(asks);
+                attached.lease.request(Audience::Router, |send| {
+                    send.describe(Target::Statement, name.as_bytes());
+                });
+            }
         }
     }
 }
@@ -130,7 +138,7 @@ impl Session {
         attached
             .inbox
             .describing
-            .push_back(Some(Rc::clone(statement)));
+            .push_back(Describing::Statement(Rc::clone(statement)));
         attached.lease.request(Audience::Router, |send| {
             send.describe(Target::Statement, name.as_bytes());
             send.flush();

@@ -7,7 +7,7 @@
 //! Until a server is requested, nothing has changed.
 
 use crate::core::clock::Doing;
-use crate::core::lists::Outcome;
+use crate::core::lists::{Describing, Outcome};
 use crate::session::choose::Wants;
 use crate::session::dispatch::Dispatch;
 use crate::session::repeat::Again;
@@ -218,7 +218,7 @@ impl Session {
             }),
         }
         if segment.describes {
-            inbox.describing.push_back(None);
+            inbox.describing.push_back(Describing::Portal);
         }
         inbox.in_segment = true;
         inbox.wrote |= way.writes;

@@ -28,7 +28,7 @@ use super::serve::READ_AHEAD;
 use super::state::Phase;
 use super::{Attached, Session};
 use crate::core::clock::Doing;
-use crate::core::lists::Outcome;
+use crate::core::lists::{Describing, Outcome};
 use crate::core::{Lease, Life};
 use crate::statements::settings::SessionSettings;
 use mothership_pool::pool::LinedUp;
@@ -270,7 +270,7 @@ impl Session {
                 }
                 // What only reads leaves nothing to be done at its end.
                 Owed::Execute(_) => inbox.outcomes.push_back(Outcome::None),
-                Owed::DescribePortal(_) => inbox.describing.push_back(None),
+                Owed::DescribePortal(_) => inbox.describing.push_back(Describing::Portal),
                 _ => {}
             }
         }

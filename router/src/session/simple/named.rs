@@ -34,6 +34,12 @@ impl Session {
         };
         let prepared = self.prepared_by(sql, span, name)?;
         let at = self.attach(self.topology.home).await?;
+        if !prepared.is_given() {
+            self.request.written = Some(renaming(&prepared, span, &prepared));
+        }
+        if prepared.has_open_types() && !prepared.is_given() {
+            self.typed(&prepared).await?;
+        }
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.state.names.define_now(name, prepared);
             self.client
@@ -43,9 +49,6 @@ impl Session {
         }
         self.servers.make_room(&self.topology, at);
         let text = prepared.definition();
-        if !prepared.is_given() {
-            self.request.written = Some(renaming(&prepared, span, &prepared));
-        }
         self.send_query(
             at,
             &text,

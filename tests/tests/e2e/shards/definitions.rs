@@ -1038,3 +1038,73 @@ fn a_prepared_statement_follows_its_names_to_another_table() {
     }
     stage.assert_nothing_open();
 }
+
+/// PostgreSQL finds the types of parameters once, when a statement is prepared. A server that is given its text again
+/// would find others if a column has another type by then, or the search path leads to another function.
+#[test]
+fn a_prepared_statement_keeps_the_types_of_its_parameters() {
+    let stage = Stage::new();
+    let (mut wire, mut other) = (stage.wire(), stage.wire());
+    for made in [
+        "CREATE SCHEMA front",
+        "CREATE FUNCTION public.kind(int) RETURNS text LANGUAGE sql AS $$SELECT 'int ' || $1$$",
+        "CREATE FUNCTION front.kind(text) RETURNS text LANGUAGE sql AS $$SELECT 'text ' || $1$$",
+        "CREATE TABLE at_home (id int8, v int)",
+    ] {
+        say(&mut other, made);
+    }
+    let statements = [
+        ("sharded", "INSERT INTO items (id, v) VALUES ($1, $2)"),
+        ("home", "INSERT INTO at_home VALUES ($1, $2)"),
+        ("kind", "SELECT kind($1) WHERE $2 > 0"),
+    ];
+    for (name, sql) in statements {
+        say(&mut wire, &format!("PREPARE {name}_sql AS {sql}"));
+        wire.send(&[message::parse(name, sql, &[]), message::sync()].concat());
+        wire.until_ready();
+    }
+    let run = |wire: &mut Wire, name: &str, values: [&str; 2]| {
+        let values = values.map(|value| Some(value.as_bytes()));
+        let bind = message::bind("", name, Format::Text, &values, Format::Text);
+        wire.send(&[bind, message::execute("", 0), message::sync()].concat());
+        let by_protocol = super::stage::lines(&wire.until_ready());
+        assert_eq!(by_protocol[0], "BindComplete", "{name}");
+        let [a, b] = values.map(|value| String::from_utf8_lossy(value.unwrap()).into_owned());
+        let by_sql = say(wire, &format!("EXECUTE {name}_sql ('{a}', '{b}')"));
+        [by_protocol, by_sql].concat()
+    };
+    let kinds = |wire: &mut Wire| {
+        let mut kinds = run(wire, "kind", ["007", "1"]);
+        kinds.retain(|line| line.starts_with("DataRow"));
+        kinds
+    };
+    assert_eq!(kinds(&mut wire), ["DataRow int 7"; 2]);
+    for changed in [
+        "ALTER TABLE items ALTER v TYPE text",
+        "ALTER TABLE at_home ALTER v TYPE text",
+    ] {
+        say(&mut other, changed);
+    }
+    // The connections that have prepared the statements serve somebody else.
+    let mut busy = [stage.wire(), stage.wire(), stage.wire()];
+    for wire in &mut busy {
+        say(wire, "BEGIN");
+        say(wire, "SELECT count(*) FROM items");
+    }
+    for id in 1..=6 {
+        run(&mut wire, "sharded", [&id.to_string(), "007"]);
+        run(&mut wire, "home", [&id.to_string(), "007"]);
+    }
+    for table in ["items", "at_home"] {
+        let stored = format!("SELECT string_agg(DISTINCT v, ',') FROM {table}");
+        assert_eq!(one(&mut other, &stored), "7", "{table}");
+    }
+    say(&mut wire, "SET search_path = front, public");
+    assert_eq!(kinds(&mut wire), ["DataRow int 7"; 2]);
+    // Who prepares it now gets what it means now.
+    say(&mut other, "SET search_path = front, public");
+    say(&mut other, "PREPARE kind AS SELECT kind($1)");
+    assert_eq!(one(&mut other, "EXECUTE kind('007')"), "text 007");
+    drop(busy);
+    stage.assert_nothing_open();
+}
