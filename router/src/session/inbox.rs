@@ -4,6 +4,7 @@
 
 use super::digest::Digest;
 use super::touched::WrittenParts;
+use super::turns::StandingSavepoint;
 use crate::core::Notifiers;
 use crate::core::lists::{Describing, Lists, Outcome};
 use crate::statements::errors::Written;
@@ -89,8 +90,8 @@ pub struct Inbox {
     pub process: i32,
     /// Whose notifications come from other processes.
     pub notifiers: Option<Arc<Notifiers>>,
-    /// A savepoint of the router's own stands, set after so many events.
-    pub saved: Option<usize>,
+    /// The savepoint of the router's own that stands.
+    pub saved: Option<StandingSavepoint>,
     /// The one that was set for the statement that runs.
     pub saved_now: Option<Saved>,
     /// The shard of the server.

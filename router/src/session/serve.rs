@@ -637,7 +637,7 @@ impl Session {
         for at in self.servers.ids() {
             let Attached { inbox, lease, .. } = &mut self.servers[at];
             let rests = lease.ledger().is_empty() && lease.status != TxStatus::Idle;
-            let own = inbox.saved.is_some_and(|set| set >= behind);
+            let own = inbox.saved.is_some_and(|saved| saved.events >= behind);
             // Named portals and cursors can be asked for until the block ends.
             if rests && own && inbox.told >= behind && self.state.portals.count() == 0 {
                 inbox.saved = None;

@@ -80,9 +80,39 @@ pub(super) struct Turns {
 
 /// The savepoint of the router's own, before a statement within a block.
 const SAVE: &str = "SAVEPOINT mothership_step";
-/// The same where the one of the statement before still stands.
+/// The same in place of the one of the statement before, which still stands.
 const SAVE_ANEW: &str = "RELEASE SAVEPOINT mothership_step; SAVEPOINT mothership_step";
 const GO_BACK: &str = "ROLLBACK TO SAVEPOINT mothership_step";
+
+/// So many of these savepoints stand in one another behind a savepoint of the client.
+///
+/// Whoever waits for a row that was locked behind a savepoint waits for the whole transaction once that savepoint is
+/// released (`XactLockTableWait` in PostgreSQL's lmgr.c), also if the client goes back to a savepoint of its own. Without
+/// the router there would be no such savepoint. Servers get slower with many that stand.
+const MOST_NESTED: u8 = 32;
+
+/// The savepoint of the router's own that stands on a server.
+#[derive(Clone, Copy, Debug)]
+pub struct StandingSavepoint {
+    /// The number of events of the transaction when it was set.
+    pub events: usize,
+    /// So many others of the router's own stand around it, behind the same savepoint of the client.
+    nested: u8,
+}
+
+impl StandingSavepoint {
+    /// The next one, and how it is set where `before` stands. `behind` a savepoint of the client?
+    fn after(before: Option<Self>, events: usize, behind: bool) -> (Self, &'static str) {
+        let nested = |nested| Self { events, nested };
+        match before.filter(|before| before.events == events) {
+            Some(before) if behind && before.nested < MOST_NESTED => {
+                (nested(before.nested + 1), SAVE)
+            }
+            Some(before) => (nested(before.nested), SAVE_ANEW),
+            None => (nested(0), SAVE),
+        }
+    }
+}
 
 /// "moth" and "copy" as numbers: who writes reference tables holds this lock on every server until its transaction ends. No
 /// row comes of it, so that it is not taken for the answer to a question.
@@ -176,10 +206,9 @@ impl Servers {
         inbox.saved_now = Some(Saved {
             marked: inbox.mark.is_some(),
         });
-        let sql = match inbox.saved.replace(events) {
-            Some(before) if before == events => SAVE_ANEW,
-            _ => SAVE,
-        };
+        let behind = state.history.last_savepoint().is_some();
+        let (saved, sql) = StandingSavepoint::after(inbox.saved, events, behind);
+        inbox.saved = Some(saved);
         inbox.ahead += 1;
         lease.query(sql.as_bytes(), Audience::Router);
     }

@@ -212,6 +212,33 @@ fn an_error_of_the_order_fails_the_transaction_and_nothing_stays_locked() {
     assert_eq!(ids(&mut other, free).len(), 12);
 }
 
+/// PostgreSQL gives back at once what was locked behind the last savepoint, also to those who wait for it already.
+#[test]
+fn who_waits_goes_on_when_a_block_fails_behind_a_savepoint() {
+    let stage = stage();
+    let (mut holder, mut waiter) = (stage.wire(), stage.wire());
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = || stage.shards.sql_all(waits).iter().any(|n| n != "0");
+    for statements in [1, 2, 5] {
+        say(&mut holder, "BEGIN");
+        say(&mut holder, "SAVEPOINT s");
+        for _ in 0..statements {
+            say(&mut holder, "UPDATE items SET v = v + 1");
+        }
+        waiter.send(&message::query("UPDATE items SET v = v WHERE id = 1"));
+        assert!(poll_until(LIMIT, waiting), "it does not wait");
+        let failed = say(&mut holder, "UPDATE items SET v = 1 / (v - v)");
+        assert!(failed[0].contains("22012"), "{failed:?}");
+        let answer = lines(&waiter.until_ready());
+        assert_eq!(answer[0], "CommandComplete UPDATE 1", "{statements}");
+        say(&mut holder, "ROLLBACK TO s");
+        say(&mut holder, "UPDATE items SET v = v + 0");
+        let ended = say(&mut holder, "COMMIT");
+        assert_eq!(ended[0], "CommandComplete COMMIT");
+    }
+}
+
 /// The first column of the rows that a statement gives without an error in the extended protocol.
 fn ids_extended(wire: &mut Wire, sql: &str, values: &[&str]) -> Vec<i64> {
     let answer = send(wire, &extended(sql, &[], values));
