@@ -1,7 +1,7 @@
 //! Whether a statement spells out the columns that it uses: nothing in it stands for all columns of a table.
 //!
 //! What stands for all of them: `*`, a table's name or alias as a value (its whole row), NATURAL JOIN, TABLE, and a list of
-//! columns that is left out (INSERT, MERGE and COPY). A statement without any of these means the same when a table has a
+//! columns that is left out (INSERT, MERGE and COPY; of these only INSERT is read, so that the others never spell). A statement without any of these means the same when a table has a
 //! column more or less that the statement does not name. Pure; by tokens, so in doubt the answer is no.
 
 use super::clauses::{Clause, Clauses};
@@ -110,10 +110,32 @@ impl Reader<'_> {
     /// Whether this token stands for no more than what it says.
     fn takes_few(&self, at: usize) -> bool {
         let takes_all = |word: String| TAKE_ALL.contains(&word.as_str());
+        if self.is_into_columns(at) {
+            return true;
+        }
         if self.is(at, Kind::UnicodeIdent) || self.word(at).is_some_and(takes_all) {
             return false;
         }
         !self.is_star(at) || self.is_count(at) || self.is_product(at)
+    }
+
+    /// `INSERT INTO t (a, b)`, at its first word.
+    fn is_into_columns(&self, at: usize) -> bool {
+        let is_word = |at: usize, wanted: &str| self.word(at).is_some_and(|word| word == wanted);
+        if !is_word(at, "insert") || !is_word(at + 1, "into") {
+            return false;
+        }
+        let mut table = at + 2;
+        while self.is(table + 1, Kind::Dot) {
+            table += 2;
+        }
+        let list = match is_word(table + 1, "as") {
+            true => table + 3,
+            false => table + 1,
+        };
+        let is_query = |word: &str| matches!(word, "select" | "table" | "values" | "with");
+        let first = self.name(list + 1);
+        self.is(list, Kind::LParen) && first.is_some_and(|first| !is_query(&first))
     }
 
     /// `count(*)`
@@ -146,8 +168,11 @@ impl Reader<'_> {
                 Some(name) if self.is_in_table_place(at, clause) => {
                     rows.declared.insert(at);
                     let alias = self.alias(at);
-                    // A list of names, which stand for columns by their places.
-                    if self.is(alias.as_ref().map_or(at, |(at, _)| *at) + 1, Kind::LParen) {
+                    // A list of names, which stand for columns by their places. That of INSERT names them.
+                    let inserts = self.is_target(at);
+                    if !inserts
+                        && self.is(alias.as_ref().map_or(at, |(at, _)| *at) + 1, Kind::LParen)
+                    {
                         return None;
                     }
                     rows.declared.extend(alias.as_ref().map(|(at, _)| *at));
@@ -161,6 +186,19 @@ impl Reader<'_> {
             }
         }
         Some(rows)
+    }
+
+    /// Whether the table of the name at `at`, perhaps with its schema, is what INSERT writes.
+    fn is_target(&self, at: usize) -> bool {
+        let mut first = at;
+        while self.is_after(first, Kind::Dot) && first >= 2 {
+            first -= 2;
+        }
+        let into = first.checked_sub(1);
+        into.is_some_and(|into| {
+            self.word(into).is_some_and(|word| word == "into")
+                && self.word_before(into).is_some_and(|word| word == "insert")
+        })
     }
 
     /// Whether a name, perhaps with its schema, stands where a table is named.
@@ -180,6 +218,7 @@ impl Reader<'_> {
                 before.is_none_or(|word| word != "distinct")
             }
             Some("join" | "using" | "update" | "only") => true,
+            Some("into") => self.is_target(at),
             Some(_) => false,
             None => {
                 let listed =
@@ -225,6 +264,10 @@ mod tests {
             "SELECT id FROM t WHERE EXISTS (SELECT FROM other o WHERE o.id = t.id)",
             "SELECT sum(balance) FROM ONLY t",
             "SELECT x.id FROM t LEFT JOIN other x USING (id)",
+            "INSERT INTO t (id, v) VALUES (1, 2), (3, 4)",
+            "INSERT INTO public.t AS x (id) SELECT o.id FROM other o ON CONFLICT (id) DO UPDATE SET v = x.v + 1",
+            "INSERT INTO t (id) VALUES (1) RETURNING id, t.v",
+            "WITH n AS (INSERT INTO other (id) VALUES (1) RETURNING id) INSERT INTO t (id) SELECT n.id FROM n",
         ] {
             assert!(spells(sql), "{sql}");
         }
@@ -238,6 +281,17 @@ mod tests {
             "SELECT id FROM t NATURAL JOIN other",
             "TABLE t",
             "INSERT INTO t VALUES (1)",
+            "INSERT INTO t (SELECT id FROM other)",
+            "INSERT INTO t (VALUES (1))",
+            "INSERT INTO t ((SELECT id FROM other))",
+            "INSERT INTO t DEFAULT VALUES",
+            "INSERT INTO t AS x VALUES (1)",
+            "INSERT INTO t (id) VALUES (1) RETURNING *",
+            "INSERT INTO t (id) VALUES (1) RETURNING t",
+            "INSERT INTO t (id) SELECT o FROM other o",
+            "INSERT INTO t (id) TABLE other",
+            "MERGE INTO t USING other ON t.id = other.id WHEN MATCHED THEN DELETE",
+            "COPY t (id) FROM STDIN",
             "UPDATE t SET v = 1 RETURNING *",
             "SELECT id FROM t WHERE t IS NOT NULL",
             "SELECT a.id FROM t a JOIN other b ON a.id = b.id WHERE b IS NULL",

@@ -18,7 +18,7 @@ use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::step::{Kind, Step};
 use mothership_catalog::types::may_name;
-use mothership_catalog::{Catalog, Name, Relation};
+use mothership_catalog::{Catalog, Column, DefaultKind, Name, Relation};
 use mothership_plan::{Plan, Reason, Refusal};
 use mothership_proto::backend;
 use mothership_proto::frame::{self, Frame, Next};
@@ -147,31 +147,63 @@ fn finds_alike(
         tables.any(|(_, relation)| relation.column(name).is_some())
     };
     let strings = context.standard_conforming_strings;
-    let reads = !["insert", "update", "delete", "merge"]
-        .into_iter()
-        .any(is_named);
+    let does = if is_named("insert") {
+        Use::Insert
+    } else if ["update", "delete", "merge"].into_iter().any(is_named) {
+        Use::Write
+    } else {
+        Use::Read
+    };
     let as_used = |all: &[(&Name, &Relation)]| {
-        let of = |(_, relation): &(&Name, &Relation)| as_used(relation, is_named, reads);
+        let of = |(_, relation): &(&Name, &Relation)| as_used(relation, is_named, does);
         all.iter().map(of).collect::<Vec<_>>()
     };
     spells_columns(sql.as_bytes(), strings, is_relation, is_column) && as_used(&was) == as_used(&is)
 }
 
-/// A relation with only those columns that are named. A statement that only `reads` has nothing to do with its CHECK
-/// constraints, which say what may be stored.
-fn as_used(relation: &Relation, is_named: impl Fn(&str) -> bool, reads: bool) -> Relation {
+/// What a statement does with tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    Write,
+    /// INSERT, and perhaps more.
+    Insert,
+}
+
+/// A relation with only those columns that a statement uses: those that it names, and for INSERT those that get their
+/// values elsewhere. What it leaves NULL or gets a constant every server stores alike. A statement that only reads has
+/// nothing to do with CHECK constraints, which say what may be stored. To a write those matter that call functions, of
+/// which more must be known; the others are its server's to check.
+fn as_used(relation: &Relation, is_named: impl Fn(&str) -> bool, by: Use) -> Relation {
+    let is_computed = |column: &Column| {
+        let constant = matches!(column.default, DefaultKind::None | DefaultKind::Constant(_));
+        !constant || column.generated.is_some()
+    };
     let columns = relation.columns.iter();
-    let used = columns.filter(|column| is_named(&column.name));
+    let used =
+        columns.filter(|column| is_named(&column.name) || by == Use::Insert && is_computed(column));
     Relation {
         columns: used.cloned().collect(),
-        checks: match reads {
-            true => Vec::new(),
-            false => relation.checks.clone(),
+        checks: match by {
+            Use::Read => Vec::new(),
+            Use::Write | Use::Insert => {
+                let checks = relation.checks.iter();
+                let calling = checks.filter(|check| has_call(&check.expression));
+                calling.cloned().collect()
+            }
         },
         // It is a digest of the other columns, too.
         stamp: String::new(),
         ..relation.clone()
     }
+}
+
+/// Whether an expression, as PostgreSQL prints it, calls a function by its name.
+fn has_call(expression: &str) -> bool {
+    let is_name =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'"' | b'$' | 128..);
+    let mut pairs = expression.as_bytes().windows(2);
+    pairs.any(|pair| is_name(pair[0]) && pair[1] == b'(')
 }
 
 /// What comes next from the client, if it can be run again.
@@ -463,11 +495,23 @@ mod tests {
             ("UPDATE t SET v = 1 WHERE id = 5 RETURNING id", true, false),
             ("SELECT id FROM t WHERE z = 1", false, true),
             ("SELECT * FROM t", false, false),
-            ("INSERT INTO t (id) VALUES (1)", false, false),
+            ("INSERT INTO t VALUES (1)", false, false),
+            ("INSERT INTO t (id) VALUES (1)", true, true),
+            ("INSERT INTO t (id, v) VALUES (1, 2)", true, false),
             ("SELECT 1", true, true),
         ] {
             assert_eq!(alike(sql, &more), with_more, "{sql}");
             assert_eq!(alike(sql, &other), with_other, "{sql}");
+        }
+        for (default, stored_alike) in [
+            ("5", true),
+            ("now()", false),
+            ("random()", false),
+            ("nextval", false),
+        ] {
+            let now = catalog(&format!("column v int4\ncolumn z int4 default {default}\n"));
+            let sql = "INSERT INTO t (id) VALUES (1)";
+            assert_eq!(alike(sql, &now), stored_alike, "{default}");
         }
         // A name of several words.
         let [before, now] = ["int4", "text"].map(|of| {
@@ -487,15 +531,23 @@ mod tests {
             let table = format!("table public.t\ncolumn id int4 not null\n{check}");
             mothership_catalog::text::parse(&table).expect("a catalog")
         };
-        let (before, now) = (catalog(""), catalog("check t_check (id > 0)\n"));
+        let before = catalog("");
+        let plain = catalog("check t_check (id = ANY (ARRAY[1, 2]))\n");
+        let calling = catalog("check t_check is_good(id)\n");
         let context = mothership_plan::PlanContext::default();
         for (sql, alike) in [
             ("SELECT count(*) FROM t", true),
             ("SELECT id FROM t WHERE id > 5", true),
             ("UPDATE t SET id = 1", false),
             ("DELETE FROM t", false),
+            ("INSERT INTO t (id) VALUES (1)", false),
         ] {
-            assert_eq!(finds_alike(sql, &context, [&before, &now]), alike, "{sql}");
+            assert!(finds_alike(sql, &context, [&before, &plain]), "{sql}");
+            assert_eq!(
+                finds_alike(sql, &context, [&before, &calling]),
+                alike,
+                "{sql}"
+            );
         }
     }
 
