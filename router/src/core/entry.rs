@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who a session is; does not change while it lives.
 #[derive(Clone, Debug)]
@@ -110,6 +110,12 @@ impl Yielding {
     /// The attempt under way, if it can be undone.
     pub fn attempt(&self) -> Option<Attempt> {
         self.last().filter(|_| self.state.get() != UndoState::Goes)
+    }
+
+    /// How long ago the last attempt began.
+    pub fn elapsed(&self) -> Duration {
+        self.last()
+            .map_or(Duration::ZERO, |last| last.began.elapsed())
     }
 
     fn last(&self) -> Option<Attempt> {

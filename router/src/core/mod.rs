@@ -14,6 +14,7 @@ mod roles;
 mod cancel_secret;
 mod cancels;
 mod common;
+pub mod drains;
 mod entry;
 pub mod gates;
 

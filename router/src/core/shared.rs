@@ -2,6 +2,7 @@
 //! core.
 
 use super::code::{Behind, Code};
+use super::drains::{Drain, Drains};
 use super::gates::Gates;
 use super::{Core, Life, Mail, Order, WaitingTotals};
 use crate::commit::doubt::{Doubts, Site};
@@ -117,6 +118,8 @@ pub struct Shared {
     pub stuck: tokio::sync::Notify,
     /// On which tables statements over several shards met.
     pub contention: Contention,
+    /// For which tables new transactions wait.
+    pub drains: Arc<Drains>,
     /// Whose notifications come from which server process.
     pub notifiers: Arc<super::Notifiers>,
     /// Which databases are paused or disabled.
@@ -145,6 +148,8 @@ pub struct Changing {
     shared: Arc<Shared>,
     /// What it does to the code behind names.
     pub behind: Behind,
+    /// Its tables, once it has given way to others.
+    pub drain: Option<Drain>,
 }
 
 impl Changing {
@@ -154,6 +159,7 @@ impl Changing {
         Self {
             shared: Arc::clone(shared),
             behind,
+            drain: None,
         }
     }
 }
@@ -298,6 +304,7 @@ impl Shared {
             spread: AtomicUsize::new(0),
             stuck: tokio::sync::Notify::default(),
             contention: Contention::default(),
+            drains: Arc::default(),
             notifiers: Arc::default(),
             gates: Gates::default(),
             cancels,

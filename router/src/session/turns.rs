@@ -19,6 +19,7 @@ use super::{Attached, Halt, Servers, Session, working_by};
 use crate::commit::steps::Reply;
 pub(super) use crate::contention::{Order, Pace};
 use crate::core::Attempt;
+use crate::statements::names::Prepared;
 use crate::statements::step::{Pins, Step};
 use crate::topology::Topology;
 use mothership_catalog::behind::names;
@@ -31,6 +32,7 @@ use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
@@ -45,8 +47,13 @@ const LONG: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_millis(128);
 /// A statement is undone and run again so often; after that it is one of those who wait.
 const MAX_ATTEMPTS: u8 = 100;
-/// One that changes definitions may have done much by then, such as an index.
-const MAX_ATTEMPTS_OF_CHANGES: u8 = 12;
+/// One that changes definitions may have done much, such as an index: a second of it counts as so many attempts.
+const ATTEMPTS_IN_A_SECOND: u64 = 8;
+/// It lets others go first for so long at most before it comes again. Who has locked its tables on one shard may have
+/// something to do on another, which it would hold up.
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// So long at most a transaction that begins waits for it then.
+const LONGEST_DRAIN: Duration = Duration::from_millis(500);
 /// More of an answer is not held back.
 pub(super) const HELD: usize = 256 * 1024;
 
@@ -75,6 +82,8 @@ pub(super) struct Turns {
     pub order: Order,
     /// So often it may be undone.
     left: u8,
+    /// It changes definitions: of two who wait for each other the other one is undone.
+    changes: bool,
     ground: Ground,
 }
 
@@ -124,6 +133,7 @@ impl Turns {
     pub const ONE: Turns = Turns {
         order: Order::AT_ONCE,
         left: 0,
+        changes: false,
         ground: Ground::Transaction,
     };
 
@@ -142,7 +152,8 @@ impl Turns {
 
     /// So often the statement was undone.
     fn undone(self) -> u8 {
-        MAX_ATTEMPTS.saturating_sub(self.left)
+        let undone = MAX_ATTEMPTS.saturating_sub(self.left);
+        undone + u8::from(self.changes) * MAX_ATTEMPTS
     }
 
     /// Whether an attempt may be undone.
@@ -300,18 +311,20 @@ impl Session {
             && (ground == Ground::Transaction || self.servers.can_be_saved(&self.state));
         let turns = Turns {
             order: Order::AT_ONCE,
-            left: match steps.iter().any(|step| step.changes_schema) {
-                true => MAX_ATTEMPTS_OF_CHANGES,
-                false => MAX_ATTEMPTS,
-            },
+            left: MAX_ATTEMPTS,
+            changes: steps.iter().any(|step| step.changes_schema),
             ground,
         };
         match undone {
             false => turns.without_undoing(),
-            true => Turns {
-                order: self.order_among_others(sql),
-                ..turns
-            },
+            true => {
+                let order = self.order_among_others(sql);
+                if turns.changes {
+                    // It may hold a table on one shard and wait for it on another: others are to come in its order.
+                    self.note_contention(sql, Order::IN_TURN);
+                }
+                Turns { order, ..turns }
+            }
         }
     }
 
@@ -365,19 +378,45 @@ impl Session {
 
     /// Others were met by a statement with this text: what names its tables goes to its shards like this for a while.
     fn note_contention(&self, sql: &[u8], order: Order) {
+        let tables = self.tables_named(sql);
+        let tables = tables.iter().map(String::as_str);
+        let database = &self.entry.who.names.database;
+        let contention = &self.core.shared.contention;
+        contention.note(database, tables, order, Instant::now());
+    }
+
+    /// The names in a text that tables have, in whatever schema.
+    fn tables_named(&self, sql: &[u8]) -> Vec<String> {
         let (Ok(sql), Some(model)) = (std::str::from_utf8(sql), &self.known.model) else {
-            return;
+            return Vec::new();
         };
         let mut named = BTreeSet::new();
         names(sql, self.standard_strings(), |name| {
             named.extend(name.name.map(str::to_owned));
         });
         let tables = model.catalog().relations.values();
-        let tables = tables.map(|relation| relation.name.name.as_str());
-        let tables = tables.filter(|name| named.contains(*name));
-        let database = &self.entry.who.names.database;
-        let contention = &self.core.shared.contention;
-        contention.note(database, tables, order, Instant::now());
+        let tables = tables.map(|relation| &relation.name.name);
+        let tables: BTreeSet<&String> = tables.filter(|name| named.contains(*name)).collect();
+        tables.into_iter().cloned().collect()
+    }
+
+    /// A statement that is the first of its transaction to go to a server waits for changes of definitions that want its
+    /// tables to themselves and have given way to others, but not for long.
+    pub(super) async fn let_changes_go(&mut self, statement: &Prepared) -> Result<(), Halt> {
+        let drains = Arc::clone(&self.core.shared.drains);
+        let has_begun = |s: &Attached| s.inbox.in_block || s.inbox.in_segment;
+        if !drains.is_any()
+            || self.transaction.changing.is_some()
+            || self.servers.iter().any(has_begun)
+        {
+            return Ok(());
+        }
+        let database = Arc::clone(&self.entry.who.names.database);
+        let tables = self.tables_named(&statement.sql);
+        let ended = drains.wait(&database, &tables);
+        let waited = tokio::time::timeout(LONGEST_DRAIN, ended);
+        let _in_vain = self.while_client_waits(waited).await?;
+        Ok(())
     }
 
     /// A statement begins that may need several attempts. A cancel that comes from now on ends it.
@@ -429,8 +468,31 @@ impl Session {
         if self.entry.cancelled.get() {
             return Err(super::attach::canceled_report().into());
         }
-        turns.left = turns.left.saturating_sub(1);
+        let took = match turns.changes {
+            true => self.entry.yielding.elapsed().as_secs() * ATTEMPTS_IN_A_SECOND,
+            false => 0,
+        };
+        let spent = u8::try_from(took + 1).unwrap_or(MAX_ATTEMPTS);
+        turns.left = turns.left.saturating_sub(spent);
+        if turns.changes {
+            self.let_others_go(*turns, sql).await?;
+        }
         Ok(true)
+    }
+
+    /// Pauses before the next attempt of a change of definitions, each time for longer.
+    async fn let_others_go(&mut self, turns: Turns, sql: &[u8]) -> Result<(), Halt> {
+        let tables = self.tables_named(sql);
+        if let Some(changing) = &mut self.transaction.changing {
+            let shared = &self.core.shared;
+            let database = &self.entry.who.names.database;
+            changing
+                .drain
+                .get_or_insert_with(|| shared.drains.begin(database, tables));
+        }
+        let attempts = u32::from(MAX_ATTEMPTS - turns.left);
+        let pause = Duration::from_millis(1 << attempts.min(6)).min(LONGEST_PAUSE);
+        self.while_client_waits(tokio::time::sleep(pause)).await
     }
 
     /// Whether the answer that has come so far can still be taken back.

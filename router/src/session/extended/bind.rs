@@ -19,11 +19,12 @@ use crate::session::simple::named::{no_such_statement, prepared_over_shards};
 use crate::session::sorted::{unlike_the_plan, visible};
 use crate::session::state::{Block, State};
 use crate::session::touched::Parts;
+use crate::session::turns::Order;
 use crate::session::{Halt, Session, malformed};
 use crate::statements::errors::with_name;
 use crate::statements::names::{Origin, Prepared};
 use crate::statements::step::{Kind, Step};
-use mothership_plan::{Params, Plan, Split, SplitRows};
+use mothership_plan::{Merge, Params, Plan, Split, SplitRows};
 use mothership_proto::backend::{self, Column};
 use mothership_proto::frontend::{self, Bind, Target};
 use mothership_proto::ledger::{Audience, Event};
@@ -76,6 +77,7 @@ impl Session {
             .await?;
         let own = statement;
         let statement = self.meant(&own)?;
+        self.let_changes_go(&statement).await?;
         self.look_through(&statement).await;
         if self.heed_named_settings(&statement) {
             self.settle_active().await?;
@@ -448,10 +450,7 @@ impl Session {
             self.servers.begin_saving();
             self.servers.save(&self.state, &many);
         }
-        let places = self.bind_legs(bind, statement, &many, true).await?;
-        let (columns, shows) = self
-            .bound_columns(&many, (bind.statement, &statement.sql), &places)
-            .await?;
+        let (columns, shows) = self.bind_and_describe(bind, statement, &many).await?;
         self.client.send(backend::BIND_COMPLETE);
         let mut portal = ManyPortal::new(many, columns, shows);
         portal.turns.set(turns);
@@ -463,18 +462,36 @@ impl Session {
         Ok(Place::Many(Rc::new(portal)))
     }
 
-    /// What the servers say to a Bind: the columns that all have in common, and whether a server has any.
-    async fn bound_columns(
+    /// Sends the portal to all its servers. Gives what they say to it: the columns that all have in common, and whether a
+    /// server has any.
+    ///
+    /// Bind locks tables. While definitions of these are changed, one shard is asked after the other, as whoever changes
+    /// them does.
+    async fn bind_and_describe(
         &mut self,
+        bind: &Bind<'_>,
+        statement: &Rc<Prepared>,
         many: &Many,
-        (name, sql): (&[u8], &[u8]),
-        places: &[AttachedId],
     ) -> Result<(Option<Vec<Column>>, bool), Halt> {
+        let order = match self.core.shared.is_changing() {
+            true => self.order_among_others(&statement.sql),
+            false => Order::AT_ONCE,
+        };
+        let mut found = Vec::new();
+        let shards: Vec<ShardId> = many.legs.iter().map(|(shard, _)| *shard).collect();
+        let copies = many.merge == Merge::First;
+        for legs in self.topology.batches_of(&shards, order, copies) {
+            let places = self.bind_legs(bind, statement, (many, &legs), true).await?;
+            for (leg, at) in legs.into_iter().zip(places) {
+                found.push((leg, at, self.description(at).await?));
+            }
+        }
+        found.sort_by_key(|(leg, ..)| *leg);
         let mut columns: Option<Vec<Column>> = None;
         let mut shows = false;
         let mut failed = Vec::new();
-        for (leg, &at) in places.iter().enumerate() {
-            let found = match self.description(at).await? {
+        for (leg, at, found) in found {
+            let found = match found {
                 Ok(found) => found,
                 Err(body) => {
                     failed.push((leg, body));
@@ -498,24 +515,25 @@ impl Session {
             }
         }
         self.servers.active = None;
-        if let Some(body) = self.state.first_failure(many, sql, failed) {
-            let named = with_name(&body, name);
+        if let Some(body) = self.state.first_failure(many, &statement.sql, failed) {
+            let named = with_name(&body, bind.statement);
             return Err(self.failed_in_segment(named.as_deref().unwrap_or(&body)));
         }
         Ok((columns, shows))
     }
 
-    /// Sends the portal to all its servers, which are attached, at once. Their answers are owed to the router.
+    /// Sends the portal to the servers of these legs, which are attached, at once. Their answers are owed to the router.
     async fn bind_legs(
         &mut self,
         bind: &Bind<'_>,
         statement: &Rc<Prepared>,
-        many: &Many,
+        (many, legs): (&Many, &[usize]),
         describes: bool,
     ) -> Result<Vec<AttachedId>, Halt> {
         let types = many_types(many, statement);
         let mut names = Vec::new();
-        for (shard, text) in &many.legs {
+        for leg in legs {
+            let (shard, text) = &many.legs[*leg];
             let at = self.servers.place_of(*shard)?;
             let name = match text {
                 None => self.on_server(at, bind.statement, statement).await?,
@@ -540,7 +558,7 @@ impl Session {
             attached.inbox.in_segment = true;
             attached.inbox.wrote |= many.writes;
             attached.inbox.touched.add(None);
-            attached.inbox.notices = Notices::of(places.len(), &many.merge);
+            attached.inbox.notices = Notices::of(legs[places.len()], &many.merge);
             attached.lease.request(Audience::Router, |send| {
                 match &formats {
                     Some(formats) => {
@@ -578,7 +596,8 @@ impl Session {
             self.attach_to(*shard, Wants::Primary).await?;
         }
         self.servers.active = None;
-        self.bind_legs(&bind, statement, &portal.many, false)
+        let all: Vec<usize> = (0..portal.many.legs.len()).collect();
+        self.bind_legs(&bind, statement, (&portal.many, &all), false)
             .await?;
         self.servers.active = None;
         Ok(())

@@ -60,6 +60,7 @@ impl Session {
             false => self.refresh_model().await?,
             true => self.mind_commit(&statement).await?,
         }
+        self.let_changes_go(&statement).await?;
         self.state.names.drop_unnamed();
         self.state.portals.close(b"");
         self.heed(&statement, RuleStage::Runs).await?;

@@ -844,6 +844,54 @@ fn reads_beside_changes_of_definitions_do_not_fail() {
     });
 }
 
+/// A change of definitions may have locked a table on one shard while a transaction that has it on another comes there. One
+/// PostgreSQL has one queue for the table, and nobody fails.
+#[test]
+fn changes_of_definitions_and_transactions_over_shards_let_each_other_go() {
+    let stage = Stage::new();
+    stage.fill(1..=30);
+    let endpoint = stage.endpoint();
+    let login = || {
+        let mut wire = Wire::login(&endpoint);
+        wire.set_limit(super::stage::LIMIT);
+        wire
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let is_done = || done.load(std::sync::atomic::Ordering::Relaxed);
+    let [a, b, c] = one_each();
+    let add = |id: i64| format!("UPDATE items SET v = v + 1 WHERE id = {id}");
+    let all = extended("UPDATE items SET v = v + $1", &[], &["1"]);
+    let ran = |said: Vec<String>| {
+        let error = said.iter().find(|line| line.starts_with("Error"));
+        assert!(error.is_none(), "{said:?}");
+    };
+    std::thread::scope(|scope| {
+        for [first, second] in [[a, b], [b, c], [a, c], [a, b], [b, c], [a, c]] {
+            scope.spawn(move || {
+                let mut wire = login();
+                while !is_done() {
+                    for sql in ["BEGIN", &add(first), &add(second), "COMMIT"] {
+                        ran(say(&mut wire, sql));
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut wire = login();
+            while !is_done() {
+                ran(send(&mut wire, &all));
+                ran(say(&mut wire, "UPDATE items SET v = v + 1"));
+            }
+        });
+        let mut wire = login();
+        for _ in 0..20 {
+            ran(say(&mut wire, "ALTER TABLE items ADD COLUMN z int"));
+            ran(say(&mut wire, "ALTER TABLE items DROP COLUMN z"));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 /// The name of a home table means on other shards whatever the next schema of the search path has of that name.
 #[test]
 fn what_is_done_to_home_tables_reaches_no_table_of_their_name_in_another_schema() {
