@@ -18,7 +18,7 @@ use mothership_proto::ledger::{Audience, Desync, Event, Ledger, Passed, Step, Un
 use mothership_proto::report::Fields;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -44,6 +44,8 @@ pub struct CancelTarget {
     /// The key that a cancel request must name.
     pub key: BackendKey,
     in_flight: AtomicU32,
+    /// A cancel request may still come, though nobody waits for its end any longer.
+    is_astray: AtomicBool,
     /// Told when the last cancel request that was under way has ended.
     ended: Notify,
 }
@@ -53,6 +55,7 @@ impl CancelTarget {
         Arc::new(Self {
             key,
             in_flight: AtomicU32::new(0),
+            is_astray: AtomicBool::new(false),
             ended: Notify::new(),
         })
     }
@@ -66,6 +69,12 @@ impl CancelTarget {
     /// True while the server may still receive a cancel request that was meant for the previous client.
     pub fn is_pending(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) > 0
+    }
+
+    /// True if a cancel request was sent and nobody saw its end: the server may receive it at any time, whatever it does
+    /// then.
+    pub fn is_astray(&self) -> bool {
+        self.is_astray.load(Ordering::Acquire)
     }
 
     /// Waits until no cancel request is under way. Each of them ends within `pool.cancel_timeout`.
@@ -83,6 +92,13 @@ impl CancelTarget {
 /// A cancel request under way.
 #[derive(Debug)]
 pub struct CancelGuard(Arc<CancelTarget>);
+
+impl CancelGuard {
+    /// The request may have been sent, and its end was not seen.
+    pub fn goes_astray(&self) {
+        self.0.is_astray.store(true, Ordering::Release);
+    }
+}
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
@@ -220,10 +236,11 @@ impl<N> ServerConnection<N> {
         self.ledger.take_unforgotten()
     }
 
-    /// True when the server owes nothing, no transaction is open, no message is half sent or half read, and nothing has
-    /// ever gone wrong.
+    /// True when the server owes nothing, no transaction is open, no message is half sent or half read, no cancel may
+    /// still come, and nothing has ever gone wrong.
     pub fn is_clean(&self) -> bool {
         !self.doubtful
+            && !self.cancel.is_astray()
             && self.ledger.is_empty()
             && !self.ledger.is_in_segment()
             && self.status == TxStatus::Idle

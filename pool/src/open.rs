@@ -323,6 +323,10 @@ impl<N: Default> Opener<N> {
 
 /// Asks the server to cancel what the backend does, and waits until the server has
 /// closed the connection: only then is it certain that the cancel hits nobody else.
+///
+/// # Errors
+/// [`OpenError::TimedOut`] if that is not seen in time: the server may receive the request later. After any other error
+/// it was not sent.
 pub async fn cancel(
     endpoint: &Endpoint,
     key: &BackendKey,

@@ -57,6 +57,8 @@ struct State {
     /// The processes whose connections carry nothing.
     held: BTreeSet<u32>,
     is_refusing: bool,
+    /// New connections are accepted and get no further.
+    keeps_new: bool,
     /// The trap that is set, with a number of its own.
     trap: Option<(u64, Trap)>,
     traps: u64,
@@ -96,6 +98,7 @@ impl Proxy {
             travel: [Travel::default(); 2],
             held: BTreeSet::new(),
             is_refusing: false,
+            keeps_new: false,
             trap: None,
             traps: 0,
             sprung: 0,
@@ -120,6 +123,11 @@ impl Proxy {
     /// Where new connections lead.
     pub fn target(&self) -> u16 {
         self.state.borrow().target
+    }
+
+    /// Whether connections that are made from now on lead nowhere, until they may go on. What was sent on them arrives then.
+    pub fn keep_new(&self, keeps: bool) {
+        self.state.send_modify(|state| state.keeps_new = keeps);
     }
 
     /// Where it listens, on 127.0.0.1 if nothing else was said.

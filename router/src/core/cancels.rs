@@ -2,7 +2,7 @@
 
 use super::{Core, Entry, Working};
 use crate::log::Chain;
-use mothership_pool::open::cancel;
+use mothership_pool::open::{OpenError, cancel};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,6 +35,9 @@ pub fn cancel_each<T: 'static>(core: &Rc<Core>, working: &[Working], ticket: Rc<
         tokio::task::spawn_local(async move {
             let _turn = shared.cancels.delivery.enter().await;
             if let Err(error) = cancel(&endpoint, &target.key, &settings).await {
+                if matches!(error, OpenError::TimedOut { .. }) {
+                    guard.goes_astray();
+                }
                 tracing::warn!(error = %Chain(&error), "cancel was not delivered");
             }
             drop((guard, ticket));

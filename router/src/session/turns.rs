@@ -538,6 +538,11 @@ impl Session {
         }
         for at in self.servers.ids() {
             self.hear_out_attempt(at).await;
+            let lease = &mut self.servers[at].lease;
+            if lease.cancel.is_astray() {
+                // It could meet the next attempt.
+                lease.doubt();
+            }
         }
         self.servers.active = None;
         self.state.skipping = false;

@@ -136,6 +136,8 @@ async fn serve(mut near: TcpStream, state: watch::Sender<State>) {
             state.open.remove(&number);
         });
     };
+    let goes_on = |state: &State| !state.keeps_new || state.is_over;
+    let _ = state.subscribe().wait_for(goes_on).await.is_ok();
     let far = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await;
     let Ok(mut far) = far else {
         let _ = near.set_zero_linger();

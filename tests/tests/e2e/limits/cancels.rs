@@ -159,3 +159,30 @@ fn an_address_that_floods_with_cancels_is_not_heard_and_others_are() {
     assert!(told, "two cancels take longer than a second here");
     bystander.noticed_nothing();
 }
+
+#[test]
+fn a_cancel_that_comes_late_meets_nobody_else() {
+    let proxy = std::cell::OnceCell::new();
+    let stage = Stage::through(
+        "[listen]\nport = @port@\n[pool]\nmax = 1\ncancel_timeout = \"10ms\"",
+        |port| proxy.get_or_init(|| Proxy::to(port)).port(),
+    );
+    let proxy = proxy.get().expect("the router reaches its server by it");
+    let (mut victim, mut other) = (stage.wire(), stage.wire());
+    victim.send(&message::query("SELECT pg_sleep(1)"));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1)' \
+                    AND datname = current_database() AND state = 'active'";
+    assert!(poll_until(LIMIT, || stage.shards.sql(0, sleeping).trim() == "1"));
+    proxy.keep_new(true);
+    victim.cancel();
+    // The server has not read it when the router gives it up.
+    assert!(!has_error(&victim.until_ready()));
+    other.send(&message::query("SELECT pg_sleep(1)"));
+    assert!(other.try_frame(Duration::from_millis(300)).is_err());
+    proxy.keep_new(false);
+    assert!(!has_error(&other.until_ready()));
+}
+
+fn has_error(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| frame.kind == b'E')
+}
