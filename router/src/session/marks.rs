@@ -278,6 +278,13 @@ impl Inbox {
             // It may be gone with the client's, or it stands and does no harm.
             self.saved = None;
         }
+        if matches!(
+            kind,
+            Kind::Commit { chain: true } | Kind::Rollback { chain: true }
+        ) {
+            // It is in the next transaction already.
+            (self.saved, self.mark) = (None, None);
+        }
         if matches!(kind, Kind::RollbackTo(_)) && self.mark.is_some_and(|mark| mark >= events) {
             self.mark = None;
         }

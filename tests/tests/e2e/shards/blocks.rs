@@ -2,16 +2,12 @@
 //! and what is stored, beside one PostgreSQL.
 
 use super::stage::{Stage, one, one_each, say};
-use mothership_tests::{Shards, Wire};
+use mothership_tests::Wire;
 
 #[test]
 fn blocks_begin_and_end_as_in_one_postgresql() {
     let stage = Stage::new();
-    let plain = Shards::new(1);
-    plain.sql(
-        0,
-        "CREATE TABLE items (id int8 PRIMARY KEY, v int8, note text)",
-    );
+    let plain = super::stage::plain();
     let [a, b, c] = one_each();
     let add = |ids: &[i64]| {
         let rows: Vec<String> = ids.iter().map(|id| format!("({id})")).collect();
@@ -171,6 +167,25 @@ fn blocks_begin_and_end_as_in_one_postgresql() {
             all,
             "ROLLBACK AND CHAIN",
             &third,
+            "COMMIT",
+        ],
+        // The router's own savepoint and mark end with the transaction.
+        &[
+            "BEGIN",
+            "SELECT id FROM kinds FOR UPDATE",
+            "COMMIT AND CHAIN",
+            "UPDATE items SET v = v + 1",
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "SELECT id FROM kinds FOR UPDATE",
+            "ROLLBACK AND CHAIN",
+            "UPDATE kinds SET name = 'a'",
+            "COMMIT AND CHAIN",
+            "UPDATE items SET v = v + 1",
+            "ROLLBACK AND CHAIN",
+            "DELETE FROM kinds",
             "COMMIT",
         ],
         // What it took over outlives its errors, unlike the modes of a BEGIN.
