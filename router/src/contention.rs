@@ -40,6 +40,15 @@ pub enum Pace {
     InTurn,
 }
 
+/// Whom a statement has met that was undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Others like it: each holds what the others wait for since its last statement, which can be undone.
+    Alike,
+    /// Others, for which it waited on this shard: what they hold they keep until their transactions end.
+    Others(ShardId),
+}
+
 impl Order {
     /// Where nothing is known of others.
     pub const AT_ONCE: Order = Order {
@@ -67,15 +76,18 @@ impl Order {
         self.pace == Pace::AtOnce
     }
 
-    /// How it goes when it has met others like this, and waited on this shard.
+    /// How it goes when it has met these; `None` where nobody knows whom.
     ///
     /// Where it did not go in turn, it is enough that it does. If it did and has met others, these take their locks in
-    /// another order. It is best off behind them in the queue where it waited, while it holds nothing.
+    /// another order. It is best off behind them in the queue where it waited, while it holds nothing. But if all can be
+    /// undone, that order comes from this very rule: each would go to where the others began, again and again. They all
+    /// begin with the home shard.
     #[must_use]
-    pub fn after_meeting(self, waited: Option<ShardId>) -> Order {
-        let first = match self.pace {
-            Pace::AtOnce | Pace::Lead => self.first,
-            Pace::InTurn => waited.or(self.first),
+    pub fn after_meeting(self, met: Option<Met>) -> Order {
+        let first = match (self.pace, met) {
+            (Pace::InTurn, Some(Met::Alike)) => None,
+            (Pace::InTurn, Some(Met::Others(shard))) => Some(shard),
+            (Pace::AtOnce | Pace::Lead, _) | (Pace::InTurn, None) => self.first,
         };
         Order {
             pace: Pace::InTurn,
@@ -93,12 +105,16 @@ impl Order {
         Order { pace, ..next }
     }
 
-    /// Both: the stricter one, with the later one's first shard.
+    /// Both: the stricter one, with the later one's first shard where that goes in turn or names one.
     #[must_use]
     pub fn and(self, later: Order) -> Order {
+        let first = match later.pace {
+            Pace::InTurn => later.first,
+            Pace::AtOnce | Pace::Lead => later.first.or(self.first),
+        };
         Order {
             pace: self.pace.max(later.pace),
-            first: later.first.or(self.first),
+            first,
         }
     }
 }
@@ -209,20 +225,27 @@ mod tests {
             pace: Pace::InTurn,
             first,
         };
+        let others = |shard| Some(Met::Others(ShardId(shard)));
         let cases = [
-            (Order::AT_ONCE, Some(ShardId(2)), in_turn(None), LEAD),
-            (LEAD, Some(ShardId(2)), in_turn(None), in_turn(None)),
+            (Order::AT_ONCE, others(2), in_turn(None), LEAD),
+            (LEAD, others(2), in_turn(None), in_turn(None)),
             (
                 in_turn(None),
-                Some(ShardId(2)),
+                others(2),
                 in_turn(Some(ShardId(2))),
                 in_turn(Some(ShardId(2))),
             ),
             (
                 in_turn(Some(ShardId(2))),
-                Some(ShardId(1)),
+                others(1),
                 in_turn(Some(ShardId(1))),
                 in_turn(Some(ShardId(1))),
+            ),
+            (
+                in_turn(Some(ShardId(2))),
+                Some(Met::Alike),
+                in_turn(None),
+                in_turn(None),
             ),
             (
                 in_turn(Some(ShardId(2))),
@@ -231,8 +254,8 @@ mod tests {
                 in_turn(Some(ShardId(2))),
             ),
         ];
-        for (order, waited, next, lesson) in cases {
-            assert_eq!(order.after_meeting(waited), next, "{order:?}");
+        for (order, met, next, lesson) in cases {
+            assert_eq!(order.after_meeting(met), next, "{order:?}");
             assert_eq!(order.lesson(next), lesson, "{order:?}");
         }
     }
@@ -275,6 +298,8 @@ mod tests {
         note(Pace::InTurn, Some(ShardId(2)), 0);
         note(Pace::Lead, None, 0);
         assert_eq!(order(1), Some((Pace::InTurn, Some(ShardId(2)))));
+        note(Pace::InTurn, None, 2);
+        assert_eq!(order(3), Some((Pace::InTurn, None)));
         note(Pace::Lead, None, 60_000);
         assert_eq!(order(60_001), Some((Pace::Lead, None)));
     }

@@ -4,10 +4,10 @@ use super::CancelSecret;
 use super::clock::Pulse;
 use super::shared::Spread;
 use crate::commit::mark::Mark;
+use crate::contention::Met;
 use crate::metrics::tally::Seen;
 use mothership_pool::connection::CancelTarget;
 use mothership_pool::endpoint::Endpoint;
-use mothership_shardmap::ShardId;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -78,8 +78,8 @@ pub struct Yielding {
     /// The last attempt. Its number counts, so that nobody is asked to undo another one than was looked at.
     attempt: Cell<Option<Box<Attempt>>>,
     state: Cell<UndoState>,
-    /// The shard on which the attempt waits that was asked to give way.
-    waited: Cell<Option<u16>>,
+    /// Whom the attempt has met that was asked to give way.
+    met: Cell<Option<Met>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Yielding {
         let number = self.last().map_or(0, |last| last.number + 1);
         self.attempt.set(Some(Box::new(attempt(number))));
         self.state.set(UndoState::MayGive);
-        self.waited.set(None);
+        self.met.set(None);
     }
 
     /// It has ended, or can be undone no longer.
@@ -125,19 +125,19 @@ impl Yielding {
         copy
     }
 
-    /// Asks the session to give way, if it is still at this attempt, in which it waits on this shard; whether it is.
-    pub fn ask(&self, attempt: u64, shard: ShardId) -> bool {
+    /// Asks the session to give way, if it is still at this attempt, in which it has met these; whether it is.
+    pub fn ask(&self, attempt: u64, met: Met) -> bool {
         let same = self.attempt().is_some_and(|now| now.number == attempt);
         if same {
             self.state.set(UndoState::Gives);
-            self.waited.set(Some(shard.0));
+            self.met.set(Some(met));
         }
         same
     }
 
-    /// The shard on which the attempt waited when it was asked to give way.
-    pub fn waited(&self) -> Option<ShardId> {
-        self.waited.get().map(ShardId)
+    /// Whom the attempt had met when it was asked to give way.
+    pub fn met(&self) -> Option<Met> {
+        self.met.get()
     }
 
     /// Whether it was asked to.

@@ -107,7 +107,8 @@ pub fn deadlocks<'w>(
         let helps = |last: &Wait| last.held_since > attempt.began;
         let leaving = of.get(node).into_iter().flatten().copied();
         let cycle = leaving.filter_map(|first| back_to(first, &of, |_, last| helps(last)));
-        if let Some(cycle) = cycle.min_by_key(Vec::len) {
+        let shortest = cycle.min_by_key(Vec::len);
+        if let Some(cycle) = shortest.filter(|cycle| !is_lasting(cycle, all)) {
             of.remove(node);
             undone.push((cycle, *attempt));
         }
@@ -140,6 +141,25 @@ pub fn deadlocks<'w>(
         crowd,
         ended,
     }
+}
+
+/// Whether undoing the last statement of the blocker gives free what is waited for.
+pub fn can_free(wait: &Wait, attempts: &BTreeMap<Node, Attempt>) -> bool {
+    let attempt = attempts.get(&wait.blocker);
+    attempt.is_some_and(|attempt| wait.held_since > attempt.began)
+}
+
+/// So often all of a cycle were undone when it is plain that this is of no use.
+const OFTEN: u8 = 8;
+
+/// Whether a cycle comes again however often somebody in it is undone: all are in transactions whose earlier statements hold
+/// something of it, and were undone often. With each attempt another one of them waits for what the others keep.
+fn is_lasting(cycle: &[&Wait], attempts: &BTreeMap<Node, Attempt>) -> bool {
+    let is_undone_often = |wait: &&Wait| {
+        let attempt = attempts.get(&wait.waiter);
+        attempt.is_some_and(|attempt| attempt.is_part && attempt.undone >= OFTEN)
+    };
+    cycle.iter().all(is_undone_often) && !cycle.iter().all(|wait| can_free(wait, attempts))
 }
 
 /// Who has asked all its shards at once and waits, through others or not, for somebody in a cycle of such statements. Of many
@@ -434,6 +454,11 @@ mod tests {
             found(&earlier, &[(a, 0, false), (b, 4, true)]),
             (vec![b], 0)
         );
+        // To undo it once more is of no use where the other one was undone as often.
+        let often = |a_undone| found(&earlier, &[(a, a_undone, true), (b, 8, true)]);
+        assert_eq!(often(7), (vec![b], 0));
+        assert_eq!(often(8), (vec![], 1));
+        assert_eq!(found(&both, &[(a, 8, true), (b, 8, true)]), (vec![a], 0));
     }
 
     #[test]

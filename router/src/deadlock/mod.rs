@@ -23,12 +23,13 @@ mod queue;
 
 use crate::commit::gid::Gid;
 use crate::commit::mark::Mark;
+use crate::contention::Met;
 use crate::control::{Control, ControlError};
 use crate::core::{self, Attempt, Entry, Shared};
 use crate::log::Chain;
 use crate::tick;
 use crate::topology::Topology;
-use graph::{Age, Node, Wait, deadlocks, detail};
+use graph::{Age, Node, Wait, can_free, deadlocks, detail};
 use mothership_pool::connection::CancelGuard;
 use mothership_pool::endpoint::{Address, Endpoint};
 use mothership_shardmap::ShardId;
@@ -273,7 +274,12 @@ impl Watch {
             let victim = cycle[0];
             match (attempt, victim.waiter) {
                 (Some(attempt), Node::Session(number)) => {
-                    let asked = ask_to_yield(shared, number, attempt.number, victim.shard).await;
+                    let can_free = |wait: &&Wait| can_free(wait, &known.attempts);
+                    let met = match cycle.iter().all(can_free) {
+                        true => Met::Alike,
+                        false => Met::Others(victim.shard),
+                    };
+                    let asked = ask_to_yield(shared, number, attempt.number, met).await;
                     tracing::debug!(session = number, asked, ?cycle, "gives way to others");
                     found |= asked;
                     if asked {
@@ -307,14 +313,14 @@ impl Watch {
     }
 }
 
-/// Asks a session to undo what it does and to do it again, if it is still at this attempt, in which it waits on this
-/// shard; whether it is.
-async fn ask_to_yield(shared: &Shared, number: u64, attempt: u64, shard: ShardId) -> bool {
+/// Asks a session to undo what it does and to do it again, if it is still at this attempt, in which it has met these;
+/// whether it is.
+async fn ask_to_yield(shared: &Shared, number: u64, attempt: u64, met: Met) -> bool {
     let asked = shared.ask(move |core| {
         let sessions = core.sessions.borrow();
         let mut sessions = sessions.iter();
         let entry = sessions.find(|entry| entry.who.number == number)?;
-        let asked = entry.yielding.ask(attempt, shard);
+        let asked = entry.yielding.ask(attempt, met);
         if asked {
             entry.wake();
         }

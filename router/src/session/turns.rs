@@ -457,7 +457,7 @@ impl Session {
         }
         self.client.discard();
         let undone = self.undo_attempt(turns.ground).await;
-        let next = turns.order.after_meeting(self.entry.yielding.waited());
+        let next = turns.order.after_meeting(self.entry.yielding.met());
         self.note_contention(sql, turns.order.lesson(next));
         turns.order = next;
         self.state.tally.repeats();

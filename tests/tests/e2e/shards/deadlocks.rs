@@ -1,6 +1,7 @@
 //! Transactions that wait for each other on two shards, where no server can see it:
 //! one of them is told, the other goes on.
 
+use super::fast::metric;
 use super::stage::{Stage, one_each, owner, within};
 use mothership_tests::{connect, poll_until};
 use std::time::Duration;
@@ -113,6 +114,23 @@ async fn every_statement_over_shards_is_told_of_its_deadlock() {
     }
     assert!(lost > 0);
     stage.assert_nothing_prepared();
+}
+
+/// Both hold the row, and each attempt to write it waits for the other one's: to undo it more often is of no use.
+#[tokio::test]
+async fn who_shares_a_row_of_a_reference_table_and_writes_it_is_undone_a_few_times() {
+    let stage = Stage::with("[metrics]\nport = @metrics_port@\n");
+    let (a, b) = (stage.client().await, stage.client().await);
+    within(a.batch_execute("INSERT INTO kinds VALUES (1, 'a')"))
+        .await
+        .unwrap();
+    for client in [&a, &b] {
+        let share = "BEGIN; SELECT id FROM kinds FOR SHARE";
+        within(client.batch_execute(share)).await.unwrap();
+    }
+    collide([&a, &b], ["UPDATE kinds SET name = 'b'"; 2], false).await;
+    let repeated = metric(&stage, "mothership_repeated_requests_total");
+    assert!((1..60).contains(&repeated), "{repeated} times");
 }
 
 #[tokio::test]
