@@ -60,6 +60,16 @@ fn is_unread(plan: &Plan) -> bool {
     matches!(plan, Plan::Refuse(refusal) if refusal.reason == Reason::Unread)
 }
 
+/// Whether a statement has locked what it names so that nobody else can read its definition.
+fn has_to_itself(sql: &str) -> bool {
+    let first = sql
+        .trim_start()
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .next();
+    let is = |word: &str| first.is_some_and(|first| first.eq_ignore_ascii_case(word));
+    is("alter") || is("drop") || is("truncate")
+}
+
 /// The messages of a conversation, whole ones, in one direction.
 fn messages_of(mut rest: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     std::iter::from_fn(move || match frame::next(rest, usize::MAX) {
@@ -280,11 +290,16 @@ impl Session {
         let Ok(sql) = std::str::from_utf8(sql) else {
             return Ok(());
         };
-        // The next change may hold the relation already, so that nobody can say what it is.
+        // The next change may hold the relation already, so that nobody can say what it is. If it is this very statement,
+        // nobody else changes it before the end.
+        let holds = self.transaction.changing.is_some() && has_to_itself(sql);
         while let Some(now) = self.known.model.clone()
             && is_unread(&now.plan(sql, &context))
             && begun.elapsed() < LATE
         {
+            if holds {
+                return Ok(());
+            }
             tokio::time::sleep(PAUSE_UNREAD).await;
             self.reload_model(move |model: &DatabaseModel| model.version > now.version)
                 .await?;

@@ -892,6 +892,35 @@ fn changes_of_definitions_and_transactions_over_shards_let_each_other_go() {
     });
 }
 
+/// What a statement has locked to change it, nobody can read: not even the router, when it looks whether other changes have
+/// overtaken the statement.
+#[test]
+fn changes_of_different_tables_do_not_fail_each_other() {
+    let stage = Stage::new();
+    let endpoint = stage.endpoint();
+    std::thread::scope(|scope| {
+        for table in ["items", "accounts"] {
+            let endpoint = &endpoint;
+            scope.spawn(move || {
+                let mut wire = Wire::login(endpoint);
+                wire.set_limit(super::stage::LIMIT);
+                for _ in 0..10 {
+                    for sql in [
+                        format!("DROP TABLE IF EXISTS {table} CASCADE"),
+                        format!("CREATE TABLE {table} (id int8 PRIMARY KEY, v int8)"),
+                        format!("ALTER TABLE {table} ADD COLUMN z int"),
+                        format!("INSERT INTO {table} (id) VALUES (1), (2), (3)"),
+                    ] {
+                        let said = say(&mut wire, &sql);
+                        assert!(said[0].starts_with("CommandComplete"), "{sql}: {said:?}");
+                    }
+                }
+            });
+        }
+    });
+    stage.assert_nothing_open();
+}
+
 /// The name of a home table means on other shards whatever the next schema of the search path has of that name.
 #[test]
 fn what_is_done_to_home_tables_reaches_no_table_of_their_name_in_another_schema() {
