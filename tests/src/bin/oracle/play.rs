@@ -729,13 +729,16 @@ fn shortened(message: &str) -> String {
 fn protocol(rng: &mut StdRng, reads: bool) -> Protocol {
     match rng.random_range(0..20) {
         0..6 => Protocol::Simple,
-        6..8 => Protocol::Text(0),
+        6 => Protocol::Text(0),
+        7 => Protocol::Untyped(0),
         8 | 9 => Protocol::Whole,
         10..13 => Protocol::Binary(0),
-        13 | 14 => Protocol::Prepare,
+        13 => Protocol::Prepare,
+        14 => Protocol::PrepareUntyped,
         15 | 16 if reads => Protocol::Copy,
         15 => Protocol::Text(1),
         16 => Protocol::Binary(7),
+        17 if rng.random_bool(0.5) => Protocol::Untyped(7),
         17 => Protocol::Text(7),
         18 if rng.random_bool(0.5) => Protocol::Part(2),
         18 => Protocol::Binary(1),

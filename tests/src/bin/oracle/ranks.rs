@@ -15,8 +15,9 @@ pub struct Ranks(Vec<(i64, Row)>);
 pub fn protocol(of: Protocol) -> Protocol {
     match of {
         Protocol::Text(_) | Protocol::Part(_) => Protocol::Text(0),
+        Protocol::Untyped(_) => Protocol::Untyped(0),
         Protocol::Binary(_) => Protocol::Binary(0),
-        Protocol::Prepare => Protocol::Simple,
+        Protocol::Prepare | Protocol::PrepareUntyped => Protocol::Simple,
         Protocol::Simple | Protocol::Whole | Protocol::Copy => of,
     }
 }

@@ -23,8 +23,12 @@ pub enum Protocol {
     Whole,
     /// With text and a row limit, and the rest is never fetched.
     Part(u32),
+    /// The same as text, where the server has to find the types of the parameters.
+    Untyped(u32),
     /// PREPARE and EXECUTE.
     Prepare,
+    /// The same where the server has to find the types.
+    PrepareUntyped,
     /// COPY (…) TO STDOUT.
     Copy,
 }
@@ -159,20 +163,30 @@ pub fn run(wire: &mut Wire, protocol: Protocol, statement: &Statement) -> Result
     match protocol {
         Protocol::Simple => simple(wire, &statement.inline()),
         Protocol::Copy => simple(wire, &format!("COPY ({}) TO STDOUT", statement.inline())),
-        Protocol::Prepare => prepared(wire, statement),
-        Protocol::Text(rows) => extended(wire, statement, false, rows),
+        Protocol::Prepare => prepared(wire, statement, Types::Given),
+        Protocol::PrepareUntyped => prepared(wire, statement, Types::Open),
+        Protocol::Text(rows) => extended(wire, statement, (Types::Given, false), rows),
+        Protocol::Untyped(rows) => extended(wire, statement, (Types::Open, false), rows),
         Protocol::Whole => extended_whole(wire, statement),
         Protocol::Part(rows) => extended_in_part(wire, statement, rows),
-        Protocol::Binary(rows) => extended(wire, statement, true, rows),
+        Protocol::Binary(rows) => extended(wire, statement, (Types::Given, true), rows),
     }
 }
 
-fn prepared(wire: &mut Wire, statement: &Statement) -> Result<Answer, Lost> {
+/// Whether the types of parameters are declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Types {
+    Given,
+    /// The server finds them.
+    Open,
+}
+
+fn prepared(wire: &mut Wire, statement: &Statement, types: Types) -> Result<Answer, Lost> {
     let (text, values) = statement.parameters();
-    let types: Vec<&str> = values.iter().map(|value| value.ty.name()).collect();
-    let types = match types.is_empty() {
+    let names: Vec<&str> = values.iter().map(|value| value.ty.name()).collect();
+    let types = match names.is_empty() || types == Types::Open {
         true => String::new(),
-        false => format!(" ({})", types.join(", ")),
+        false => format!(" ({})", names.join(", ")),
     };
     let answer = simple(wire, &format!("PREPARE p{types} AS {text}"))?;
     if answer.error.is_some() {
@@ -197,11 +211,14 @@ fn prepared(wire: &mut Wire, statement: &Statement) -> Result<Answer, Lost> {
 fn extended(
     wire: &mut Wire,
     statement: &Statement,
-    binary: bool,
+    (types, binary): (Types, bool),
     rows: u32,
 ) -> Result<Answer, Lost> {
     let (text, values) = statement.parameters();
-    let types: Vec<u32> = values.iter().map(|value| value.ty.oid()).collect();
+    let types: Vec<u32> = match types {
+        Types::Given => values.iter().map(|value| value.ty.oid()).collect(),
+        Types::Open => Vec::new(),
+    };
     let mut answer = Answer::default();
     let mut values_sent = Vec::new();
     for value in &values {
