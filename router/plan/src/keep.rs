@@ -1,13 +1,14 @@
-//! Statements that keep the rows of a query: cursors, and tables made of queries.
+//! Statements that keep the rows of a query: cursors, tables made of queries, and materialized views.
 //!
 //! Over several shards their rows are gathered, and the statement runs on one server with the residue in the place of
-//! its query: a cursor anywhere, a table at home.
+//! its query: a cursor anywhere, a table at home. A materialized view keeps its query, too, and its server has to run that
+//! again by itself: it is made of what the home shard has alone.
 
 use super::ddl;
 use super::gather::{Keep, Keeper};
 use super::names::Names;
 use super::refuse::{Reason, Refusal, refuse};
-use super::{Plan, PlanContext, read, utility};
+use super::{Plan, PlanContext, Single, Target, Text, read, utility};
 use mothership_sql::cursor::{Cursor, Span};
 use mothership_sql::effect::Statement;
 use mothership_sql::lexer::{Kind, Lexer};
@@ -50,9 +51,48 @@ pub fn cursor(
 
 /// Plans CREATE TABLE AS of a query that names declared tables.
 pub fn create_table(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
-    match created(sql, context.standard_conforming_strings) {
+    match created(sql, context.standard_conforming_strings, &TABLE) {
         Some(made) => table(names, made, context),
         None => refuse(Reason::DdlNotUnderstood),
+    }
+}
+
+/// Fails for CREATE MATERIALIZED VIEW of what the home shard does not have alone.
+pub fn check_materialized_view(
+    names: &Names<'_>,
+    sql: &str,
+    context: &PlanContext,
+) -> Result<(), Refusal> {
+    let strings = context.standard_conforming_strings;
+    let Some(made) = created(sql, strings, &MATERIALIZED_VIEW) else {
+        return refuse(Reason::DdlNotUnderstood);
+    };
+    if !ddl::is_of_home(names, &made.path, context)? {
+        return refuse(Reason::CreateFromSharded);
+    }
+    computed_at_home(names, &made.query, context)
+}
+
+/// The same of REFRESH, by the view's definition, which is printed with an empty search path.
+pub fn check_refresh(
+    names: &Names<'_>,
+    definition: &str,
+    context: &PlanContext,
+) -> Result<(), Refusal> {
+    let context = PlanContext {
+        search_path: Vec::new(),
+        ..context.clone()
+    };
+    computed_at_home(names, definition, &context)
+}
+
+fn computed_at_home(names: &Names<'_>, query: &str, context: &PlanContext) -> Result<(), Refusal> {
+    match read::plan(names, &Text::whole(query), context)? {
+        Plan::Single(Single {
+            target: Target::Home | Target::AnyShard,
+            ..
+        }) => Ok(()),
+        _ => refuse(Reason::CreateFromSharded),
     }
 }
 
@@ -86,14 +126,18 @@ fn table(names: &Names<'_>, made: Made, context: &PlanContext) -> Result<Plan, R
     }
 }
 
-/// `CREATE ... TABLE name ... AS query [WITH [NO] DATA]`
-fn created(sql: &str, strings: bool) -> Option<Made> {
+/// The words of what is made of a query.
+const TABLE: [&str; 1] = ["table"];
+const MATERIALIZED_VIEW: [&str; 2] = ["materialized", "view"];
+
+/// `CREATE ... TABLE name ... AS query [WITH [NO] DATA]`, or the same of MATERIALIZED VIEW
+fn created(sql: &str, strings: bool, kind: &[&str]) -> Option<Made> {
     let mut c = Cursor::new(sql.as_bytes(), strings);
     // Behind comments.
     let start = c.peek()?.start;
     c.eat("create").then_some(())?;
     let mut temporary = false;
-    while !c.eat("table") {
+    while !c.eat_all(kind) {
         temporary |= c.sees_any(&["temp", "temporary"]);
         c.eat_any(&["global", "local", "temp", "temporary", "unlogged"])
             .then_some(())?;
@@ -223,12 +267,18 @@ mod tests {
                 " ",
             ),
         ] {
-            let made = created(sql, true).expect(sql);
+            let made = created(sql, true, &TABLE).expect(sql);
             assert_eq!(made.head, head);
             assert_eq!(made.query.trim_start(), query);
             assert_eq!(made.tail.trim_start(), tail.trim_start());
             assert_eq!(made.temporary, sql.contains("temp"));
         }
+        let sql = "CREATE MATERIALIZED VIEW IF NOT EXISTS s.m (a) USING heap AS SELECT 1 WITH DATA";
+        let made = created(sql, true, &MATERIALIZED_VIEW).expect(sql);
+        assert_eq!(
+            (&*made.path, made.query.trim_start()),
+            (&["s".into(), "m".into()][..], "SELECT 1")
+        );
         let made = selected("SELECT a, (b) INTO UNLOGGED TABLE s.\"Ř\" FROM t", true);
         let made = made.expect("it is one");
         assert_eq!(made.head, "CREATE UNLOGGED TABLE \"s\".\"Ř\" AS ");

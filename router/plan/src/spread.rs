@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use foldhash::HashSet;
 use mothership_catalog::types::words;
-use mothership_catalog::{Function, Name};
+use mothership_catalog::{Function, Name, Relation, RelationKind};
 
 use super::apart::is_plain;
 use super::defines::changes_all_shards;
-use super::names::{Names, Reach, runs_texts};
+use super::names::{Names, Place, Reach, runs_texts};
 
 /// The functions that are still to be looked at.
 struct Open<'a> {
@@ -123,6 +123,7 @@ impl<'a> Names<'a> {
         for relation in self.catalog.relations.values() {
             if let Some(definition) = &relation.definition
                 && (self.mentions_known(definition) || runs_texts(definition))
+                && !self.keeps_copies(relation)
             {
                 changed |= self.touch_if_meant(&relation.name);
             }
@@ -133,6 +134,31 @@ impl<'a> Names<'a> {
             }
         }
         changed
+    }
+
+    /// Whether a relation is a materialized view that reads nothing but tables of the home shard and reference tables, which
+    /// the home shard has as well: it is a table of the home shard.
+    fn keeps_copies(&self, relation: &Relation) -> bool {
+        let Some(definition) = relation
+            .definition
+            .as_ref()
+            .filter(|_| relation.kind == RelationKind::MaterializedView)
+        else {
+            return false;
+        };
+        let lower = definition.to_ascii_lowercase();
+        let is_copied = |word: &str| {
+            let all = self.catalog.relations.keys();
+            let mut places = all
+                .filter(|name| name.name == word)
+                .map(|name| self.place(name));
+            places
+                .next()
+                .is_some_and(|place| matches!(place, Place::Reference))
+                && places.all(|place| matches!(place, Place::Reference))
+        };
+        !runs_texts(definition)
+            && words(&lower).all(|word| !self.mentions_known(word) || is_copied(word))
     }
 
     /// Looks at the functions of one name. True if they reach farther than was known.

@@ -430,13 +430,41 @@ fn sequence(
         // Of a table that is on all shards, or was when it was made.
         (false, true) => on_all_shards("a sequence on all shards"),
         (false, false) => refuse(Reason::MixedTables),
+        (true, _) if !words.may_have("owned") || owner_is_at_home(names, sql, context) => {
+            at_home("sequences live at home")
+        }
         // Sequences owned by columns of declared tables exist wherever their tables do.
         (true, true) if names.mentions(sql) => on_all_shards("a sequence of a table on all shards"),
-        (true, false) if words.has("owned") && names.mentions(sql) => {
+        (true, false) if names.mentions(sql) => {
             owned(names, sql, context).ok_or_else(|| Refusal::new(Reason::DdlNotUnderstood))
         }
         (true, _) => at_home("sequences live at home"),
     }
+}
+
+/// Whether a sequence is to belong to a column of a home table, or to none.
+fn owner_is_at_home(names: &Names<'_>, sql: &str, context: &PlanContext) -> bool {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    while !c.eat_all(&["owned", "by"]) {
+        if c.bump().is_none() {
+            return false;
+        }
+    }
+    if c.eat("none") {
+        return c.at_end();
+    }
+    let path = c.path().unwrap_or_default();
+    let path = path.iter().map(|name| name.as_str().map(str::to_owned));
+    let Some(path) = path.collect::<Option<Vec<String>>>() else {
+        return false;
+    };
+    let Some((_, table)) = path.split_last() else {
+        return false;
+    };
+    matches!(
+        names.resolve(table, context),
+        Resolved::Relation(_, Place::Home)
+    )
 }
 
 /// ALTER SEQUENCE ... OWNED BY a column of a declared table, as a dump has it. From then on the sequence is wherever the
@@ -496,17 +524,21 @@ fn view(
     object: Object,
     context: &PlanContext,
 ) -> Result<Plan, Refusal> {
+    match (object, verb) {
+        (Object::MaterializedView, Verb::Create) => {
+            keep::check_materialized_view(names, sql, context)?;
+            return at_home("a materialized view of the home shard");
+        }
+        (Object::MaterializedView, Verb::Refresh) if names.mentions(sql) => {
+            return refresh(names, sql, context);
+        }
+        _ => {}
+    }
     let replaced = replaced(names, sql, context);
     let named = match verb {
         Verb::Create => places_read(names, words, replaced, context)?,
         _ => places_named(names, words, context)?,
     };
-    if object == Object::MaterializedView
-        && names.mentions(sql)
-        && matches!(verb, Verb::Create | Verb::Refresh)
-    {
-        return refuse(Reason::CreateFromSharded);
-    }
     match (replaced, named) {
         (Some(_), Named::None) => on_all_shards("replaces a view on all shards"),
         // The others have no such table.
@@ -518,6 +550,28 @@ fn view(
             HomeOrDeclared::Declared => on_all_shards("reads tables on all shards"),
             HomeOrDeclared::Home => at_home("a view of the home shard"),
         },
+    }
+}
+
+/// REFRESH MATERIALIZED VIEW runs the query of the view again.
+fn refresh(names: &Names<'_>, sql: &str, context: &PlanContext) -> Result<Plan, Refusal> {
+    let mut c = Cursor::new(sql.as_bytes(), context.standard_conforming_strings);
+    c.eat_all(&["refresh", "materialized", "view"]);
+    c.eat("concurrently");
+    let path = c.path().unwrap_or_default();
+    let path = path.iter().map(|name| name.as_str().map(str::to_owned));
+    let path: Option<Vec<String>> = path.collect();
+    match path.map(|path| names.resolve(&path, context)) {
+        Some(Resolved::Relation(relation, Place::Home)) => match &relation.definition {
+            Some(definition) if relation.kind == RelationKind::MaterializedView => {
+                keep::check_refresh(names, definition, context)?;
+                at_home("a materialized view of the home shard")
+            }
+            // PostgreSQL says what it is.
+            None if relation.kind == RelationKind::Table => home_table(),
+            _ => refuse(Reason::CreateFromSharded),
+        },
+        _ => refuse(Reason::CreateFromSharded),
     }
 }
 
