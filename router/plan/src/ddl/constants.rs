@@ -79,6 +79,7 @@ pub(super) fn of_time(
         || moving.iter().any(|at| {
             text.is_cast(*at, &OF_TIME)
                 || text.is_default(*at) && !text.fills_text(*at, &columns)
+                || text.converts(*at)
                 || is_compared(*at)
         })
 }
@@ -128,11 +129,36 @@ impl Text<'_> {
             || self.word(at + 1) == "as" && is_type(at + 2)
     }
 
-    /// The word DEFAULT before a string, with nothing but parentheses between.
+    /// The word DEFAULT of the expression that a string stands in.
     fn default_of(&self, at: usize) -> Option<usize> {
-        let is_opened = |at: &usize| self.tokens[*at].kind != Kind::LParen;
-        let before = (0..at).rev().find(is_opened)?;
-        (self.word(before) == "default").then_some(before)
+        let is_it = |before: &usize| self.word(*before) == "default" && self.reaches(*before, at);
+        (0..at).rev().find(is_it)
+    }
+
+    /// Whether what follows the word at `from` goes on up to `at`: in the same parentheses, and without a comma outside of
+    /// others.
+    fn reaches(&self, from: usize, at: usize) -> bool {
+        let mut depth = 0;
+        self.tokens[from..at].iter().all(|token| {
+            match token.kind {
+                Kind::LParen | Kind::LBracket => depth += 1,
+                Kind::RParen | Kind::RBracket => depth -= 1,
+                Kind::Comma | Kind::Semicolon => return depth > 0,
+                _ => {}
+            }
+            depth >= 0
+        })
+    }
+
+    /// Whether a string stands in the expression that a column is converted by, and the new type is no text.
+    fn converts(&self, at: usize) -> bool {
+        let is_using = |using: &usize| self.word(*using) == "using" && self.reaches(*using, at);
+        let Some(using) = (0..at).rev().find(is_using) else {
+            return false;
+        };
+        let is_type = |word: &usize| self.word(*word) == "type" && self.reaches(*word, using);
+        let of = (0..using).rev().find(is_type);
+        of.is_some_and(|of| !(of..using).any(|at| OF_TEXT.contains(&&*self.word(at))))
     }
 
     fn is_default(&self, at: usize) -> bool {
@@ -156,9 +182,10 @@ impl Text<'_> {
             first = before;
         }
         let declared = (first + 1..default).any(|at| OF_TEXT.contains(&&*self.word(at)));
+        // Of a domain nobody has looked up the type.
         let is_set = default
             .checked_sub(2)
-            .filter(|_| self.word(default - 1) == "set");
+            .filter(|_| self.word(default - 1) == "set" && self.word(1) != "domain");
         declared || is_set.is_some_and(|column| columns.is_of_text(&self.word(column)))
     }
 
