@@ -348,7 +348,10 @@ impl Session {
                 self.finish_private(at).await?;
             }
             _ => {
-                self.ask(at, &prepared.definition()).await?;
+                // What the server refuses changes nothing there.
+                if let Some(body) = self.ask_plainly(at, &prepared.definition()).await? {
+                    return Err(self.failed_by_server(&body));
+                }
                 self.servers[at].lease.notes.prepared.insert(prepared.id);
             }
         }
