@@ -105,6 +105,12 @@ impl Many {
         self.course != Course::Transaction
     }
 
+    /// Whether other shards than the home shard are told something else.
+    pub(super) fn tells_others_apart(&self) -> bool {
+        let own = |(_, text): &ShardText| text.is_some();
+        self.merge == Merge::First && self.legs.iter().any(own) && !self.legs.iter().all(own)
+    }
+
     /// Work for one shard.
     pub(super) fn one(shard: ShardId, text: Option<Rc<[u8]>>, writes: bool) -> Many {
         Many {

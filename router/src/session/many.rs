@@ -60,6 +60,8 @@ pub(super) struct Merging {
     failed: Option<usize>,
     /// Those of other shards.
     more: Vec<(usize, Vec<u8>)>,
+    /// The leg whose command counts if all do the same.
+    speaker: usize,
     /// The shards that have done it.
     completed: Vec<usize>,
     /// What the router itself found wrong.
@@ -92,6 +94,7 @@ impl Merging {
             error: None,
             failed: None,
             more: Vec::new(),
+            speaker: 0,
             completed: Vec::new(),
             wrong: None,
             may_change: None,
@@ -195,7 +198,7 @@ impl Merging {
                 }
                 if frame.tag() == tag::COMMAND_COMPLETE
                     && let Ok(command) = backend::command(frame.body())
-                    && (leg == 0 || self.merge != Merge::First)
+                    && (leg == self.speaker || self.merge != Merge::First)
                     && let Err(error) = self.command.add(command)
                 {
                     self.wrong.get_or_insert(error.report());
@@ -681,13 +684,7 @@ impl Session {
         merging.copies(sql, self.standard_strings());
         let at: Vec<AttachedId> = places.iter().map(|place| place.0).collect();
         let ends = |event| matches!(event, Event::Ready(_));
-        // Only the home shard has all that depends on what a definition removes.
-        let home = self.topology.home;
-        let at_home = |&(at, _): &(AttachedId, &[u8])| self.servers[at].shard == home;
-        let speaker = match many.merge {
-            Merge::First => places.iter().position(at_home).unwrap_or(0),
-            _ => 0,
-        };
+        let speaker = merging.speaker;
         let batches = self.topology.batches(many, order);
         let several = batches.len() > 1;
         let mut kept = WaitingRows::new(
@@ -830,7 +827,12 @@ impl Session {
         }
         let writes_copies = many.locks_copies() && !many.locks_alone();
         let copies = writes_copies.then(|| self.copies_written());
-        let merging = Merging::new(&many.merge, shards).staying(many);
+        let mut merging = Merging::new(&many.merge, shards).staying(many);
+        if many.merge == Merge::First {
+            // Only the home shard has all that depends on what a definition removes.
+            let at_home = |leg: &(ShardId, Option<_>)| leg.0 == self.topology.home;
+            merging.speaker = many.legs.iter().position(at_home).unwrap_or(0);
+        }
         Ok(merging.of_copies(copies))
     }
 
@@ -1174,6 +1176,6 @@ fn found_at_home_only(topology: &Topology, merging: &Merging) -> Option<Report> 
         ),
     )
     .detail(format!("Shard {}: {said}", name(failed)))
-    .hint("A function in PL/pgSQL looks up what its body names when it runs.");
+    .hint("A function whose body is a string looks up what its body names when it runs.");
     Some(report)
 }

@@ -240,7 +240,9 @@ impl Topology {
     pub(super) fn batches(&self, many: &Many, order: Order) -> Vec<Vec<usize>> {
         let shards: Vec<ShardId> = many.legs.iter().map(|(shard, _)| *shard).collect();
         let has_lock = (many.locks_copies() || many.tables) && !many.copy_in;
-        if has_lock && order.is_at_once() {
+        // What the home shard refuses is told in its words.
+        let speaks_first = many.tells_others_apart();
+        if (has_lock || speaks_first) && order.is_at_once() {
             return self.batches_of(&shards, Order::IN_TURN, many.merge == Merge::First);
         }
         let order = Order {

@@ -15,6 +15,7 @@ mod create;
 pub(super) mod documents;
 mod fills;
 mod index;
+mod routine;
 mod stem;
 mod taken;
 mod times;
@@ -134,9 +135,14 @@ fn placed(
         Object::Routine if unnamed::replaces_bound(names, sql, verb, context) => {
             refuse(Reason::FunctionUnproven)
         }
-        Object::Schema | Object::Routine | Object::Extension => {
-            on_all_shards("the same on all shards")
-        }
+        Object::Routine => Ok(Plan::Ddl(Ddl {
+            place: DdlPlace::AllShards,
+            course: Course::Transaction,
+            why: "the same on all shards".to_owned(),
+            elsewhere: routine::unchecked(sql, verb, context),
+            times: Vec::new(),
+        })),
+        Object::Schema | Object::Extension => on_all_shards("the same on all shards"),
         Object::Type => {
             // It is checked where a value is, which a statement need not show.
             let makes = matches!(verb, Verb::Create | Verb::Alter) && words.has("domain");
