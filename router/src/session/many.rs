@@ -221,6 +221,25 @@ impl Merging {
         self.error.is_some() || self.wrong.is_some()
     }
 
+    /// Whether those that are asked in turn need not be asked any more. Which row of a divided INSERT fails first is known
+    /// when all have answered.
+    pub(super) fn is_decided(&self, many: &Many) -> bool {
+        self.wrong.is_some() || self.error.is_some() && many.order.is_none()
+    }
+
+    /// The errors of shards, the first one first.
+    fn take_errors(&mut self) -> Vec<(usize, Vec<u8>)> {
+        let first = self.failed.take().zip(self.error.take());
+        first.into_iter().chain(self.more.drain(..)).collect()
+    }
+
+    /// The same back; the first one is told.
+    fn put_errors(&mut self, errors: Vec<(usize, Vec<u8>)>) {
+        let mut errors = errors.into_iter();
+        (self.failed, self.error) = errors.next().unzip();
+        self.more = errors.collect();
+    }
+
     fn part(&mut self, leg: usize, frame: Frame<'_>, client: &mut Wire) -> Result<(), Report> {
         let malformed =
             || Report::error(sqlstate::INTERNAL_ERROR, "server sent a malformed message");
@@ -275,10 +294,7 @@ impl Merging {
     /// Errors about texts that were written from `sql` are about it from now on. PostgreSQL reads all of it before it runs
     /// anything, so of several with a place it tells the one that comes first.
     fn place_errors(&mut self, many: &Many, sql: &[u8], characters: Characters) {
-        let (Some(leg), Some(body)) = (self.failed, self.error.take()) else {
-            return;
-        };
-        let errors = std::iter::once((leg, body)).chain(std::mem::take(&mut self.more));
+        let errors = self.take_errors().into_iter();
         let first = first_error(many, sql, characters, errors);
         (self.failed, self.error) = first.unzip();
     }
@@ -371,21 +387,31 @@ impl WaitingRows {
     }
 
     /// Passes the rows on in the order of the client's list, of which each row is stored by such a leg; a shard that has
-    /// skipped some has fewer.
+    /// skipped some has fewer. If there are errors, no row is shown, as with PostgreSQL, and that one is told whose row
+    /// comes first in the list.
     pub(super) fn pass(mut self, order: &[usize], merging: &mut Merging, client: &mut Wire) {
         if self.rows.is_empty() {
             return;
         }
+        let mut errors = merging.take_errors();
         for &leg in order {
             if let Some(bytes) = self.rows[leg].pop_front() {
-                merging.take(leg, Frame { bytes: &bytes }, Event::Part, client);
+                if errors.is_empty() {
+                    merging.take(leg, Frame { bytes: &bytes }, Event::Part, client);
+                }
+            } else if let Some(at) = errors.iter().position(|(failed, _)| *failed == leg) {
+                errors.swap(0, at);
+                break;
             }
         }
-        for leg in 0..self.rows.len() {
-            for bytes in std::mem::take(&mut self.rows[leg]) {
-                merging.take(leg, Frame { bytes: &bytes }, Event::Part, client);
+        if errors.is_empty() {
+            for leg in 0..self.rows.len() {
+                for bytes in std::mem::take(&mut self.rows[leg]) {
+                    merging.take(leg, Frame { bytes: &bytes }, Event::Part, client);
+                }
             }
         }
+        merging.put_errors(errors);
     }
 }
 
@@ -710,12 +736,14 @@ impl Session {
             } else {
                 self.collect_all(many, &at, &mut merging, ends).await?;
             }
-            if merging.is_wrong() {
+            if merging.is_decided(many) {
                 break;
             }
         }
-        let listed = many.order.as_deref().unwrap_or_default();
-        kept.pass(listed, &mut merging, &mut self.client);
+        if several {
+            let listed = many.order.as_deref().unwrap_or_default();
+            kept.pass(listed, &mut merging, &mut self.client);
+        }
         if many.is_written() {
             merging.place_errors(many, sql, self.state.told.characters());
         }

@@ -458,12 +458,14 @@ impl Session {
             } else {
                 self.collect_all(many, places, &mut merging, ends).await?;
             }
-            if merging.is_wrong() {
+            if merging.is_decided(many) {
                 break;
             }
         }
-        let listed = many.order.as_deref().unwrap_or_default();
-        kept.pass(listed, &mut merging, &mut self.client);
+        if several {
+            let listed = many.order.as_deref().unwrap_or_default();
+            kept.pass(listed, &mut merging, &mut self.client);
+        }
         let waiting = merging.held();
         if let (Some(error), true) = (&mut merging.error, many.is_written()) {
             // Bind has found nothing wrong with the text.
