@@ -8,11 +8,16 @@ use mothership_proto::frame::{take, take_i16, take_i32};
 /// PostgreSQL's limit of columns (`MaxTupleAttributeNumber`), less the number.
 const MAX_COLUMNS: usize = 1600;
 
+/// PostgreSQL's own objects have lesser numbers (`FirstNormalObjectId`).
+const FIRST_OF_USERS: u32 = 16384;
+
 /// One of the fragments.
 pub struct Arm<'f> {
     /// Its query.
     pub sql: String,
-    /// What the types of its columns are called.
+    /// The types of its columns.
+    pub elements: &'f [u32],
+    /// What these are called.
     pub types: &'f [String],
 }
 
@@ -25,14 +30,16 @@ pub fn fits(columns: usize) -> bool {
 pub fn query(arms: &[Arm<'_>]) -> String {
     let selects = arms.iter().enumerate().map(|(number, arm)| {
         let mut list = vec![number.to_string()];
-        for (other, Arm { types, .. }) in arms.iter().enumerate() {
-            list.extend(types.iter().enumerate().map(|(at, name)| {
-                match other == number {
-                    true => column(at),
-                    // Of an unknown type it would be text.
-                    false => format!("NULL::{name}"),
-                }
-            }));
+        for (other, arm) in arms.iter().enumerate() {
+            let types = arm.elements.iter().zip(arm.types);
+            list.extend(
+                types
+                    .enumerate()
+                    .map(|(at, (oid, name))| match other == number {
+                        true => column(at),
+                        false => null(*oid, name),
+                    }),
+            );
         }
         let columns: Vec<String> = (0..arm.types.len()).map(column).collect();
         format!(
@@ -43,6 +50,15 @@ pub fn query(arms: &[Arm<'_>]) -> String {
         )
     });
     selects.collect::<Vec<_>>().join(" UNION ALL ")
+}
+
+/// NULL of a type; of an unknown type it would be text.
+fn null(oid: u32, name: &str) -> String {
+    match oid < FIRST_OF_USERS {
+        true => format!("NULL::{name}"),
+        // A domain may not allow it: what is never computed is not checked.
+        false => format!("(SELECT NULL::{name} WHERE false)"),
+    }
 }
 
 fn column(at: usize) -> String {
@@ -96,18 +112,22 @@ mod tests {
 
     #[test]
     fn each_fragment_has_columns_of_its_own() {
-        let (one, other) = (["int".to_owned()], ["text".to_owned(), "int".to_owned()]);
-        let arm = |sql: &str, types| Arm {
+        let (one, other) = (
+            ["int".to_owned()],
+            ["text".to_owned(), "positive".to_owned()],
+        );
+        let arm = |sql: &str, elements, types| Arm {
             sql: sql.to_owned(),
+            elements,
             types,
         };
         let sql = query(&[
-            arm("SELECT a FROM t", &one[..]),
-            arm("SELECT b, c FROM u", &other[..]),
+            arm("SELECT a FROM t", &[23], &one[..]),
+            arm("SELECT b, c FROM u", &[25, 16400], &other[..]),
         ]);
         assert_eq!(
             sql,
-            "SELECT 0, __mothership_c1, NULL::text, NULL::int FROM (SELECT a FROM t) AS __mothership_f \
+            "SELECT 0, __mothership_c1, NULL::text, (SELECT NULL::positive WHERE false) FROM (SELECT a FROM t) AS __mothership_f \
              (__mothership_c1) UNION ALL SELECT 1, NULL::int, __mothership_c1, __mothership_c2 FROM \
              (SELECT b, c FROM u) AS __mothership_f (__mothership_c1, __mothership_c2)"
         );

@@ -667,9 +667,13 @@ fn asked_of(
 }
 
 fn text_of(work: &GatherWork, texts: &[Text], shared: &[Shared], next: &mut usize) -> String {
-    let arms = shared.iter().map(|shared| Arm {
-        sql: texts[shared.fragments[0]].sql(next),
-        types: &work.plan.fragments[shared.fragments[0]].types,
+    let arms = shared.iter().map(|shared| {
+        let fragment = &work.plan.fragments[shared.fragments[0]];
+        Arm {
+            sql: texts[shared.fragments[0]].sql(next),
+            elements: &fragment.elements,
+            types: &fragment.types,
+        }
     });
     let mut arms: Vec<Arm<'_>> = arms.collect();
     match arms.as_mut_slice() {

@@ -21,9 +21,9 @@ kind = "reference"
 
 const DEFINITIONS: [&str; 9] = [
     "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')",
-    "CREATE DOMAIN short AS varchar(8)",
+    "CREATE DOMAIN short AS varchar(8) NOT NULL",
     "CREATE TABLE people (id int8 PRIMARY KEY, name text, \"Nick\" text COLLATE \"C\", age int, money numeric(10,2), \
-     f float8, born date, seen timestamptz, feels mood, tags text[], doc jsonb, code char(4), s short)",
+     f float8, born date, seen timestamptz, feels mood, tags text[], doc jsonb, code char(4), s short DEFAULT 's')",
     "CREATE TABLE orders (id int8, person int8 NOT NULL, kind int, amount numeric, at timestamp, PRIMARY KEY (person, id))",
     "CREATE TABLE kinds (id int PRIMARY KEY, label text)",
     "CREATE TABLE notes (id int PRIMARY KEY, person int8, body text)",
@@ -418,6 +418,7 @@ pub fn compare_writes(writes: &[&str], ask: impl Fn(&mut Wire, &str) -> Vec<Stri
 }
 
 #[test]
+#[ignore = "long"]
 fn copied_too() {
     let csv = " CSV DELIMITER ';' QUOTE '''' NULL 'none'";
     for options in ["", " WITH (FORMAT csv, HEADER)", csv, " BINARY"] {
@@ -443,6 +444,7 @@ fn copied_too() {
 }
 
 #[test]
+#[ignore = "long"]
 fn prepared_by_sql_too() {
     compare(STATEMENTS, |wire, sql| {
         let mut said = say(wire, &format!("PREPARE p AS {sql}"));
@@ -558,6 +560,7 @@ fn writes_with_gathered_rows_in_the_extended_protocol_too() {
 }
 
 #[test]
+#[ignore = "long"]
 fn in_a_transaction_and_in_one_text_too() {
     compare_writes(WRITES, |wire, sql| {
         say(wire, "BEGIN");
@@ -812,7 +815,7 @@ fn a_server_says_of_which_types_the_parameters_of_a_divided_insert_are() {
     let mut ours = stage.wire();
     let mut theirs = Wire::login(&one.endpoint(0));
     theirs.set_limit(LIMIT);
-    let sql = "INSERT INTO people (id, feels, s, age) VALUES ($1, $2, $3, $4), ($5, $6, $3, $4 + 1), (9003, 'sad', NULL, $4) RETURNING *";
+    let sql = "INSERT INTO people (id, feels, s, age) VALUES ($1, $2, $3, $4), ($5, $6, $3, $4 + 1), (9003, 'sad', 'x', $4) RETURNING *";
     let named = |name: &str, values: &[&str]| {
         let values: Vec<_> = values.iter().map(|v| Some(v.as_bytes())).collect();
         vec![
