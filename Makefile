@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 
-.PHONY: build release lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle judges views pipelines merge-proof scatter tpch hostile proofs ready regress shapes sim bench bench-micro flame postgres compose demo demo-clean sqlsmith mutants test-parts
+.PHONY: build release lint test test-rust test-planner test-grammar test-clients test-orm test-documents test-proofs test-long grammar routing fuzz canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle judges views pipelines merge-proof scatter tpch hostile proofs ready regress shapes sim bench bench-micro flame postgres compose demo demo-clean sqlsmith mutants test-parts
 
 # Programs that proofs are better with, and Debian's packages of them.
 FAULTS := iptables=iptables ip=iproute2 faketime=faketime
@@ -66,6 +66,11 @@ grammar: ## The planner's reading against PostgreSQL's grammar, over a million s
 test-rust: postgres compose
 	cargo build $(PROGRAMS)
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} cargo test $(TESTED) --workspace --no-fail-fast
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} tests/long 3
+
+test-long: postgres ## All end-to-end tests that take ten seconds or more; `make test` draws a third of them. SEED=...
+	cargo build -q $(PROGRAMS)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) + 1))} tests/long
 
 # The planner's tests that ask PostgreSQL itself, on a cluster of their own: without one they fail, they do not pass.
 test-planner: postgres
@@ -98,7 +103,7 @@ test-documents: postgres
 	MONGODB=1 SHARDS=2 CLIENTS="$(CLIENTS)" TABLES="$(CURDIR)/tests/clients/documents/tables.toml" "$$CARGO_TARGET_DIR/proof/with-shards" tests/clients/documents/run
 
 # The proofs: long runs, each with a verdict. Numbers are given like CLIENTS=50; SEED repeats the choices of a run.
-PROOFS := canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle judges views sqlsmith pipelines merge-proof scatter hostile tpch sim shapes grammar fuzz
+PROOFS := test-long canary tpcb crash restarts faults failover patroni soak freshness deadlocks contention oracle judges views sqlsmith pipelines merge-proof scatter hostile tpch sim shapes grammar fuzz
 
 proofs: ## All proofs at full length, one after the other, for a night. Ends with the minutes of each.
 	@tests/parts $(PROOFS)

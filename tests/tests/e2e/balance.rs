@@ -518,6 +518,7 @@ fn a_late_replica_serves_reads_of_rows_that_are_not_written() {
 }
 
 #[test]
+#[ignore = "long"]
 fn what_a_trigger_may_do_counts_for_every_row() {
     let table =
         "max_lag = \"60s\"\nreads = \"prefer-replicas\"\n[[table]]\nname = \"u\"\nkey = \"id\"";
@@ -642,6 +643,7 @@ fn a_replica_that_lacks_too_many_bytes_serves_nothing() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_dead_or_frozen_replica_gets_nothing_and_reads_go_on() {
     let mut world = World::new(1);
     let mut wire = world.client();
@@ -667,6 +669,7 @@ fn a_dead_or_frozen_replica_gets_nothing_and_reads_go_on() {
 }
 
 #[test]
+#[ignore = "long"]
 fn reads_go_on_while_no_primary_can_be_asked_for_its_catalog() {
     const INTERVAL: Duration = Duration::from_secs(10);
     let interval = format!("[catalog]\nrefresh_interval = \"{}s\"", INTERVAL.as_secs());
@@ -705,6 +708,7 @@ fn reads_go_on_while_no_primary_can_be_asked_for_its_catalog() {
 }
 
 #[test]
+#[ignore = "long"]
 fn after_a_promotion_writes_go_to_the_new_primary() {
     let mut world = World::new(1);
     let mut wire = world.client();

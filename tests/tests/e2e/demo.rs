@@ -239,6 +239,7 @@ async fn a_shop_is_filled_used_stopped_started_again_and_removed() {
 }
 
 #[test]
+#[ignore = "long"]
 fn what_a_killed_first_start_leaves_is_made_anew_or_removed() {
     let demo = Demo::with_mongod().unwrap_or_else(Demo::new);
     let mut first = demo.command(&["--rows", "3000"]);
@@ -305,6 +306,7 @@ fn join_of_events(report: &str) -> &str {
 const COUNT_OF_EVENTS: &str = "SELECT count(*) FROM events";
 
 #[test]
+#[ignore = "long"]
 fn customers_are_joined_with_their_events_in_mongodb() {
     let Some(demo) = Demo::with_mongod() else {
         return;
@@ -369,6 +371,7 @@ fn customers_are_joined_with_their_events_in_mongodb() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_shop_without_events_gets_them_as_soon_as_there_is_a_mongod() {
     let Some(mut demo) = Demo::with_mongod() else {
         return;

@@ -149,6 +149,7 @@ fn assert_fine(wire: &mut Wire, sql: &str) {
 }
 
 #[test]
+#[ignore = "long"]
 fn ten_takeovers_under_pgbench_cost_no_client_an_error() {
     let mut stage = Stage::new("");
     let (mut shown, mut seconds, mut counted) = (0, 2, 0);

@@ -251,6 +251,7 @@ fn deep_nesting_is_postgres_to_refuse_or_the_planners() {
 }
 
 #[test]
+#[ignore = "long"]
 fn statements_of_a_hundred_megabytes_pass_or_meet_a_limit_with_a_name() {
     let server = endpoint();
     let mut bystanders = Bystanders::of(&server);

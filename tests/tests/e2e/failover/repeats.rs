@@ -33,6 +33,7 @@ fn read_while_backends_end(stage: &Stage, wire: &mut Wire, end: impl Fn(&Cluster
 
 /// The client hears nothing of it, on the fast path and on the general one, where replicas serve it.
 #[test]
+#[ignore = "long"]
 fn a_read_of_which_nothing_was_seen_is_asked_once_more() {
     for replicas in [0, 1] {
         let stage = Stage::new(1, replicas);

@@ -180,6 +180,7 @@ fn a_decision_that_no_standby_has_commits_nothing_and_is_of_unknown_outcome() {
 
 /// A standby that has the part still prepared may become the primary, and needs the decision then.
 #[test]
+#[ignore = "long"]
 fn a_decision_is_kept_until_standbys_have_what_was_committed_by_it() {
     let stage = Stage::new(2, 0);
     let [decider, other] = &stage.fleet.shards[..] else {

@@ -13,6 +13,7 @@ const SLOW_COST: u64 = 2 << 10;
 
 // R1, R4
 #[test]
+#[ignore = "long"]
 fn logins_that_send_a_byte_at_a_time_end_at_one_deadline_and_cost_two_kilobytes_each() {
     mothership_tests::proof::raise_descriptor_limit();
     let stage = Stage::with(&format!(

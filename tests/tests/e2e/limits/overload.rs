@@ -216,6 +216,7 @@ fn with_few(stage: &Stage, few: u32) -> Endpoint {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_server_that_takes_no_more_connections_makes_requests_wait_and_the_pool_smaller() {
     let stage = Stage::with(
         "[listen]\nport = @port@\nworkers = 2\n[pool]\nmax = 20\nmin = 1\nqueue_timeout = \"20s\"",

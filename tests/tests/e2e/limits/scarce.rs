@@ -43,6 +43,7 @@ fn nobody_fills_the_log_or_writes_lines_of_his_own() {
 
 // A stranger found it: a text of 20 MB held up everybody on its core for seconds.
 #[test]
+#[ignore = "long"]
 fn whoever_sends_a_large_text_holds_up_nobody_else() {
     let stage = Stage::with("[listen]\nport = @port@\nworkers = 1");
     let bystander = stage.bystander();
@@ -63,6 +64,7 @@ fn whoever_sends_a_large_text_holds_up_nobody_else() {
 
 // A stranger found it: to look for the names of code in a large text, or to plan many statements, held up everybody.
 #[test]
+#[ignore = "long"]
 fn whoever_sends_a_text_for_which_code_is_looked_for_holds_up_nobody_else() {
     let stage = Stage::with("[listen]\nport = @port@\nworkers = 1");
     let mut wire = stage.wire();
@@ -157,6 +159,7 @@ fn the_last_descriptors_are_for_servers_and_administrators() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_process_short_of_memory_refuses_clients_then_transactions_and_recovers() {
     let stage = Stage::with(
         "[listen]\nport = @port@\nworkers = 1\n[limits]\nmemory = \"160MiB\"\n\

@@ -169,6 +169,7 @@ fn told((code, message): (&str, &str)) -> (String, String) {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_block_that_has_no_server_yet_ends_by_the_timeout_of_its_client() {
     let stage = plain();
     let bystander = stage.bystander();
@@ -301,6 +302,7 @@ fn what_a_client_has_set_for_itself_does_not_end_the_servers_of_the_pool() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_statement_that_no_cancel_ends_is_given_up() {
     // The bystander has the same limit, and is answered within it on a busy machine, too.
     let stage = stage("query_timeout = \"5s\"\nreset_timeout = \"300ms\"");

@@ -88,6 +88,7 @@ const WRITES: [&str; 71] = [
 ];
 
 #[test]
+#[ignore = "long"]
 fn what_postgresql_computes_is_written_to_documents() {
     for is_extended in [false, true] {
         let Some(documents) = Documents::over(1) else {

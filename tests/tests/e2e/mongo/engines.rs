@@ -33,6 +33,7 @@ fn decisions(set: &ReplicaSet, database: &str) -> usize {
 }
 
 #[test]
+#[ignore = "long"]
 fn what_is_committed_is_committed_on_both() {
     let Some(documents) = Documents::over(1) else {
         return;
@@ -298,6 +299,7 @@ struct Told {
 
 /// Accounts on both engines, and a ledger on each; the router is killed again and again.
 #[test]
+#[ignore = "long"]
 fn a_bank_over_both_engines_loses_nothing_when_its_router_is_killed() {
     const ACCOUNTS: i64 = 8;
     const CLIENTS: usize = 4;

@@ -146,6 +146,7 @@ fn tags_are_labels_by_which_shards_and_rules_choose_members() {
 }
 
 #[test]
+#[ignore = "long"]
 fn members_that_are_behind_serve_nothing_and_reads_fall_back_or_are_refused() {
     let more = format!(
         "{QUICK}max_lag = \"1s\"\n\

@@ -148,6 +148,7 @@ fn denied(answer: &[String]) -> bool {
 }
 
 #[test]
+#[ignore = "long"]
 fn grants_on_documents_hold_as_on_a_table_of_postgresql() {
     let Some(documents) = Documents::over(1) else {
         return;

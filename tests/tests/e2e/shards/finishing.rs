@@ -152,6 +152,7 @@ fn who_has_seen_a_commit_on_one_shard_sees_it_on_the_next() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_router_that_starts_shows_the_commits_that_an_earlier_one_has_told_of() {
     let mut stage = Stage::new();
     let [a, b, _] = one_each();

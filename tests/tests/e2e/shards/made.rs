@@ -26,6 +26,7 @@ fn created_and_read(wire: &mut mothership_tests::Wire, create: Vec<String>) -> V
 }
 
 #[test]
+#[ignore = "long"]
 fn a_table_made_of_a_query_has_its_columns_and_rows() {
     compare(STATEMENTS, |wire, sql| {
         let create = say(wire, &format!("CREATE TABLE made AS {sql}"));
@@ -34,6 +35,7 @@ fn a_table_made_of_a_query_has_its_columns_and_rows() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_table_made_of_a_query_in_the_extended_protocol_has_its_columns_and_rows() {
     compare(STATEMENTS, |wire, sql| {
         let sql = format!("CREATE TABLE made AS {sql}");
@@ -43,6 +45,7 @@ fn a_table_made_of_a_query_in_the_extended_protocol_has_its_columns_and_rows() {
 }
 
 #[test]
+#[ignore = "long"]
 fn every_form_of_create_table_as_and_select_into_works() {
     let statements = [
         "CREATE TABLE made (a, \"B\") WITH (fillfactor = 70) AS SELECT id, name FROM people ORDER BY id WITH NO DATA",

@@ -96,11 +96,13 @@ fn play(declared: Declared) {
 }
 
 #[test]
+#[ignore = "long"]
 fn scripts_are_answered_as_by_one_postgresql() {
     play(Declared::ByName);
 }
 
 #[test]
+#[ignore = "long"]
 fn scripts_are_answered_or_refused_where_primary_keys_declare_tables() {
     play(Declared::Auto);
 }

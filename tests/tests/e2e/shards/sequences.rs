@@ -593,6 +593,7 @@ fn what_has_no_place_for_values_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "long"]
 async fn ten_thousand_rows_by_two_routers_have_keys_of_their_own() {
     const CLIENTS: usize = 8;
     const ROUNDS: usize = 250;

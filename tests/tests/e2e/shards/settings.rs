@@ -207,6 +207,7 @@ fn seed() -> u64 {
 }
 
 #[test]
+#[ignore = "long"]
 fn settings_are_in_a_transaction_over_shards_what_they_are_on_one_postgres() {
     let seed = seed();
     let stage = Stage::with(OTHER);
@@ -216,6 +217,7 @@ fn settings_are_in_a_transaction_over_shards_what_they_are_on_one_postgres() {
 }
 
 #[test]
+#[ignore = "long"]
 fn settings_are_through_a_pool_what_they_are_on_one_postgres() {
     let seed = seed();
     let stage = Stage::with(OTHER);

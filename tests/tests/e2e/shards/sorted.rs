@@ -253,6 +253,7 @@ fn random(seed: u64, count: usize) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "long"]
 fn random_sorted_statements_are_those_of_one_postgresql() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seed = number("SEED").unwrap_or_else(|| u64::from(std::process::id()));
