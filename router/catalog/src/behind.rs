@@ -34,10 +34,10 @@ pub struct Behind {
     writes: BTreeMap<String, BTreeSet<String>>,
     /// Those whose triggers do it at an UPDATE, and nothing else does, likewise.
     updates: BTreeMap<String, BTreeSet<String>>,
-    /// Columns and their defaults, by relation.
-    defaults: BTreeMap<String, Vec<(String, String)>>,
-    /// Several relations have this name.
-    shared: BTreeSet<String>,
+    /// Columns and their defaults, by the name and the schema of their relation.
+    defaults: BTreeMap<String, BTreeMap<String, Vec<(String, String)>>>,
+    /// The schemas of all relations, by their names.
+    relations: BTreeMap<String, BTreeSet<String>>,
     /// Those names that code does not write as one word in small letters, and whether reading is enough.
     quoted: Vec<(String, bool)>,
 }
@@ -51,6 +51,41 @@ pub struct Named<'a> {
     pub is_word: bool,
     /// It may be that of a function.
     pub is_called: bool,
+    /// The name before it and a dot: a schema, or what has it as a column.
+    pub qualifier: Option<&'a str>,
+    /// A dot follows: it is a schema, or a row that is named elsewhere.
+    pub qualifies: bool,
+    /// An argument list follows.
+    pub has_arguments: bool,
+}
+
+impl Named<'_> {
+    /// Whether it stands for a relation of one of these schemas, if for any. It does not for one in the schemas `apart`.
+    fn is_in<'s>(
+        &self,
+        mut schemas: impl Iterator<Item = &'s String>,
+        apart: &BTreeSet<String>,
+    ) -> bool {
+        // The schema of temporary objects has another name in the catalog.
+        match self
+            .qualifier
+            .filter(|schema| !schema.starts_with("pg_temp"))
+        {
+            Some(qualifier) => schemas.any(|schema| schema == qualifier),
+            None => schemas.any(|schema| !apart.contains(schema)),
+        }
+    }
+}
+
+/// In which schema the table of a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaOf<'a> {
+    /// There is no such table.
+    Nobody,
+    /// In this one.
+    One(&'a str),
+    /// Tables of several schemas may be meant.
+    Several,
 }
 
 /// What names in code mean.
@@ -64,28 +99,120 @@ enum Code {
 
 /// What a statement does to rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writes {
-    /// It only reads.
+enum Does {
+    /// It changes none, though it may lock some.
     Nothing,
-    /// It only inserts.
-    NewRows,
+    /// It updates none.
+    NoUpdate,
     /// Anything.
-    Rows,
+    Anything,
+}
+
+/// What a statement does to rows, and of which relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writes {
+    does: Does,
+    /// The schema, if it has one, and the name of the only relation that it changes; `None` if there may be others.
+    only: Option<(Option<String>, String)>,
 }
 
 impl Writes {
-    /// What a text does; `writes`: it does not only read.
-    pub fn of(sql: &str, writes: bool) -> Writes {
+    /// What a statement does; `writes`: it does not only read.
+    pub fn of(sql: &str, strings: bool, writes: bool) -> Writes {
+        let nothing = Writes {
+            does: Does::Nothing,
+            only: None,
+        };
         if !writes {
-            return Writes::Nothing;
+            return nothing;
         }
-        let lower = sql.to_ascii_lowercase();
-        let inserts = matches!(words(&lower).next(), Some("insert" | "copy"));
-        let changes = |word: &str| matches!(word, "update" | "delete" | "merge");
-        match inserts && !lower.contains("u&\"") && !words(&lower).any(changes) {
-            true => Writes::NewRows,
-            false => Writes::Rows,
+        let anything = Writes {
+            does: Does::Anything,
+            only: None,
+        };
+        let mut cursor = Cursor::new(sql.as_bytes(), strings);
+        while cursor.skip_semicolon() {}
+        let verbs = Verbs::of(cursor.clone());
+        let only_locks = ["select", "values", "table", "with", "lock"];
+        if only_locks.iter().any(|word| cursor.sees(word)) {
+            return if verbs.all == 0 { nothing } else { anything };
         }
+        let into = [
+            &["insert", "into"][..],
+            &["delete", "from"],
+            &["merge", "into"],
+            &["update"],
+        ];
+        if verbs.all > 1 || !into.iter().any(|words| cursor.eat_all(words)) {
+            let copies = verbs.all < 2 && cursor.sees("copy");
+            let does = if copies {
+                Does::NoUpdate
+            } else {
+                Does::Anything
+            };
+            return Writes { does, ..anything };
+        }
+        cursor.eat("only");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let path: Option<Vec<String>> = cursor
+            .path()
+            .and_then(|path| path.iter().map(|name| text(name.as_bytes())).collect());
+        let only = path.and_then(|mut path| Some((path.pop()?, path.pop())));
+        Writes {
+            does: match verbs.updates {
+                true => Does::Anything,
+                false => Does::NoUpdate,
+            },
+            only: only.map(|(name, schema)| (schema, name)),
+        }
+    }
+
+    /// Whether it may change a relation that is named so.
+    fn changes(&self, named: &Named<'_>) -> bool {
+        let is_it = |(schema, name): &(Option<String>, String)| {
+            named.name == Some(name) && named.qualifier == schema.as_deref()
+        };
+        self.does != Does::Nothing && self.only.as_ref().is_none_or(is_it)
+    }
+}
+
+/// The verbs of a statement that change rows.
+struct Verbs {
+    /// How many there are, but for those that say what an INSERT or a MERGE does to its own table.
+    all: usize,
+    /// One of them may update.
+    updates: bool,
+}
+
+impl Verbs {
+    fn of(mut cursor: Cursor<'_>) -> Verbs {
+        let mut verbs = Verbs {
+            all: 0,
+            updates: false,
+        };
+        let mut before = String::new();
+        while let Some(token) = cursor.peek() {
+            let name = (token.kind == Kind::Word)
+                .then(|| cursor.name())
+                .flatten()
+                .and_then(|name| String::from_utf8(name.as_bytes().to_vec()).ok());
+            let Some(word) = name else {
+                cursor.bump();
+                before.clear();
+                continue;
+            };
+            let locks = word == "update" && matches!(&*before, "for" | "key");
+            if matches!(
+                &*word,
+                "insert" | "update" | "delete" | "merge" | "truncate" | "copy"
+            ) && !locks
+            {
+                verbs.updates |= word == "update";
+                verbs.all += usize::from(!matches!(&*before, "do" | "then"));
+            }
+            before = word;
+        }
+        verbs
     }
 }
 
@@ -125,11 +252,8 @@ impl Behind {
     /// Reads a catalog.
     pub fn of(catalog: &Catalog, effect: &impl HiddenEffect) -> Self {
         let mut behind = Self::default();
-        let mut names = BTreeSet::new();
         for relation in catalog.relations.values() {
-            if !names.insert(&relation.name.name) {
-                behind.shared.insert(relation.name.name.clone());
-            }
+            note(&mut behind.relations, &relation.name);
         }
         // All code is read once; after that it can only name what was found since.
         let texts = Texts::default();
@@ -188,7 +312,8 @@ impl Behind {
         let names = self.functions.values().chain(self.reads.values());
         let names = names.chain(self.writes.values());
         let names = names.chain(self.updates.values()).map(BTreeSet::len);
-        names.sum::<usize>() + self.defaults.len()
+        let defaults = self.defaults.values().flat_map(BTreeMap::values);
+        names.sum::<usize>() + defaults.map(Vec::len).sum::<usize>()
     }
 
     /// Whether code that only reads does it by what it names.
@@ -199,7 +324,7 @@ impl Behind {
         let words = texts.words(code);
         let named = |word: &String| {
             let mut sets = [&self.functions, &self.reads].into_iter();
-            sets.any(|set| is_meant(set, word, &words, Code::Printed))
+            sets.any(|set| is_meant(set, word, code, Code::Printed))
         };
         words.iter().any(named) || self.names_quoted(code, true)
     }
@@ -243,7 +368,11 @@ impl Behind {
         let named = |word: &String| {
             let sets = [&self.functions, &self.reads, &self.writes, &self.updates];
             let mut sets = sets.into_iter();
-            sets.any(|set| is_meant(set, word, &words, kind)) || self.defaults.contains_key(word)
+            let fills = || {
+                let schemas = self.defaults.get(word);
+                schemas.is_some_and(|schemas| are_named(schemas.keys(), word, code, kind))
+            };
+            sets.any(|set| is_meant(set, word, code, kind)) || fills()
         };
         words.iter().any(named) || self.names_quoted(code, false)
     }
@@ -308,6 +437,8 @@ impl Behind {
             };
             if is_in(default) || self.mentions(texts, default, Code::Printed) {
                 let defaults = self.defaults.entry(name.clone()).or_default();
+                let schema = relation.name.schema.clone();
+                let defaults = defaults.entry(schema).or_default();
                 let found = (column.name.clone(), default.clone());
                 if !defaults.contains(&found) {
                     defaults.push(found);
@@ -329,20 +460,36 @@ impl Behind {
 
     /// What a name in a statement stands for that does it, in words; defaults are not asked. It does not stand for what
     /// is only in the schemas `apart`.
-    pub fn by(&self, named: Named<'_>, writes: Writes, apart: &BTreeSet<String>) -> Option<String> {
+    pub fn by(
+        &self,
+        named: Named<'_>,
+        writes: &Writes,
+        apart: &BTreeSet<String>,
+    ) -> Option<String> {
         let Some(name) = named.name else {
             return (!self.is_empty()).then(|| "a name that is not understood".into());
         };
+        if named.qualifies {
+            return None;
+        }
         let has = |set: &BTreeMap<String, BTreeSet<String>>| {
             let schemas = set.get(name);
-            schemas.is_some_and(|schemas| !schemas.is_subset(apart))
+            schemas.is_some_and(|schemas| named.is_in(schemas.iter(), apart))
         };
-        if named.is_called && has(&self.functions) {
+        // A function of a row is named like a column of it.
+        let calls = || match named.has_arguments {
+            true => has(&self.functions),
+            false => {
+                let schemas = self.functions.get(name);
+                schemas.is_some_and(|schemas| !schemas.is_subset(apart))
+            }
+        };
+        if named.is_called && calls() {
             Some(format!("function {name}()"))
         } else if has(&self.reads) {
             Some(format!("view or policies of \"{name}\""))
-        } else if writes != Writes::Nothing && has(&self.writes)
-            || writes == Writes::Rows && has(&self.updates)
+        } else if writes.changes(&named)
+            && (has(&self.writes) || writes.does == Does::Anything && has(&self.updates))
         {
             Some(format!("triggers or constraints of table \"{name}\""))
         } else {
@@ -363,26 +510,46 @@ impl Behind {
             return false;
         }
         let mut does = false;
-        let written = Writes::of(sql, writes);
+        let written = Writes::of(sql, strings, writes);
         names(sql, strings, |named| {
-            let fills = || writes && named.name.is_some_and(|name| self.has_defaults(name));
-            does |= self.by(named, written, apart).is_some() || fills();
+            let fills = || written.changes(&named) && self.has_defaults(named, apart);
+            does |= self.by(named, &written, apart).is_some() || fills();
         });
         does
     }
 
-    /// Whether a default of a table of this name does it.
-    pub fn has_defaults(&self, table: &str) -> bool {
-        self.defaults.contains_key(table)
+    /// Whether a default of a table of this name does it. It is none that is only in the schemas `apart`.
+    pub fn has_defaults(&self, named: Named<'_>, apart: &BTreeSet<String>) -> bool {
+        let schemas = named.name.and_then(|name| self.defaults.get(name));
+        let may_be = |schemas: &BTreeMap<String, _>| named.is_in(schemas.keys(), apart);
+        !named.qualifies && schemas.is_some_and(may_be)
     }
 
-    /// The columns of a table whose defaults do it, each with its default. `None` if several tables have this name.
-    pub fn defaults(&self, table: &str) -> Option<&[(String, String)]> {
-        match self.defaults.get(table) {
-            None => Some(&[]),
-            Some(_) if self.shared.contains(table) => None,
-            Some(defaults) => Some(defaults),
+    /// The schema of the table that a name stands for: this one if it is given, and else none of those `apart`.
+    pub fn schema_of(
+        &self,
+        schema: Option<&str>,
+        table: &str,
+        apart: &BTreeSet<String>,
+    ) -> SchemaOf<'_> {
+        let is_it = |named: &&String| match schema {
+            Some(schema) => *named == schema,
+            None => !apart.contains(*named),
+        };
+        let schemas = self.relations.get(table).into_iter().flatten();
+        let mut schemas = schemas.filter(is_it);
+        match (schemas.next(), schemas.next()) {
+            (None, _) => SchemaOf::Nobody,
+            (Some(schema), None) => SchemaOf::One(schema),
+            _ => SchemaOf::Several,
         }
+    }
+
+    /// The columns of a table whose defaults do it, each with its default.
+    pub fn defaults(&self, schema: &str, table: &str) -> &[(String, String)] {
+        let schemas = self.defaults.get(table);
+        let defaults = schemas.and_then(|schemas| schemas.get(schema));
+        defaults.map_or(&[], Vec::as_slice)
     }
 
     /// Whether code names a function that does it.
@@ -416,19 +583,25 @@ fn note(set: &mut BTreeMap<String, BTreeSet<String>>, name: &Name) {
     schemas.insert(name.schema.clone());
 }
 
-/// Whether one of the words of code is the name of something in a set.
-fn is_meant(
-    set: &BTreeMap<String, BTreeSet<String>>,
+/// Whether a word of code is the name of something in a set.
+fn is_meant(set: &BTreeMap<String, BTreeSet<String>>, word: &str, code: &str, kind: Code) -> bool {
+    let schemas = set.get(word);
+    schemas.is_some_and(|schemas| are_named(schemas.iter(), word, code, kind))
+}
+
+/// Whether a word of code may be something in one of these schemas. What PostgreSQL prints has the schema before it.
+fn are_named<'s>(
+    mut schemas: impl Iterator<Item = &'s String>,
     word: &str,
-    words: &BTreeSet<String>,
+    code: &str,
     kind: Code,
 ) -> bool {
-    let is_named = |schema: &String| {
-        let lower = schema.to_ascii_lowercase();
-        types::words(&lower).next() != Some(&lower) || words.contains(&lower)
-    };
-    let schemas = set.get(word);
-    schemas.is_some_and(|schemas| kind == Code::Body || schemas.iter().any(is_named))
+    schemas.any(|schema| {
+        let is_word = types::words(schema).next() == Some(schema);
+        let is_plain = is_word && *schema == schema.to_ascii_lowercase();
+        let is_there = || code.replace('"', "").contains(&format!("{schema}.{word}"));
+        kind == Code::Body || !is_plain || is_there()
+    })
 }
 
 /// Lets `see` have each name of a statement.
@@ -436,10 +609,12 @@ pub fn names(sql: &str, strings: bool, mut see: impl FnMut(Named<'_>)) {
     let mut cursor = Cursor::new(sql.as_bytes(), strings);
     while cursor.skip_semicolon() {}
     let mut after_dot = false;
+    let mut before: Option<String> = None;
     while let Some(token) = cursor.peek() {
         let is_word = token.kind == Kind::Word;
         if !(is_word || matches!(token.kind, Kind::QuotedIdent | Kind::UnicodeIdent)) {
             after_dot = token.kind == Kind::Dot;
+            before = before.filter(|_| after_dot);
             cursor.bump();
             continue;
         }
@@ -448,11 +623,17 @@ pub fn names(sql: &str, strings: bool, mut see: impl FnMut(Named<'_>)) {
             cursor.bump();
         }
         let bytes = name.as_ref().map(|name| name.as_bytes());
+        let name = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let has_arguments = cursor.sees_kind(Kind::LParen);
         see(Named {
-            name: bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()),
+            name,
             is_word,
-            is_called: after_dot || cursor.sees_kind(Kind::LParen),
+            is_called: after_dot || has_arguments,
+            qualifier: before.as_deref().filter(|_| after_dot),
+            qualifies: cursor.sees_kind(Kind::Dot),
+            has_arguments,
         });
+        before = name.map(str::to_owned);
         after_dot = false;
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Each shard has a time of its own, so that a statement on several may not use such a thing.
 
-use super::behind::{Behind, HiddenEffect, Writes, names};
+use super::behind::{Behind, HiddenEffect, SchemaOf, Writes, names};
 use super::{Catalog, Function, Volatility};
 use mothership_sql::time::may_ask;
 use std::collections::BTreeSet;
@@ -51,9 +51,19 @@ impl Times {
         Self(Behind::of(catalog, &Asks))
     }
 
-    /// The columns of a table whose defaults ask, with these. `None` if it is not certain which table it is.
-    pub fn defaults(&self, table: &str) -> Option<&[(String, String)]> {
-        self.0.defaults(table)
+    /// The schema of the table that a name stands for: this one if it is given, and else none of those `apart`.
+    pub fn schema_of(
+        &self,
+        schema: Option<&str>,
+        table: &str,
+        apart: &BTreeSet<String>,
+    ) -> SchemaOf<'_> {
+        self.0.schema_of(schema, table, apart)
+    }
+
+    /// The columns of a table whose defaults ask, with these.
+    pub fn defaults(&self, schema: &str, table: &str) -> &[(String, String)] {
+        self.0.defaults(schema, table)
     }
 
     /// Whether a call of a function of this name in a default asks.
@@ -75,13 +85,13 @@ impl Times {
             says_default: false,
             inserts: false,
         };
-        let written = Writes::of(sql, writes);
+        let written = Writes::of(sql, strings, writes);
         names(sql, strings, |named| {
             if found.hidden.is_none() {
-                found.hidden = self.0.by(named, written, apart);
+                found.hidden = self.0.by(named, &written, apart);
             }
             let name = named.name.unwrap_or_default();
-            found.has_defaults |= self.0.has_defaults(name);
+            found.has_defaults |= self.0.has_defaults(named, apart);
             found.says_default |= named.is_word && name == "default";
             found.inserts |= named.is_word && name == "insert";
         });
@@ -125,6 +135,12 @@ mod tests {
             default: DefaultKind::Stable("now()".into()),
             ..column("at")
         });
+        // The schema of its type is called like a table that has the time.
+        let mut typed = Relation::table(name("typed"));
+        typed.columns.push(Column {
+            default: DefaultKind::Constant("'a'::stamped.state".into()),
+            ..column("state")
+        });
         let mut touched = Relation::table(name("touched"));
         touched.triggers.push(crate::Trigger {
             name: "t".into(),
@@ -144,6 +160,7 @@ mod tests {
         });
         for relation in [
             stamped,
+            typed,
             touched,
             changed,
             recent,
@@ -183,8 +200,34 @@ mod tests {
         assert!(hidden("UPDATE touched SET a = 1", true).is_some());
         assert!(hidden("UPDATE changed SET a = 1", true).is_some());
         assert_eq!(hidden("INSERT INTO changed VALUES (1)", true), None);
-        let upsert = "INSERT INTO changed VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2";
-        assert!(hidden(upsert, true).is_some());
+        for does in [
+            "INSERT INTO changed VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2",
+            "UPDATE public.touched SET a = 1",
+            "WITH x AS (INSERT INTO touched VALUES (1)) SELECT 1",
+            "MERGE INTO touched USING t ON true WHEN MATCHED THEN DELETE",
+            "EXPLAIN ANALYZE UPDATE touched SET a = 1",
+            "TRUNCATE touched",
+            "UPDATE t SET a = indirect(a)",
+            "UPDATE t SET a = 1 FROM recent",
+            "DELETE FROM ONLY touched",
+            "COPY touched FROM STDIN",
+            "SELECT pg_temp.indirect(a) FROM t",
+        ] {
+            assert!(hidden(does, true).is_some(), "{does}");
+        }
+        // What fires is a trigger of the table that is written.
+        for does_not in [
+            "DELETE FROM changed",
+            "DELETE FROM t USING touched WHERE t.a = touched.a",
+            "UPDATE t SET a = touched.a FROM touched",
+            "INSERT INTO t SELECT * FROM touched ON CONFLICT (a) DO UPDATE SET a = 2",
+            "SELECT * FROM touched FOR NO KEY UPDATE",
+            "LOCK TABLE touched",
+            "UPDATE other.touched SET a = 1",
+            "SELECT recent.a FROM t AS recent_ones",
+        ] {
+            assert_eq!(hidden(does_not, true), None, "{does_not}");
+        }
         assert!(
             times
                 .found(
@@ -196,9 +239,18 @@ mod tests {
                 .says_default
         );
         assert_eq!(
-            times.defaults("stamped").unwrap(),
+            times.defaults("public", "stamped"),
             [("at".to_owned(), "now()".to_owned())]
         );
-        assert_eq!(times.defaults("t").unwrap(), []);
+        assert_eq!(times.defaults("public", "t"), []);
+        assert_eq!(times.defaults("public", "typed"), []);
+        let schema_of = |schema, apart: &[&str]| {
+            let apart = apart.iter().map(|schema| (*schema).to_owned()).collect();
+            let schema = times.schema_of(schema, "stamped", &apart);
+            format!("{schema:?}")
+        };
+        assert_eq!(schema_of(None, &[]), "One(\"public\")");
+        assert_eq!(schema_of(Some("other"), &[]), "Nobody");
+        assert_eq!(schema_of(None, &["public"]), "Nobody");
     }
 }

@@ -10,7 +10,9 @@ use super::places::Change;
 /// The beginning of an INSERT, COPY or MERGE: the table that it writes to, and the columns that it lists, if it lists
 /// any.
 pub struct Target {
-    /// The table's name as PostgreSQL folds it, without its schema.
+    /// The schema before the table's name, as PostgreSQL folds it.
+    pub schema: Option<String>,
+    /// The table's name likewise.
     pub name: String,
     /// The columns; `None` if the statement lists none.
     pub columns: Option<Vec<String>>,
@@ -33,7 +35,12 @@ impl Target {
         cursor.eat("only");
         let path = cursor.path()?;
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        let name = text(path.last()?.as_bytes())?;
+        let (name, before) = path.split_last()?;
+        let name = text(name.as_bytes())?;
+        let schema = match before.last() {
+            Some(schema) => Some(text(schema.as_bytes())?),
+            None => None,
+        };
         if cursor.eat("as") {
             cursor.name()?;
         }
@@ -54,6 +61,7 @@ impl Target {
             (columns, list_end) = (Some(listed), Some(group.end));
         }
         Some(Self {
+            schema,
             name,
             columns,
             list_end,

@@ -59,9 +59,7 @@ pub(super) fn left_out(
     };
     let about = |column: &str| format!("default of column \"{column}\" of table \"{table}\"");
     let times = model.times();
-    let Some(defaults) = times.defaults(table) else {
-        return Err(format!("default of a column of table \"{table}\""));
-    };
+    let defaults = times.defaults(&split.table.schema, table);
     if found.says_default {
         return Err("DEFAULT of a column that is filled with the time".to_owned());
     }

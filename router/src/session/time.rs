@@ -15,8 +15,9 @@ use crate::model::DatabaseModel;
 use crate::statements::names::Prepared;
 use crate::statements::shapes::Shaped;
 use crate::statements::step::{Kind, Step};
-use mothership_catalog::NOWHERE;
+use mothership_catalog::behind::SchemaOf;
 use mothership_catalog::times::TimeUse;
+use mothership_catalog::{NOWHERE, Name};
 use mothership_plan::{Bound, Params, Plan, PlanContext, Reason, Refusal, TimedDefault};
 use mothership_proto::report::{Report, sqlstate};
 use mothership_sql::fill::{Target, filled, width, without_defaults};
@@ -386,8 +387,28 @@ fn with_moments(
         // Rows and columns do not fit. The server says so of what the client has written, and stores nothing.
         return Ok(fixed);
     }
-    let Some(defaults) = times.defaults(&target.name) else {
-        return Err(format!("default of a column of table \"{}\"", target.name));
+    let schema_of = |apart| times.schema_of(target.schema.as_deref(), &target.name, apart);
+    let schema = match (schema_of(&NOWHERE), context) {
+        (SchemaOf::Several, Some(context)) => schema_of(&model.apart(sql, context)),
+        (found, _) => found,
+    };
+    let table = match schema {
+        SchemaOf::Nobody => None,
+        SchemaOf::One(schema) => Some(Name::new(schema, &*target.name)),
+        SchemaOf::Several => {
+            return Err(format!("default of a column of table \"{}\"", target.name));
+        }
+    };
+    let defaults = match &table {
+        Some(table) => times.defaults(&table.schema, &table.name),
+        None => &[],
+    };
+    let columns_of = || {
+        let relation = table
+            .as_ref()
+            .and_then(|table| model.catalog().relation(table));
+        let columns = relation.map(|relation| relation.columns.iter());
+        columns.map(|columns| columns.map(|c| c.name.clone()).collect::<Vec<_>>())
     };
     let about = |column: &str| {
         format!(
@@ -401,13 +422,14 @@ fn with_moments(
         let uses = uses.ok_or_else(|| about(column))?;
         Ok((column.clone(), uses.fixed(default, moments)))
     };
-    let is_whole = target.columns.is_none() && is_whole(text, strings, model, &target.name);
+    let count = columns_of().map(|columns| columns.len());
+    let is_whole = target.columns.is_none() && is_whole(text, strings, count);
     let mut edits = Edits::of(sql, fixed);
     if found.says_default {
         let said = || "DEFAULT of a column that is filled with the time".to_owned();
         let columns = match &target.columns {
             Some(columns) => columns.clone(),
-            None => columns_of(model, &target.name).ok_or_else(said)?,
+            None => columns_of().ok_or_else(said)?,
         };
         let given = defaults.iter().filter(|(name, _)| columns.contains(name));
         let values: Result<Vec<_>, String> = given.map(written_out).collect();
@@ -470,23 +492,8 @@ impl<'s> Edits<'s> {
     }
 }
 
-/// The columns of the only table of this name, in their order.
-fn columns_of(model: &DatabaseModel, table: &str) -> Option<Vec<String>> {
-    let relations = model.catalog().relations.values();
-    let mut named = relations.filter(|relation| relation.name.name == table);
-    let (Some(relation), None) = (named.next(), named.next()) else {
-        return None;
-    };
-    let columns = relation.columns.iter();
-    Some(columns.map(|column| column.name.clone()).collect())
-}
-
-/// Whether a statement without a list of columns gives a value to each.
-fn is_whole(sql: &str, strings: bool, model: &DatabaseModel, table: &str) -> bool {
-    let mut relations = model.catalog().relations.values();
-    let columns = relations
-        .find(|r| r.name.name == table)
-        .map(|r| r.columns.len());
+/// Whether a statement without a list of columns gives a value to each of so many.
+fn is_whole(sql: &str, strings: bool, columns: Option<usize>) -> bool {
     let is_copy = sql
         .trim_start()
         .get(..4)
