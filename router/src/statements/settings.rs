@@ -217,12 +217,19 @@ impl Settings {
     /// there is nothing to do.
     pub fn sql_from(&self, have: &Settings) -> String {
         let mut sql = String::new();
+        let is_role = |setting: &&Setting| ROLES.contains(&setting.name.as_str());
+        let differs = |a: &Settings, b: &Settings| {
+            let mut others = a.iter().filter(|setting| !is_role(setting));
+            others.any(|setting| b.get(&setting.name) != Some(&setting.value))
+        };
         let roles_differ = ROLES.iter().any(|role| self.get(role) != have.get(role));
-        if roles_differ {
-            // Back to the login role first: it may undo and redo everything.
+        let has_role = have.iter().any(|setting| is_role(&setting));
+        // Back to the login role first: it may undo and redo everything, and the role may not.
+        let leaves_role = roles_differ || has_role && (differs(self, have) || differs(have, self));
+        if leaves_role {
             sql.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;");
         }
-        for old in have.iter().filter(|s| !ROLES.contains(&s.name.as_str())) {
+        for old in have.iter().filter(|setting| !is_role(setting)) {
             let wanted = self.get(&old.name);
             // The part that this session has not set is the server's own, not the last client's.
             let is_partial = old.name == DATE_STYLE && wanted != Some(&old.value);
@@ -231,9 +238,8 @@ impl Settings {
             }
         }
         for setting in self.iter() {
-            let is_role = ROLES.contains(&setting.name.as_str());
             let same = have.get(&setting.name) == Some(&setting.value);
-            if !same || (is_role && roles_differ) {
+            if !same || (is_role(&setting) && leaves_role) {
                 push_set(&mut sql, setting);
             }
         }
@@ -634,6 +640,24 @@ mod tests {
                 .starts_with("RESET SESSION AUTHORIZATION;RESET ROLE;")
         );
         assert!(other.sql_from(&have).contains("E'role',E'b'"));
+    }
+
+    #[test]
+    fn what_a_role_may_not_change_is_changed_without_it() {
+        let role = settings(&[("role", "a")]);
+        let have = settings(&[("log_statement", "none"), ("role", "a")]);
+        assert_eq!(
+            role.sql_from(&have),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;RESET \"log_statement\";\
+             SELECT pg_catalog.set_config(E'role',E'a',false);"
+        );
+        assert_eq!(
+            have.sql_from(&role),
+            "RESET SESSION AUTHORIZATION;RESET ROLE;\
+             SELECT pg_catalog.set_config(E'log_statement',E'none',false);\
+             SELECT pg_catalog.set_config(E'role',E'a',false);"
+        );
+        assert_eq!(have.sql_from(&have.clone()), "");
     }
 
     #[test]

@@ -18,6 +18,28 @@ fn direct(served: &Served) -> Wire {
     Wire::login(&served.shards.endpoint(0))
 }
 
+/// One client sets what only a superuser may set, and takes a role. The connection goes to another client with that role.
+#[test]
+fn what_a_role_may_not_set_stands_in_nobodys_way() {
+    let served = pooled(1);
+    let (mut with, mut without) = (Wire::login(&served), Wire::login(&served));
+    say(&mut with, "SET log_statement = 'mod'");
+    for taken in [
+        "SET ROLE pg_monitor",
+        "SET SESSION AUTHORIZATION pg_monitor",
+    ] {
+        for wire in [&mut with, &mut without] {
+            say(wire, taken);
+        }
+        for _ in 0..2 {
+            for (wire, setting) in [(&mut with, "mod"), (&mut without, "none")] {
+                assert_eq!(one(wire, "SHOW log_statement"), setting, "{taken}");
+                assert_eq!(one(wire, "SELECT current_user"), "pg_monitor", "{taken}");
+            }
+        }
+    }
+}
+
 /// A value for each way in which a text may end early, and the SET that gives it under standard_conforming_strings = on
 /// and off.
 const VALUES: [(&str, &str, &str); 5] = [
