@@ -91,6 +91,12 @@ impl CopyOptions {
         }
         // WHERE is evaluated by each server for its rows.
         given.has_condition = cursor.sees("where");
+        if given.header == Some(Header::Match) && !given.is_from {
+            // PostgreSQL allows it for what comes in only.
+            return Err(OptionError::Value {
+                name: "header".into(),
+            });
+        }
         match cursor.at_end() || given.has_condition {
             true => given.finish(),
             false => Err(OptionError::Syntax),
@@ -588,6 +594,7 @@ mod tests {
             "FROM STDIN (FORCE_NULL *)",
             "FROM STDIN (FORMAT csv, FORCE_QUOTE *)",
             "TO STDOUT (FORMAT csv, FORCE_NULL *)",
+            "TO STDOUT (FORMAT csv, HEADER MATCH)",
             "FROM STDIN (NULL E'a\tb')",
             "FROM STDIN (FORMAT csv, NULL '\"')",
             "FROM STDIN (ENCODING 'SJIS')",
