@@ -97,6 +97,8 @@ fn foreign_of(key: &ForeignKeyConstraint, own: Option<&Ident>) -> Foreign {
 pub(super) struct Constraints {
     /// The columns of each primary or unique key.
     keys: Vec<Vec<String>>,
+    /// Those of the primary key.
+    primary: Option<Vec<String>>,
     foreign: Vec<Foreign>,
     /// The columns that each exclusion constraint compares by equality.
     exclusions: Vec<Vec<String>>,
@@ -115,9 +117,11 @@ impl Constraints {
     pub(super) fn add_column(&mut self, column: &ColumnDef) {
         for option in &column.options {
             match &option.option {
-                ColumnOption::PrimaryKey(_) | ColumnOption::Unique(_) => {
+                ColumnOption::PrimaryKey(_) => {
                     self.keys.push(vec![folded(&column.name)]);
+                    self.primary = self.keys.last().cloned();
                 }
+                ColumnOption::Unique(_) => self.keys.push(vec![folded(&column.name)]),
                 ColumnOption::ForeignKey(key) => {
                     self.foreign.push(foreign_of(key, Some(&column.name)));
                 }
@@ -127,10 +131,12 @@ impl Constraints {
     }
 
     pub(super) fn add(&mut self, constraint: &TableConstraint) {
-        let mut key = |columns| self.keys.push(plain_columns(columns));
         match constraint {
-            TableConstraint::PrimaryKey(primary) => key(&primary.columns),
-            TableConstraint::Unique(unique) => key(&unique.columns),
+            TableConstraint::PrimaryKey(primary) => {
+                self.keys.push(plain_columns(&primary.columns));
+                self.primary = self.keys.last().cloned();
+            }
+            TableConstraint::Unique(unique) => self.keys.push(plain_columns(&unique.columns)),
             TableConstraint::ForeignKey(key) => self.foreign.push(foreign_of(key, None)),
             TableConstraint::Check(_) => {}
             TableConstraint::Exclude(exclude) => {
@@ -160,7 +166,8 @@ impl Constraints {
         context: &PlanContext,
     ) -> Result<(), Refusal> {
         let mut foreign = self.foreign.iter();
-        foreign.try_for_each(|foreign| foreign_key(names, foreign, own, context))
+        let primary = self.primary.as_deref();
+        foreign.try_for_each(|foreign| foreign_key(names, foreign, (own, primary), context))
     }
 
     /// Refuses what must be unique over all shards, unless that is allowed.
@@ -181,11 +188,12 @@ impl Constraints {
     }
 }
 
-/// A foreign key is enforceable if the referenced rows are on every shard that may refer to them.
+/// A foreign key is enforceable if the referenced rows are on every shard that may refer to them. `primary` are the columns
+/// of the primary key that its table gets with it.
 fn foreign_key(
     names: &Names<'_>,
     foreign: &Foreign,
-    own: &Future,
+    (own, primary): (&Future, Option<&[String]>),
     context: &PlanContext,
 ) -> Result<(), Refusal> {
     let refusal = || Refusal::of_table(Reason::UnenforcedForeignKey, &own.name);
@@ -229,9 +237,10 @@ fn foreign_key(
         Some((_, Place::Sharded(keyed))) => keyed.sharded.clone(),
     };
     let target_columns = if foreign.target_columns.is_empty() {
-        let primary =
+        let known =
             target.and_then(|(r, _)| r.keys.iter().find(|k| k.primary).map(|k| k.columns.clone()));
-        primary.ok_or_else(refusal)?
+        let made = primary.filter(|_| itself).map(<[String]>::to_vec);
+        known.or(made).ok_or_else(refusal)?
     } else {
         foreign.target_columns.clone()
     };
@@ -291,7 +300,7 @@ pub fn unenforced(names: &Names<'_>) -> Vec<(Name, Refusal)> {
                 on_delete: key.on_delete,
                 delete_sets: key.delete_sets.clone(),
             };
-            if let Err(refusal) = foreign_key(names, &foreign, &own, &context) {
+            if let Err(refusal) = foreign_key(names, &foreign, (&own, None), &context) {
                 found(constraint(refusal.reason, &key.name));
             }
         }
