@@ -7,7 +7,7 @@ use super::inbox::Inbox;
 use super::knowledge::Knowledge;
 use super::repeat::MAX_REPEATS;
 use super::servers::AttachedId;
-use super::state::{Block, Phase, Unfollowed};
+use super::state::{Block, DoneBefore, Phase, Unfollowed};
 use super::{Attached, End, Halt, Servers, Session};
 use crate::config::Role;
 use crate::core::notes::Remembers;
@@ -182,7 +182,7 @@ impl Session {
         mut wants: Wants,
     ) -> Result<AttachedId, Halt> {
         if self.servers.is_empty() {
-            self.state.worked = false;
+            self.state.done_before = DoneBefore::Nothing;
         }
         let mut lost = 0;
         let altered = self.core.see_altered();

@@ -7,7 +7,7 @@ use super::passage::Passage;
 use super::primary;
 use super::repeat::{Abandoned, Again, RequestMarks, renew};
 use super::servers::AttachedId;
-use super::state::{Block, Ended, Phase, State};
+use super::state::{Block, DoneBefore, Ended, Phase, State};
 use super::turns::AttemptOutcome;
 use super::{
     Attached, End, Halt, Servers, Session, belongs_to_copy, too_long, unexpected_in_copy, violation,
@@ -140,7 +140,9 @@ impl Session {
         self.request.written = None;
         if !matches!(message, tag::DESCRIBE | tag::FLUSH) {
             self.request.taken += 1;
-            self.state.worked |= self.state.block != Block::None;
+            if self.state.block != Block::None {
+                self.state.done_before = self.state.done_before.max(DoneBefore::Something);
+            }
         }
         if message != tag::SYNC {
             self.say_waiting_command();

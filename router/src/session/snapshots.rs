@@ -9,7 +9,7 @@
 use super::choose::Wants;
 use super::dispatch::{Many, refused};
 use super::history::TransactionEvent;
-use super::state::{Block, State, Unfollowed};
+use super::state::{Block, DoneBefore, State, Unfollowed};
 use super::{Halt, Session};
 use crate::defaults::Begins;
 use mothership_plan::{Reason, Refusal};
@@ -81,7 +81,7 @@ impl Session {
         if !wanted || !self.reads_one_snapshot() {
             return Ok(());
         }
-        if many.tables {
+        if many.tables && self.state.done_before < DoneBefore::Read {
             return Err(locks_too_late().into());
         }
         self.settle_active().await?;

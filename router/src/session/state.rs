@@ -117,9 +117,8 @@ pub struct State {
     /// Whether a server would not take the session's settings when it was brought to them last: a role that was taken away
     /// from it, a search configuration that was dropped.
     pub stuck: bool,
-    /// Whether the transaction may have done something before the statement at hand: another statement has ended well, or
-    /// came with another message.
-    pub worked: bool,
+    /// What the transaction may have done before the statement at hand.
+    pub done_before: DoneBefore,
     /// What was done since, for all shards that take part.
     pub history: History,
     /// The settings that outlive the transaction.
@@ -230,6 +229,18 @@ pub enum Ended {
     Undone,
 }
 
+/// What a transaction has done before the statement at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DoneBefore {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something, perhaps: another statement has ended well, or came with another message.
+    Something,
+    /// It has read rows: from its first query on a REPEATABLE READ transaction keeps its snapshot.
+    Read,
+}
+
 impl State {
     /// The state of a new session.
     pub fn new(settings: SessionSettings, told: ReportedParameters, process: i32) -> Self {
@@ -241,7 +252,7 @@ impl State {
             chained: false,
             sets: false,
             stuck: false,
-            worked: false,
+            done_before: DoneBefore::Nothing,
             history: History::default(),
             process,
             farewell: None,
@@ -462,7 +473,12 @@ impl State {
 
     /// A statement has ended well: what follows from it.
     pub fn ended_well(&mut self, step: &Step, command: &[u8], inbox: &mut Inbox) {
-        self.worked = true;
+        self.done_before = self
+            .done_before
+            .max(match step.reads_only && step.names_rows {
+                true => DoneBefore::Read,
+                false => DoneBefore::Something,
+            });
         self.pins = self.pins.and(step.pins);
         self.marks.note(step);
         self.temporary
@@ -765,7 +781,7 @@ impl State {
         self.schema_changed |= std::mem::take(&mut self.definitions) != Definitions::Common;
         self.defined_in_block = Defines::Nothing;
         self.block = Block::None;
-        self.worked = false;
+        self.done_before = DoneBefore::Nothing;
         self.sets = false;
         self.temporary.end_block();
         self.look_again_at_settings();

@@ -10,7 +10,7 @@ use super::inbox::Inbox;
 use super::many::Merging;
 use super::marks::Joint;
 use super::servers::AttachedId;
-use super::state::{Block, Ended, State};
+use super::state::{Block, DoneBefore, Ended, State};
 use super::touched::WrittenParts;
 use super::{Attached, Halt, Servers, Session};
 use crate::commit::doubt::{Site, unfinished};
@@ -114,7 +114,7 @@ impl Servers {
     /// Whether the transaction has done something on another shard before the statement at hand.
     fn has_worked_beside(&self, state: &State, shard: ShardId) -> bool {
         let beside = |s: &Attached| s.shard != shard && (s.inbox.in_block || s.inbox.in_segment);
-        state.worked && self.iter().any(beside)
+        state.done_before > DoneBefore::Nothing && self.iter().any(beside)
     }
 
     /// These reasons to stay on its servers are gone.

@@ -4,7 +4,7 @@
 use super::{alone_report, let_others_run};
 use crate::session::dispatch::{Dispatch, Many};
 use crate::session::here::is_common;
-use crate::session::state::{State, Unfollowed};
+use crate::session::state::{DoneBefore, State, Unfollowed};
 use crate::session::{Halt, Session};
 use crate::statements::errors::Written;
 use crate::statements::names::Prepared;
@@ -122,7 +122,7 @@ impl Session {
         if let Some(explaining) = self.explaining(statement, step, &Params::NONE).await? {
             let answer = self.explain_query_over(&explaining).await?;
             self.client.send(&answer);
-            self.state.worked = true;
+            self.state.done_before = self.state.done_before.max(DoneBefore::Something);
             return Ok(());
         }
         let filled = self.filled_query(statement, at).await?;
@@ -156,7 +156,7 @@ impl Session {
             Dispatch::Gather(work) => {
                 let command = self.query_gather(text, &work).await?;
                 self.put_command_of(place, count, command);
-                self.state.worked = true;
+                self.state.done_before = self.state.done_before.max(DoneBefore::Something);
                 return Ok(());
             }
             Dispatch::One { shard, writes, .. } => Many::one(shard, Some(Rc::from(text)), writes),

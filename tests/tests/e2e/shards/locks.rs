@@ -678,6 +678,26 @@ fn a_table_is_not_locked_behind_the_snapshots_of_its_shards() {
     assert_eq!(locked[0], "CommandComplete LOCK TABLE");
     assert_eq!(one(&mut first, "SELECT sum(v) FROM items"), before);
     say(&mut first, "ROLLBACK");
+    // As pg_dump does: it reads catalogs, then locks, then reads rows.
+    say(
+        &mut first,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    );
+    say(&mut first, "SELECT set_config('search_path', '', false)");
+    let locked = say(&mut first, "LOCK TABLE public.items IN ACCESS SHARE MODE");
+    assert!(locked[0].starts_with("Error 0A000"), "{locked:?}");
+    say(&mut first, "ROLLBACK");
+    say(
+        &mut first,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    );
+    say(&mut first, "SELECT count(*) FROM pg_class");
+    let locked = say(&mut first, "LOCK TABLE items IN ACCESS SHARE MODE");
+    assert_eq!(locked[0], "CommandComplete LOCK TABLE");
+    let before = one(&mut first, "SELECT sum(v) FROM items");
+    say(&mut other, "UPDATE items SET v = v + 1");
+    assert_eq!(one(&mut first, "SELECT sum(v) FROM items"), before);
+    say(&mut first, "ROLLBACK");
     say(&mut first, "BEGIN");
     say(&mut first, "LOCK TABLE items IN EXCLUSIVE MODE");
     assert_ne!(one(&mut first, "SELECT sum(v) FROM items"), before);
