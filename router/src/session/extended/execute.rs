@@ -11,6 +11,7 @@ use crate::session::many::{Held, Merging, WaitingRows};
 use crate::session::own::Definitions;
 use crate::session::portals::{Open, Place, Portal, Progress, cannot_be_run, no_such_portal};
 use crate::session::servers::AttachedId;
+use crate::session::simple::named::duplicate_statement;
 use crate::session::sorted::Streams;
 use crate::session::state::{Block, Phase, State, Unfollowed};
 use crate::session::turns::{Order, patiently};
@@ -162,7 +163,7 @@ impl Session {
     /// What follows when a statement has run.
     ///
     /// # Errors
-    /// It is a PREPARE that has no name or no room.
+    /// It is a PREPARE whose name is taken or cannot be given, or there is no room.
     fn outcome_of_run(&self, statement: &Rc<Prepared>) -> Result<Outcome, Halt> {
         if let Some(runs) = &statement.runs {
             let body = Rc::clone(&runs.body);
@@ -175,6 +176,9 @@ impl Session {
         };
         if !self.gives(name) {
             return Err(prepare_by_parse().into());
+        }
+        if self.state.names.get(name).is_some() {
+            return Err(duplicate_statement(name).into());
         }
         let prepared = self.prepared_by(&statement.sql, span, name)?;
         Ok(Outcome::Defined(name.as_slice().into(), prepared))

@@ -32,13 +32,22 @@ impl Session {
         let Some(span) = step.name_span else {
             return Err(alone_report(step).into());
         };
+        let is_taken = self.state.names.get(name).is_some();
         let prepared = self.prepared_by(sql, span, name)?;
+        if is_taken && prepared.is_given() {
+            return Err(duplicate_statement(name).into());
+        }
         let at = self.attach(self.topology.home).await?;
         if !prepared.is_given() {
             self.request.written = Some(renaming(&prepared, span, &prepared));
         }
         if prepared.has_open_types() && !prepared.is_given() {
             self.typed(&prepared).await?;
+        }
+        if is_taken {
+            // PostgreSQL looks at the statement before it looks for the name.
+            self.make_known(at, &prepared).await?;
+            return Err(duplicate_statement(name).into());
         }
         if self.servers[at].lease.notes.prepared.touch(prepared.id) {
             self.state.names.define_now(name, prepared);
@@ -60,16 +69,13 @@ impl Session {
     /// What a PREPARE makes whose name stands there.
     ///
     /// # Errors
-    /// The name is taken, or there is no room.
+    /// There is no room.
     pub(in crate::session) fn prepared_by(
         &self,
         sql: &[u8],
         span: Span,
         name: &[u8],
     ) -> Result<Rc<Prepared>, Halt> {
-        if self.state.names.get(name).is_some() {
-            return Err(duplicate_statement(name).into());
-        }
         self.check_room(name, sql)?;
         let strings = self.standard_strings();
         let prepared = self.core.interner.intern(
