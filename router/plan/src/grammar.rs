@@ -154,6 +154,11 @@ impl Dialect for Grammar {
         parse_statement(parser: &mut Parser) -> Option<Result<Statement, ParserError>>;
     }
 
+    /// ON is a name only behind AS (manual, SQL Key Words): `INSERT INTO t SELECT 1 ON CONFLICT ...`
+    fn is_column_alias(&self, kw: &Keyword, parser: &mut Parser) -> bool {
+        *kw != Keyword::ON && self.0.is_column_alias(kw, parser)
+    }
+
     /// OPERATOR(...) binds like every operator that has no precedence of its own, whatever stands in it.
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         if is_keyword(parser, 0, Keyword::OPERATOR) {
